@@ -1,0 +1,38 @@
+"""What commands print: results on standard output, remarks and progress on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+from englishroom.emit.prelude.talking import shown
+
+
+def say(line: str) -> None:
+    """Print one remark, with control characters escaped."""
+    print(shown(line.replace("\n", " ")), file=sys.stderr, flush=True)
+
+
+def show(text: str, end: str = "\n") -> None:
+    """Print a result, with control characters escaped."""
+    print(shown(text), end=end, flush=True)
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar with an estimate of the time left; yields a function of (step, done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, int] = {}
+
+        def update(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bar.add_task(step, total=total)
+            bar.update(tasks[step], completed=done)  # type: ignore[arg-type]
+
+        yield update

@@ -1,0 +1,36 @@
+"""englishroom train"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from englishroom.cli.output import progress_bar, say, show
+from englishroom.talkers.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Command:
+    """Train a small GPT-2-style talker from plain text; run again to resume."""
+
+    texts: tyro.conf.Positional[tuple[Path, ...]]
+    """UTF-8 text files, plain or .xz; a file given twice is seen twice as often."""
+    out: Path
+    """Folder to write the model to, in the format of Hugging Face."""
+    training: TrainConfig = TrainConfig()
+    """Shape and schedule."""
+
+    def run(self) -> None:
+        from englishroom.talkers.build import build_talker
+        from englishroom.talkers.train import Run
+
+        with progress_bar() as progress:
+
+            def on_step(run: Run, _loss: float) -> None:
+                progress("training", run.step, run.config.n_steps)
+
+            run = build_talker(self.texts, self.out, self.training, say, on_step)
+        say(f"validation: {run.curve[-1]['nats']:.4f} nats per token after {run.curve[-1]['tokens']:,} tokens")
+        show(f"wrote {self.out}; next: englishroom decompile {self.out}")

@@ -1,0 +1,1 @@
+"""Text in: corpora, tokenizers read from disk, and splits by document."""

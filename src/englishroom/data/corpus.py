@@ -1,0 +1,71 @@
+"""Read a text file as documents, and split documents by their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from englishroom.errors import ArtifactError
+
+SEPARATOR = "<|endoftext|>"
+_BLANK_LINES = re.compile(r"\s*\n\s*")
+
+
+def read_documents(path: Path) -> list[str]:
+    """Read the documents of a UTF-8 text file, plain or ``.xz``, separated by ``<|endoftext|>``.
+
+    A file without separators is one document. Runs of blank lines become one newline and outer white space is
+    dropped: TinyStories V1 and V2 differ in nothing but that, and models should not be scored on it.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, not UTF-8, or holds no text.
+    """
+    try:
+        raw = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: no such text file; give a UTF-8 text file, plain or .xz") from None
+    except (OSError, lzma.LZMAError, EOFError) as error:
+        raise ArtifactError(f"{path}: cannot be read as text ({error}); give a UTF-8 text file, plain or .xz") from None
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ArtifactError(
+            f"{path}: not UTF-8 text: byte {raw[error.start]:#04x} at offset {error.start}; "
+            "convert it to UTF-8 (for example with iconv) first"
+        ) from None
+    documents = [_BLANK_LINES.sub("\n", part.strip()) for part in text.split(SEPARATOR)]
+    documents = [document for document in documents if document]
+    if not documents:
+        raise ArtifactError(f"{path}: no text in it; give a file with at least one document")
+    return documents
+
+
+def split_of(document: str, choose_share: float) -> str:
+    """Assign a document to ``fit`` or ``choose`` by its own hash, so that equal texts never stand on both sides."""
+    bucket = int.from_bytes(hashlib.sha256(document.encode()).digest()[:8], "big") / 2**64
+    return "choose" if bucket < choose_share else "fit"
+
+
+def text_hash(documents: Sequence[str]) -> str:
+    """Hash a list of documents: the identity of a text in every artefact (hex sha256)."""
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(hashlib.sha256(document.encode()).digest())
+    return digest.hexdigest()
+
+
+def windows(tokens: Sequence[int], n_ctx: int) -> Iterator[tuple[int, int, int]]:
+    """Cut a document of tokens into windows that score every token once, with at least half a context before it.
+
+    Yields:
+        (start, scored_from, stop): feed ``tokens[start:stop]``; its predictions count for targets from ``scored_from``.
+        The first token of the document is never a target.
+    """
+    start, scored_from = 0, 1
+    while scored_from < len(tokens):
+        stop = min(len(tokens), start + n_ctx + 1)
+        yield start, scored_from, stop
+        start, scored_from = stop - 1 - n_ctx // 2, stop

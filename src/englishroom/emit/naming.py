@@ -1,0 +1,71 @@
+"""Names in emitted code: short Python identifiers for sites and tables, and a line that says what a site is for."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+_LAYER = re.compile(r"blocks\.(\d+)\.(.+)")
+
+PURPOSES: Mapping[str, str] = MappingProxyType(
+    {
+        "hook_embed": "what this token means before anything else is known",
+        "hook_pos_embed": "what it means to stand at this position",
+        "hook_resid_pre": "all that is known at this position when the layer begins",
+        "ln1.hook_normalized": "the same at a common scale, for attention to read",
+        "attn.hook_q": "what each head looks for from here",
+        "attn.hook_k": "what this position shows to heads that look back at it",
+        "attn.hook_v": "what a head carries away when it looks here",
+        "attn.hook_rot_q": "turned by position, so that a match depends on how far back it lies",
+        "attn.hook_rot_k": "turned by position, so that a match depends on how far back it lies",
+        "attn.hook_z": "each head looks back and brings along a mix of what it finds",
+        "hook_attn_out": "what the heads brought, written in the language of the residual stream",
+        "hook_resid_mid": "all that is known once the heads have reported",
+        "ln2.hook_normalized": "the same at a common scale, for the MLP to read",
+        "mlp.hook_pre": "how strongly each neuron is called on",
+        "mlp.hook_act": "how far each neuron opens its gate",
+        "mlp.hook_pre_linear": "what would pass through each gate",
+        "mlp.hook_post": "how strongly each neuron fires",
+        "hook_mlp_out": "what the neurons add, written in the language of the residual stream",
+        "hook_resid_post": "all that is known when the layer ends",
+        "ln_final.hook_normalized": "all that is known, at a common scale, for the last reading",
+        "hook_logits": "a score for every token that may come next",
+        "log_probs": "the scores as natural-log probabilities",
+    }
+)
+
+
+def purpose(variable: str) -> str | None:
+    """Say what the variable at a site is for, or ``None`` for a name that is no known site."""
+    match = _LAYER.fullmatch(variable)
+    return PURPOSES.get(match[2] if match else variable)
+
+
+def short_name(name: str) -> str:
+    """Shorten a site or table name: ``blocks.0.attn.hook_q`` is ``q_0``, ``embed.W_E`` is ``W_E``."""
+    match = _LAYER.fullmatch(name)
+    layer, rest = (f"_{match[1]}", match[2]) if match else ("", name)
+    parts = [part.removeprefix("hook_") for part in rest.split(".")]
+    if parts[0] in ("attn", "mlp", "embed", "pos_embed", "unembed") and len(parts) == 2:
+        own = parts[1]
+        parts = [own] if own[:2] in ("W_", "b_") or parts[0] == "attn" else parts
+    short = re.sub(r"\W", "_", "_".join(parts)) + layer
+    return short if not short[0].isdigit() else f"_{short}"
+
+
+def identifiers(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+    """Give every name its own identifier, none of them a keyword, a builtin or already taken; in order, so stably."""
+    used = {*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *taken}
+    given: dict[str, str] = {}
+    for name in names:
+        short = base = short_name(name)
+        count = 1
+        while short in used:
+            count += 1
+            short = f"{base}_{count}"
+        used.add(short)
+        given[name] = short
+    return given

@@ -1,0 +1,200 @@
+"""What blocks compute, on plain lists of floats. One function a block kind."""
+
+import heapq
+import math
+from functools import lru_cache
+from operator import add, mul, sub
+
+try:
+    from math import sumprod  # Python 3.12 and later
+except ImportError:
+
+    def sumprod(p, q):
+        """Sum the products of two lists."""
+        return sum(map(mul, p, q))
+
+
+def linear(x, columns, bias=None):
+    """Return x @ W + bias, W given by its columns."""
+    y = [sumprod(x, column) for column in columns]
+    return y if bias is None else list(map(add, y, bias))
+
+
+def sparse_linear(x, rows, size, bias=None):
+    """Return x @ W + bias, W given by rows of (column, value); only the features that are on cost time."""
+    y = [0.0] * size if bias is None else list(bias)
+    for value, row in zip(x, rows):
+        if value:
+            for column, weight in row:
+                y[column] += value * weight
+    return y
+
+
+def sparse_products(x, rows):
+    """Return W @ x, W given by rows of (column, value)."""
+    return [sum([x[column] * weight for column, weight in row]) for row in rows]
+
+
+def spread(row, size):
+    """Return a sparse row of (column, value) as a list of size numbers."""
+    y = [0.0] * size
+    for column, value in row:
+        y[column] = value
+    return y
+
+
+def total(*vectors):
+    """Return the sum of vectors."""
+    y = vectors[0]
+    for vector in vectors[1:]:
+        y = list(map(add, y, vector))
+    return y
+
+
+def difference(x, y):
+    """Return x - y."""
+    return list(map(sub, x, y))
+
+
+def product(x, y):
+    """Return the elementwise product."""
+    return list(map(mul, x, y))
+
+
+def normalise(x, eps, gain=None, bias=None, centred=False, form=None):
+    """Scale x to mean square 1 (after centring, where asked), then apply gain and bias.
+
+    With a form, given by rows of (column, value), the mean square is x @ form @ x.
+    """
+    if centred:
+        mean = sum(x) / len(x)
+        x = [value - mean for value in x]
+    square = sumprod(x, x) / len(x) if form is None else sumprod(x, sparse_products(x, form))
+    scale = 1.0 / math.sqrt(square + eps)
+    y = [value * scale for value in x]
+    if gain is not None:
+        y = list(map(mul, y, gain))
+    return y if bias is None else list(map(add, y, bias))
+
+
+def gelu_new(x):
+    """Gaussian error linear unit, tanh form."""
+    return 0.5 * x * (1.0 + math.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def gelu(x):
+    """Gaussian error linear unit."""
+    return 0.5 * x * (1.0 + math.erf(x / math.sqrt(2.0)))
+
+
+def relu(x):
+    """The positive part of x."""
+    return x if x > 0.0 else 0.0
+
+
+def silu(x):
+    """Return x times its logistic function."""
+    return 0.5 * x * (1.0 + math.tanh(0.5 * x))
+
+
+def select(x, thresholds=None, k=None):
+    """Keep what exceeds its threshold, and of that the k largest (ties to the first); zero the rest."""
+    kept = range(len(x)) if thresholds is None else [i for i, value in enumerate(x) if value > thresholds[i]]
+    if k is not None:
+        kept = heapq.nsmallest(k, kept, key=lambda i: (-x[i], i))
+    y = [0.0] * len(x)
+    for i in kept:
+        y[i] = x[i]
+    return y
+
+
+def rotate(x, n_heads, theta, position):
+    """Turn each head's coordinate pairs (i, i + half) by position * theta ** (-i / half)."""
+    half = len(x) // n_heads // 2
+    cosines, sines = turns(position, theta, half)
+    y = []
+    for start in range(0, len(x), 2 * half):
+        first, second = x[start : start + half], x[start + half : start + 2 * half]
+        y += [a * c - b * s for a, b, c, s in zip(first, second, cosines, sines)]
+        y += [b * c + a * s for a, b, c, s in zip(first, second, cosines, sines)]
+    return y
+
+
+@lru_cache(maxsize=8)
+def turns(position, theta, half):
+    """Return cosines and sines of a position's rotary angles."""
+    angles = [position * theta ** (-i / half) for i in range(half)]
+    return [math.cos(angle) for angle in angles], [math.sin(angle) for angle in angles]
+
+
+def softmax(scores):
+    """Return weights that sum to 1, in proportion to exp(score)."""
+    top = max(scores)
+    weights = [math.exp(score - top) for score in scores]
+    scale = 1.0 / sum(weights)
+    return [weight * scale for weight in weights]
+
+
+def log_softmax(scores):
+    """Return scores shifted so that their exponentials sum to 1."""
+    top = max(scores)
+    shift = top + math.log(sum([math.exp(score - top) for score in scores]))
+    return [score - shift for score in scores]
+
+
+def attend(queries, keys, values, memory, n_heads, n_kv_heads, scale, window=None):
+    """Remember this position's keys and values; return each head's softmax-weighted mix of the values it sees.
+
+    The memory holds, for each key-value head, the keys of every position and, coordinate by coordinate, its values.
+    """
+    d_key, d_value = len(keys) // n_kv_heads, len(values) // n_kv_heads
+    if not memory:
+        memory += [([], [[] for _ in range(d_value)]) for _ in range(n_kv_heads)]
+    for head, (past_keys, past_values) in enumerate(memory):
+        past_keys.append(keys[head * d_key : (head + 1) * d_key])
+        for coordinate, past in enumerate(past_values, head * d_value):
+            past.append(values[coordinate])
+    mixes = []
+    for head in range(n_heads):
+        query = [value * scale for value in queries[head * d_key : (head + 1) * d_key]]
+        past_keys, past_values = memory[head // (n_heads // n_kv_heads)]
+        start = 0 if window is None else max(0, len(past_keys) - window)
+        weights = softmax([sumprod(query, key) for key in past_keys[start:]])
+        mixes += [sumprod(weights, past[start:]) for past in past_values]
+    return mixes
+
+
+def match(queries, keys, values, memory, scores, distances=None, window=None):
+    """Remember this position's features; return each head's mix of the values where its table finds matching pairs.
+
+    Each head's scores are (function, table): the function applies the queries to the table, which gives the weight
+    wanted of every key feature.
+    """
+    if not memory:
+        memory += [[], [[] for _ in values]]
+    past_keys, past_values = memory
+    past_keys.append(keys)
+    for past, value in zip(past_values, values):
+        past.append(value)
+    start = 0 if window is None else max(0, len(past_keys) - window)
+    mixes = []
+    for head, (apply, table) in enumerate(scores):
+        wanted = apply(queries, table)
+        found = [sumprod(wanted, key) for key in past_keys[start:]]
+        if distances is not None:
+            by_distance = distances[head]
+            last, here = len(by_distance) - 1, len(past_keys) - 1
+            found = [score + by_distance[min(here - there, last)] for there, score in enumerate(found, start)]
+        weights = softmax(found)
+        mixes += [sumprod(weights, past[start:]) for past in past_values]
+    return mixes
+
+
+def apply_rules(x, conditions, thresholds, effects, size):
+    """Fire the rules whose condition exceeds its threshold; each adds its effects times the excess."""
+    y = [0.0] * size
+    for strength, threshold, effect in zip(sparse_products(x, conditions), thresholds, effects):
+        if strength > threshold:
+            for column, weight in effect:
+                y[column] += (strength - threshold) * weight
+    return y

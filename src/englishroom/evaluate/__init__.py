@@ -1,0 +1,1 @@
+"""Judging talkers: one protocol, one set of measures for all of them."""

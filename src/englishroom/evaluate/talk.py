@@ -1,0 +1,95 @@
+"""Making a talker talk. The choice of tokens is that of emitted programs (``emit.prelude.talking``), in numpy."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from englishroom.errors import ConfigError
+from englishroom.evaluate.protocol import Talker
+
+
+@dataclass(frozen=True)
+class TalkOptions:
+    """How the next token is chosen, and when to stop."""
+
+    temperature: float = 1.0
+    """Below 1 keeps to the likely, above 1 strays from it; 0 is greedy."""
+    top_k: int | None = None
+    """Choose among the k likeliest tokens only."""
+    seed: int | None = None
+    """The same seed tells the same story."""
+    max_tokens: int | None = None
+    """Stop after so many tokens; by default at the end of the story or of the context."""
+    greedy: bool = False
+    """Always take the likeliest token."""
+
+    def check(self) -> None:
+        """Refuse values that make no sense.
+
+        Raises:
+            ConfigError: a value is out of range.
+        """
+        if not 0 <= self.temperature < float("inf"):
+            raise ConfigError(f"--temperature is {self.temperature}, expected a number of 0 or more")
+        if self.top_k is not None and self.top_k < 1:
+            raise ConfigError(f"--top-k is {self.top_k}, expected 1 or more")
+        if self.max_tokens is not None and self.max_tokens < 0:
+            raise ConfigError(f"--max-tokens is {self.max_tokens}, expected 0 or more")
+
+
+def prompt_tokens(talker: Talker, prompt: str) -> list[int]:
+    """Encode a prompt after the start token.
+
+    Raises:
+        ConfigError: the prompt has no tokens in this vocabulary, or does not fit the context.
+    """
+    try:
+        tokens = [talker.tokenizer.start_id, *talker.tokenizer.encode(prompt)]
+    except ValueError as error:
+        raise ConfigError(f"prompt: {error}; use other characters") from None
+    if len(tokens) > talker.n_ctx:
+        raise ConfigError(f"the prompt has {len(tokens)} tokens, the context holds {talker.n_ctx}; shorten the prompt")
+    return tokens
+
+
+def continuation(talker: Talker, tokens: Sequence[int], options: TalkOptions) -> Iterator[int]:
+    """Yield the tokens that follow others, until the story ends or the context is full."""
+    options.check()
+    reading = talker.stream()
+    answer = reading.extend(np.array([tokens]))[0, -1]
+    chance = random.Random(options.seed)
+    room = talker.n_ctx - len(tokens) + 1
+    limit = room if options.max_tokens is None else min(room, options.max_tokens)
+    for count in range(1, limit + 1):
+        if options.greedy or options.temperature == 0:
+            token = int(answer.argmax())
+        else:
+            token = choose(answer, chance.random(), options.temperature, options.top_k)
+        if token in talker.tokenizer.stop_ids:
+            return
+        yield token
+        if len(tokens) + count <= talker.n_ctx and count < limit:
+            answer = reading.extend(np.array([[token]]))[0, -1]
+
+
+def talk(talker: Talker, prompt: str, options: TalkOptions) -> Iterator[str]:
+    """Yield the text that follows a prompt, piece by piece."""
+    tokens = prompt_tokens(talker, prompt)
+    return talker.tokenizer.stream(continuation(talker, tokens, options), previous=tokens[-1])
+
+
+def choose(answer: NDArray[Any], chance: float, temperature: float, top_k: int | None) -> int:
+    """Return the token at share ``chance`` (0..1) of the cumulative probabilities, after temperature and top-k."""
+    scores = answer.astype(np.float64)
+    tokens = np.arange(len(scores))
+    if top_k is not None and top_k < len(scores):
+        tokens = np.sort(np.argsort(-scores, kind="stable")[:top_k])
+        scores = scores[tokens]
+    summed = np.cumsum(np.exp((scores - scores.max()) / temperature))
+    return int(tokens[min(np.searchsorted(summed, chance * summed[-1], side="right"), len(tokens) - 1)])

@@ -1,0 +1,197 @@
+"""The meaning of the language: what every block computes, in float64, written to be read and not to be fast."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from englishroom.errors import ConfigError
+from englishroom.ir.program import (
+    Activate,
+    AnyTable,
+    Attend,
+    Block,
+    Function,
+    Join,
+    Linear,
+    Lookup,
+    Match,
+    Normalise,
+    Product,
+    Program,
+    Rotate,
+    Rules,
+    Select,
+    Sum,
+    Table,
+    Unexplained,
+    Vote,
+)
+
+Vector = NDArray[np.float64]
+
+
+def log_probs(program: Program, tokens: Sequence[int]) -> NDArray[np.float64]:
+    """Compute the natural-log probabilities of the next token at every position, [pos, d_vocab]."""
+    return run(program, tokens)[program.vote.name]
+
+
+def run(program: Program, tokens: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+    """Compute every variable of a program at every position.
+
+    Returns:
+        variable name -> values, [pos, size of its space].
+
+    Raises:
+        ConfigError: there are more tokens than positions, or a token that the program does not know.
+    """
+    check_tokens(program, tokens)
+    variables: dict[str, NDArray[np.float64]] = {}
+    for block in program.blocks:
+        variables[block.name] = np.array([_value(block, variables, tokens, here) for here in range(len(tokens))])
+    return variables
+
+
+def check_tokens(program: Program, tokens: Sequence[int], already: int = 0) -> None:
+    """Refuse tokens that do not fit the program's context or vocabulary."""
+    if already + len(tokens) > program.n_ctx:
+        raise ConfigError(
+            f"{already + len(tokens)} tokens do not fit the context of {program.n_ctx}; shorten the prompt or the text"
+        )
+    for token in tokens:
+        if not 0 <= token < program.d_vocab:
+            raise ConfigError(f"token {token} is outside the vocabulary, expected 0..{program.d_vocab - 1}")
+
+
+def _value(block: Block, variables: dict[str, NDArray[np.float64]], tokens: Sequence[int], here: int) -> Vector:
+    """Compute one block's variable at position ``here``."""
+
+    def x(name: str) -> Vector:
+        return variables[name][here]
+
+    match block:
+        case Lookup():
+            return _dense(block.table)[tokens[here] if block.index == "token" else here]
+        case Linear():
+            weight = _dense(block.weight)
+            y = x(block.reads) @ (weight.T if block.transposed else weight)
+            return y if block.bias is None else y + _dense(block.bias)
+        case Sum():
+            return np.sum([x(name) for name in block.reads], axis=0)
+        case Join():
+            return np.concatenate([x(name) for name in block.reads])
+        case Product():
+            first, second = block.reads
+            return x(first) * x(second)
+        case Normalise():
+            return _normalise(block, x(block.reads))
+        case Activate():
+            return np.array([activate(block.function, float(value)) for value in x(block.reads)])
+        case Select():
+            return _select(block, x(block.reads))
+        case Rotate():
+            return _rotate(block, x(block.reads), here)
+        case Attend():
+            return _attend(block, variables, here)
+        case Match():
+            return _match(block, variables, here)
+        case Rules():
+            strength = _dense(block.conditions) @ x(block.reads) - _dense(block.thresholds)
+            return np.maximum(strength, 0.0) @ _dense(block.effects)
+        case Unexplained():
+            return x(block.exact) - x(block.explained)
+        case Vote():
+            logits = np.sum([x(name) for name in block.reads], axis=0)
+            shifted = logits - logits.max()
+            return shifted - math.log(np.exp(shifted).sum())
+        case _:
+            assert_never(block)
+
+
+def _dense(table: AnyTable) -> NDArray[np.float64]:
+    return table.values.astype(np.float64) if isinstance(table, Table) else table.dense()
+
+
+def activate(function: Function, x: float) -> float:
+    """Apply a pointwise function. ``gelu_new`` is the tanh approximation, ``gelu`` the exact one."""
+    match function:
+        case "gelu_new":
+            return 0.5 * x * (1.0 + math.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+        case "gelu":
+            return 0.5 * x * (1.0 + math.erf(x / math.sqrt(2.0)))
+        case "relu":
+            return max(x, 0.0)
+        case "silu":
+            return x / (1.0 + math.exp(-x)) if x >= 0 else x * math.exp(x) / (1.0 + math.exp(x))
+
+
+def _normalise(block: Normalise, x: Vector) -> Vector:
+    centred = x - x.mean() if block.centred else x
+    square = np.mean(centred**2) if block.form is None else x @ _dense(block.form) @ x
+    y = centred / math.sqrt(square + block.eps)
+    if block.gain is not None:
+        y = y * _dense(block.gain)
+    return y if block.bias is None else y + _dense(block.bias)
+
+
+def _select(block: Select, x: Vector) -> Vector:
+    kept = np.ones(len(x), dtype=bool)
+    if block.thresholds is not None:
+        kept = x > _dense(block.thresholds)
+    if block.k is not None:
+        order = sorted(np.flatnonzero(kept), key=lambda i: (-x[i], i))
+        kept = np.zeros(len(x), dtype=bool)
+        kept[order[: block.k]] = True
+    return np.where(kept, x, 0.0)
+
+
+def _rotate(block: Rotate, x: Vector, here: int) -> Vector:
+    turned = []
+    for head in np.split(x, block.n_heads):
+        half = len(head) // 2
+        first, second = head[:half], head[half:]
+        angle = here * block.theta ** (-np.arange(half) / half)
+        turned += [first * np.cos(angle) - second * np.sin(angle), second * np.cos(angle) + first * np.sin(angle)]
+    return np.concatenate(turned)
+
+
+def _softmax(scores: Sequence[float]) -> Vector:
+    weights = np.exp(np.array(scores) - max(scores))
+    return weights / weights.sum()
+
+
+def _seen(here: int, window: int | None) -> range:
+    """List the positions that ``here`` may look at, itself included."""
+    return range(0 if window is None else max(0, here - window + 1), here + 1)
+
+
+def _attend(block: Attend, variables: dict[str, NDArray[np.float64]], here: int) -> Vector:
+    seen = _seen(here, block.window)
+    queries = np.split(variables[block.queries][here], block.n_heads)
+    mixes = []
+    for head, query in enumerate(queries):
+        shared = head // (block.n_heads // block.n_kv_heads)
+        keys = [np.split(variables[block.keys][there], block.n_kv_heads)[shared] for there in seen]
+        values = [np.split(variables[block.values][there], block.n_kv_heads)[shared] for there in seen]
+        weights = _softmax([block.scale * float(query @ key) for key in keys])
+        mixes.append(np.sum([w * v for w, v in zip(weights, values, strict=True)], axis=0))
+    return np.concatenate(mixes)
+
+
+def _match(block: Match, variables: dict[str, NDArray[np.float64]], here: int) -> Vector:
+    seen = _seen(here, block.window)
+    query = variables[block.queries][here]
+    mixes = []
+    for head, table in enumerate(block.scores):
+        pairs = _dense(table)
+        scores = [float(query @ pairs @ variables[block.keys][there]) for there in seen]
+        if block.distance is not None:
+            by_distance = _dense(block.distance)[head]
+            scores = [s + by_distance[min(here - t, len(by_distance) - 1)] for s, t in zip(scores, seen, strict=True)]
+        weights = _softmax(scores)
+        mixes.append(np.sum([w * variables[block.values][t] for w, t in zip(weights, seen, strict=True)], axis=0))
+    return np.concatenate(mixes)

@@ -1,0 +1,365 @@
+"""The fast interpreter: the reference's answers in numpy, over batches, with a cache for one token at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, assert_never
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import DTypeLike, NDArray
+from scipy.special import erf
+
+from englishroom.errors import ConfigError
+from englishroom.ir.program import (
+    Activate,
+    AnyTable,
+    Attend,
+    Block,
+    Function,
+    Join,
+    Linear,
+    Lookup,
+    Match,
+    Normalise,
+    Product,
+    Program,
+    Rotate,
+    Rules,
+    Select,
+    SparseTable,
+    Sum,
+    Table,
+    Unexplained,
+    Vote,
+)
+
+Rows = NDArray[Any]
+"""Values of a variable, one row for each (text, position) of the batch: [batch * pos, size]."""
+
+_ROOT_2_OVER_PI = math.sqrt(2.0 / math.pi)
+
+
+class Interpreter:
+    """A program made ready to run: tables converted once, every block turned into one numpy step.
+
+    Args:
+        program: a valid program.
+        dtype: precision of every step; float64 gives the reference's answers to about 1e-12.
+    """
+
+    def __init__(self, program: Program, dtype: DTypeLike = np.float32) -> None:
+        self.program = program
+        self.dtype = np.dtype(dtype)
+        self._tables: dict[tuple[str, bool], Any] = {}
+        slots = {block.name: index for index, block in enumerate(program.blocks)}
+        self._steps = [self._step(block, slots) for block in program.blocks]
+
+    @property
+    def n_ctx(self) -> int:
+        return self.program.n_ctx
+
+    def log_probs(self, tokens: NDArray[np.integer]) -> Rows:
+        """Compute natural-log probabilities of the next token.
+
+        Args:
+            tokens: [batch, pos] or [pos].
+
+        Returns:
+            [batch, pos, d_vocab] or [pos, d_vocab].
+        """
+        tokens = np.asarray(tokens)
+        batch = np.atleast_2d(tokens)
+        answer = Stream(self, batch.shape[0], capacity=batch.shape[1]).extend(batch)
+        return answer if tokens.ndim == 2 else answer[0]
+
+    def stream(self, batch: int = 1) -> Stream:
+        """Start reading ``batch`` texts, a few tokens at a time."""
+        return Stream(self, batch, capacity=self.program.n_ctx)
+
+    def variables(self, tokens: NDArray[np.integer]) -> Mapping[str, Rows]:
+        """Compute every variable at every position of one text, name -> [pos, size]."""
+        stream = Stream(self, 1, capacity=len(tokens))
+        stream.extend(np.asarray(tokens)[None, :])
+        return {block.name: stream.values[index] for index, block in enumerate(self.program.blocks)}
+
+    def _number(self, value: float) -> Any:
+        """Convert a constant to the precision at hand, so that no step widens to another."""
+        return np.array(value, dtype=self.dtype)[()]
+
+    def _dense(self, table: Table, transposed: bool = False) -> Rows:
+        """Convert a table once; a transposed copy is laid out for ``x @ table``."""
+        key = (table.name, transposed)
+        if key not in self._tables:
+            values = table.values.T if transposed else table.values
+            self._tables[key] = np.ascontiguousarray(values, dtype=self.dtype)
+        return self._tables[key]
+
+    def _sparse(self, table: SparseTable) -> scipy.sparse.csr_array:
+        key = (table.name, False)
+        if key not in self._tables:
+            parts = (table.values.astype(self.dtype), table.columns, table.starts)
+            self._tables[key] = scipy.sparse.csr_array(parts, shape=table.shape)
+        return self._tables[key]
+
+    def _map(self, table: AnyTable, transposed: bool = False) -> Callable[[Rows], Rows]:
+        """Return the function ``x -> x @ table`` (or its transpose) on rows."""
+        if isinstance(table, Table):
+            weight = self._dense(table, transposed)
+            return lambda x: x @ weight
+        matrix = self._sparse(table)
+        left = matrix if transposed else scipy.sparse.csr_array(matrix.T)
+        return lambda x: (left @ x.T).T
+
+    def _step(self, block: Block, slots: Mapping[str, int]) -> Callable[[Stream], Rows]:
+        """Turn a block into a function of the stream; constants are bound once, here."""
+        match block:
+            case Lookup(index=index, table=table):
+                rows = self._dense(table) if isinstance(table, Table) else table.dense().astype(self.dtype)
+                if index == "token":
+                    return lambda s: rows[s.tokens]
+                return lambda s: rows[s.positions]
+            case Linear(reads=reads, bias=bias):
+                apply, at = self._map(block.weight, block.transposed), slots[reads]
+                if bias is None:
+                    return lambda s: apply(s.values[at])
+                offset = self._dense(bias)
+                return lambda s: apply(s.values[at]) + offset
+            case Sum(reads=reads):
+                return _sum([slots[name] for name in reads])
+            case Join(reads=reads):
+                places = [slots[name] for name in reads]
+                return lambda s: np.concatenate([s.values[i] for i in places], axis=1)
+            case Product(reads=(first, second)):
+                i, j = slots[first], slots[second]
+                return lambda s: s.values[i] * s.values[j]
+            case Normalise():
+                return self._normalise(block, slots[block.reads])
+            case Activate(reads=reads, function=function):
+                apply, at = _function(function), slots[reads]
+                return lambda s: apply(s.values[at])
+            case Select():
+                return self._select(block, slots[block.reads])
+            case Rotate():
+                return self._rotate(block, slots[block.reads])
+            case Attend():
+                return self._attend(block, slots)
+            case Match():
+                return self._match(block, slots)
+            case Rules(reads=reads):
+                conditions, effects = self._map(block.conditions, transposed=True), self._map(block.effects)
+                thresholds, at = self._dense(block.thresholds), slots[reads]
+                return lambda s: effects(np.maximum(conditions(s.values[at]) - thresholds, 0.0))
+            case Unexplained(exact=exact, explained=explained):
+                i, j = slots[exact], slots[explained]
+                return lambda s: s.values[i] - s.values[j]
+            case Vote(reads=reads):
+                total = _sum([slots[name] for name in reads])
+                return lambda s: _log_softmax(total(s))
+            case _:
+                assert_never(block)
+
+    def _normalise(self, block: Normalise, at: int) -> Callable[[Stream], Rows]:
+        eps, centred = self._number(block.eps), block.centred
+        gain = None if block.gain is None else self._dense(block.gain)
+        bias = None if block.bias is None else self._dense(block.bias)
+        form = None if block.form is None else self._map(block.form)
+        share = self._number(1.0 / self.program.space(block.space).size)
+
+        def step(s: Stream) -> Rows:
+            x = s.values[at]
+            if centred:
+                x = x - np.add.reduce(x, axis=1, keepdims=True) * share
+            if form is None:
+                square = np.einsum("ij,ij->i", x, x)[:, None] * share
+            else:
+                square = np.einsum("ij,ij->i", form(x), x)[:, None]
+            y = x / np.sqrt(square + eps)
+            if gain is not None:
+                y *= gain
+            if bias is not None:
+                y += bias
+            return y
+
+        return step
+
+    def _select(self, block: Select, at: int) -> Callable[[Stream], Rows]:
+        thresholds = None if block.thresholds is None else self._dense(block.thresholds)
+        k = block.k
+
+        def step(s: Stream) -> Rows:
+            x = s.values[at]
+            ranked = x if thresholds is None else np.where(x > thresholds, x, -np.inf)
+            if k is None:
+                return np.where(ranked == -np.inf, 0.0, x).astype(self.dtype)
+            best = np.argsort(-ranked, axis=1, kind="stable")[:, :k]
+            kept = np.zeros_like(x)
+            chosen = np.take_along_axis(ranked, best, axis=1)
+            np.put_along_axis(kept, best, np.where(np.isfinite(chosen), chosen, 0.0), axis=1)
+            return kept
+
+        return step
+
+    def _rotate(self, block: Rotate, at: int) -> Callable[[Stream], Rows]:
+        n_heads, size = block.n_heads, self.program.space(block.space).size
+        half = size // n_heads // 2
+        frequency = block.theta ** (-np.arange(half) / half)
+        angle = np.outer(np.arange(self.program.n_ctx), frequency)
+        cos: Rows = np.cos(angle).astype(self.dtype)
+        sin: Rows = np.sin(angle).astype(self.dtype)
+        # x * cos + swapped(x) * signed sin, for all heads at once
+        cos_row = np.tile(np.concatenate([cos, cos], axis=1), (1, n_heads))  # [n_ctx, size]
+        sin_row = np.tile(np.concatenate([-sin, sin], axis=1), (1, n_heads))
+        swap = np.concatenate([np.r_[half : 2 * half, 0:half] + h * 2 * half for h in range(n_heads)])
+        return lambda s: s.values[at] * cos_row[s.positions] + s.values[at][:, swap] * sin_row[s.positions]
+
+    def _attend(self, block: Attend, slots: Mapping[str, int]) -> Callable[[Stream], Rows]:
+        q_at, k_at, v_at = slots[block.queries], slots[block.keys], slots[block.values]
+        n_kv, group = block.n_kv_heads, block.n_heads // block.n_kv_heads
+        scale, window, name = self._number(block.scale), block.window, block.name
+
+        def step(s: Stream) -> Rows:
+            batch, n_new = s.batch, s.n_new
+            keys = s.remember(name, "keys", s.values[k_at], n_kv, window)  # [batch, kv, seen, d]
+            values = s.remember(name, "values", s.values[v_at], n_kv, window)
+            q = s.values[q_at] * scale
+            if n_new == 1:  # one query: all heads of a group read the same keys
+                q = q.reshape(batch, n_kv, group, -1)
+                weights = _softmax(q @ keys.swapaxes(2, 3))  # [batch, kv, group, seen]
+                return (weights @ values).reshape(batch, -1)
+            q = q.reshape(batch, n_new, n_kv, group, -1).transpose(0, 2, 3, 1, 4)  # [batch, kv, group, new, d]
+            scores = q @ keys[:, :, None].swapaxes(3, 4)
+            weights = _softmax(s.hide(scores, window))
+            mixed = weights @ values[:, :, None]  # [batch, kv, group, new, d]
+            return mixed.transpose(0, 3, 1, 2, 4).reshape(batch * n_new, -1)
+
+        return step
+
+    def _match(self, block: Match, slots: Mapping[str, int]) -> Callable[[Stream], Rows]:
+        q_at, k_at, v_at = slots[block.queries], slots[block.keys], slots[block.values]
+        maps = [self._map(table) for table in block.scores]
+        distance = None if block.distance is None else self._dense(block.distance)
+        window, name = block.window, block.name
+
+        def step(s: Stream) -> Rows:
+            batch, n_new = s.batch, s.n_new
+            keys = s.remember(name, "keys", s.values[k_at], 1, window)[:, 0]  # [batch, seen, features]
+            values = s.remember(name, "values", s.values[v_at], 1, window)[:, 0]
+            mixes = []
+            for head, pairs in enumerate(maps):
+                wanted = pairs(s.values[q_at]).reshape(batch, n_new, -1)
+                scores = wanted @ keys.swapaxes(1, 2)  # [batch, new, seen]
+                if distance is not None:
+                    back = s.distances(keys.shape[1])
+                    scores = scores + distance[head][np.clip(back, 0, distance.shape[1] - 1)]
+                mixes.append(_softmax(s.hide(scores, window)) @ values)
+            return np.concatenate(mixes, axis=2).reshape(batch * n_new, -1)
+
+        return step
+
+
+class Stream:
+    """Texts being read, a batch in step: what attention remembers, and the variables of the newest positions.
+
+    Attributes:
+        length: positions read so far.
+        values: after :meth:`extend`, every block's variable at the new positions, [batch * new, size], by block.
+    """
+
+    def __init__(self, interpreter: Interpreter, batch: int, capacity: int) -> None:
+        self.interpreter = interpreter
+        self.batch, self.capacity = batch, capacity
+        self.length = 0
+        self.n_new = 0
+        self.values: list[Rows] = []
+        self._memory: dict[tuple[str, str], Rows] = {}
+
+    def extend(self, tokens: NDArray[np.integer]) -> Rows:
+        """Read the next tokens of every text, [batch, new], and return log-probabilities after each of them.
+
+        Raises:
+            ConfigError: the context is full, or a token is outside the vocabulary.
+        """
+        program = self.interpreter.program
+        self.n_new = tokens.shape[1]
+        if self.length + self.n_new > program.n_ctx:
+            total = self.length + self.n_new
+            raise ConfigError(
+                f"{total} tokens do not fit the context of {program.n_ctx}; shorten the prompt or the text"
+            )
+        if tokens.size and not (int(tokens.min()) >= 0 and int(tokens.max()) < program.d_vocab):
+            raise ConfigError(f"a token is outside the vocabulary, expected 0..{program.d_vocab - 1}")
+        self.tokens = tokens.ravel()
+        self.positions = np.arange(self.length, self.length + self.n_new)
+        if self.batch > 1:
+            self.positions = np.tile(self.positions, self.batch)
+        values = self.values = []
+        for step in self.interpreter._steps:
+            values.append(step(self))
+        self.length += self.n_new
+        return values[-1].reshape(self.batch, self.n_new, -1)
+
+    def remember(self, block: str, part: str, rows: Rows, n_heads: int, window: int | None) -> Rows:
+        """Keep the new rows of a variable and return it at every visible position, [batch, head, seen, d]."""
+        d = rows.shape[1] // n_heads
+        memory = self._memory.get((block, part))
+        if memory is None:
+            memory = np.empty((self.batch, n_heads, self.capacity, d), dtype=rows.dtype)
+            self._memory[block, part] = memory
+        start, stop = self.length, self.length + self.n_new
+        memory[:, :, start:stop] = rows.reshape(self.batch, self.n_new, n_heads, d).swapaxes(1, 2)
+        first = 0 if window is None else max(0, start - window + 1)
+        return memory[:, :, first:stop]
+
+    def distances(self, n_seen: int) -> NDArray[np.intp]:
+        """How far each of the last ``n_seen`` positions lies behind each new one, [new, seen]; negative ahead of it."""
+        stop = self.length + self.n_new
+        return np.arange(self.length, stop)[:, None] - np.arange(stop - n_seen, stop)[None, :]
+
+    def hide(self, scores: Rows, window: int | None) -> Rows:
+        """Put minus infinity where a new position may not look, [..., new, seen]."""
+        if self.n_new == 1:
+            return scores
+        back = self.distances(scores.shape[-1])
+        visible = back >= 0 if window is None else (back >= 0) & (back < window)
+        return np.where(visible, scores, np.array(-np.inf, dtype=scores.dtype))
+
+
+def _sum(places: list[int]) -> Callable[[Stream], Rows]:
+    if len(places) == 2:
+        i, j = places
+        return lambda s: s.values[i] + s.values[j]
+
+    def step(s: Stream) -> Rows:
+        total = s.values[places[0]]
+        for i in places[1:]:
+            total = total + s.values[i]
+        return total
+
+    return step
+
+
+def _softmax(scores: Rows) -> Rows:
+    weights = np.exp(scores - np.maximum.reduce(scores, axis=-1, keepdims=True))
+    weights /= np.add.reduce(weights, axis=-1, keepdims=True)
+    return weights
+
+
+def _log_softmax(logits: Rows) -> Rows:
+    shifted = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
+    shifted -= np.log(np.add.reduce(np.exp(shifted), axis=-1, keepdims=True))
+    return shifted
+
+
+def _function(function: Function) -> Callable[[Rows], Rows]:
+    match function:
+        case "gelu_new":
+            return lambda x: 0.5 * x * (1.0 + np.tanh(_ROOT_2_OVER_PI * (x + 0.044715 * (x * x * x))))
+        case "gelu":
+            root = math.sqrt(2.0)
+            return lambda x: 0.5 * x * (1.0 + erf(x / root))
+        case "relu":
+            return lambda x: np.maximum(x, 0.0)
+        case "silu":
+            return lambda x: x * (0.5 * (1.0 + np.tanh(0.5 * x)))

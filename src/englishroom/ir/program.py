@@ -1,0 +1,413 @@
+"""What a program is: blocks in order over named spaces.
+
+A program reads tokens one after the other. At every position each block makes one *variable*, a vector in a named
+space, out of variables made before it; the last block makes the log-probabilities of the next token. A block's name is
+the name of the variable it makes; at the exact level these are the target's own sites (``blocks.0.attn.hook_q``).
+
+Blocks are a closed union (``Block``): code that handles them uses ``match`` and ends in ``assert_never``. Everything
+here is immutable, arrays included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Level = Literal["exact", "featured", "sparse"]
+LEVELS: tuple[Level, ...] = ("exact", "featured", "sparse")
+Function = Literal["gelu_new", "gelu", "relu", "silu"]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A named basis: variables in the same space may be added; a linear map joins two spaces."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a block comes from: the pass that made it and what it made it of (weights of the target, other blocks)."""
+
+    made_by: str
+    sources: tuple[str, ...] = ()
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A dense array with a name. Blocks that share a table (tied weights) hold equal tables of the same name."""
+
+    name: str
+    values: NDArray[np.floating]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", _frozen(self.values))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    @property
+    def n_entries(self) -> int:
+        return self.values.size
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Table) and self.name == other.name and _same(self.values, other.values)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.values.shape))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SparseTable:
+    """A matrix stored by rows (CSR): row ``i`` holds ``values[j]`` at column ``columns[j]``, ``j`` in its range.
+
+    Attributes:
+        starts: where each row begins, and where the last ends, [n_rows + 1].
+        columns: column of each entry, rising within a row, [n_entries].
+        values: [n_entries].
+        n_columns: width of the matrix.
+    """
+
+    name: str
+    starts: NDArray[np.integer]
+    columns: NDArray[np.integer]
+    values: NDArray[np.floating]
+    n_columns: int
+
+    def __post_init__(self) -> None:
+        for part in ("starts", "columns", "values"):
+            object.__setattr__(self, part, _frozen(getattr(self, part)))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.starts) - 1, self.n_columns)
+
+    @property
+    def n_entries(self) -> int:
+        return self.values.size
+
+    def row(self, index: int) -> list[tuple[int, float]]:
+        """List the entries of one row as (column, value)."""
+        low, high = int(self.starts[index]), int(self.starts[index + 1])
+        return [(int(c), float(v)) for c, v in zip(self.columns[low:high], self.values[low:high], strict=True)]
+
+    def dense(self) -> NDArray[np.float64]:
+        """Spell the matrix out, for reading and for small tables."""
+        full = np.zeros(self.shape)
+        for index in range(self.shape[0]):
+            for column, value in self.row(index):
+                full[index, column] = value
+        return full
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, SparseTable)
+            and (self.name, self.n_columns) == (other.name, other.n_columns)
+            and _same(self.starts, other.starts)
+            and _same(self.columns, other.columns)
+            and _same(self.values, other.values)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.shape, self.n_entries))
+
+
+AnyTable = Table | SparseTable
+
+
+def _frozen(array: NDArray) -> NDArray:
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
+def _same(a: NDArray, b: NDArray) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """What all blocks have: the variable they make, its space, and where they come from."""
+
+    name: str
+    space: str
+    origin: Origin = field(default=Origin("unknown"))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Lookup(_Block):
+    """Row of a table, chosen by the token read here or by the position."""
+
+    index: Literal["token", "position"]
+    table: AnyTable
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Linear(_Block):
+    """``x @ weight + bias``; with ``transposed``, ``x @ weight.T + bias``."""
+
+    reads: str
+    weight: AnyTable
+    bias: Table | None = None
+    transposed: bool = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Sum(_Block):
+    """Sum of variables of one space."""
+
+    reads: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Join(_Block):
+    """Variables side by side: the space's size is the sum of theirs."""
+
+    reads: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Product(_Block):
+    """Elementwise product of two variables of one space."""
+
+    reads: tuple[str, str]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Normalise(_Block):
+    """``(x - m) / sqrt(s + eps) * gain + bias``.
+
+    ``m`` is the mean of x where ``centred``, else 0; ``s`` is the mean of ``(x - m)**2``, or ``x @ form @ x`` where a
+    program measures the scale of what its features stand for.
+    """
+
+    reads: str
+    centred: bool
+    eps: float
+    gain: Table | None = None
+    bias: Table | None = None
+    form: SparseTable | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Activate(_Block):
+    """A pointwise function."""
+
+    reads: str
+    function: Function
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Select(_Block):
+    """Keep some coordinates and zero the others: those above their threshold, then of these the ``k`` largest.
+
+    At least one of the two is given. Ties among the ``k`` largest go to the lower index.
+    """
+
+    reads: str
+    k: int | None = None
+    thresholds: Table | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Rotate(_Block):
+    """Turn each head's vector by its position (RoPE).
+
+    Within a head of size d, coordinates i and i + d/2 turn together by ``position * theta ** (-2 i / d)``.
+    """
+
+    reads: str
+    n_heads: int
+    theta: float
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Attend(_Block):
+    """Dot-product attention: each head mixes the values of earlier positions (this one included).
+
+    Head h of ``queries`` reads head ``h // (n_heads / n_kv_heads)`` of ``keys`` and ``values``; weights are the softmax
+    of ``scale * q . k`` over the last ``window`` positions (all where ``None``). Makes the heads' mixes side by side.
+    """
+
+    queries: str
+    keys: str
+    values: str
+    n_heads: int
+    n_kv_heads: int
+    scale: float
+    window: int | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Match(_Block):
+    """Attention by tables: a head's score is a sum over pairs of features, one here and one there.
+
+    ``scores[h][i, j]`` is added for feature i of ``queries`` here and feature j of ``keys`` there (times both values),
+    ``distance[h, d]`` for looking d positions back (its last column for anything farther). Makes, head by head, the
+    softmax-weighted mix of ``values``.
+    """
+
+    queries: str
+    keys: str
+    values: str
+    scores: tuple[AnyTable, ...]
+    distance: Table | None = None
+    window: int | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Rules(_Block):
+    """Many short rules: rule r adds ``relu(conditions[r] . x - thresholds[r])`` times ``effects[r]``."""
+
+    reads: str
+    conditions: SparseTable
+    thresholds: Table
+    effects: SparseTable
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Unexplained(_Block):
+    """An error block: what ``exact`` has that ``explained`` lacks. Counted in reports; never at the sparse level."""
+
+    exact: str
+    explained: str
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Vote(_Block):
+    """Log-probabilities of the next token: log-softmax of the sum of votes. The last block of every program."""
+
+    reads: tuple[str, ...]
+
+
+Block = (
+    Lookup
+    | Linear
+    | Sum
+    | Join
+    | Product
+    | Normalise
+    | Activate
+    | Select
+    | Rotate
+    | Attend
+    | Match
+    | Rules
+    | Unexplained
+    | Vote
+)
+
+
+@final
+@dataclass(frozen=True)
+class Rule:
+    """One rule of a :class:`Rules` block, as a reader sees it."""
+
+    index: int
+    reads: tuple[tuple[int, float], ...]
+    threshold: float
+    adds: tuple[tuple[int, float], ...]
+
+
+@final
+@dataclass(frozen=True)
+class Program:
+    """Blocks in order over named spaces, at one of three levels.
+
+    Attributes:
+        n_ctx: positions the program can read.
+        spaces: every space that a block writes.
+        blocks: in order of evaluation; the last is the only :class:`Vote`.
+    """
+
+    level: Level
+    n_ctx: int
+    spaces: tuple[Space, ...]
+    blocks: tuple[Block, ...]
+
+    def space(self, name: str) -> Space:
+        """Look a space up by name."""
+        for space in self.spaces:
+            if space.name == name:
+                return space
+        raise KeyError(name)
+
+    @property
+    def vote(self) -> Vote:
+        """The block whose variable is the program's answer."""
+        last = self.blocks[-1]
+        assert isinstance(last, Vote), "the verifier admits no program without a closing vote"
+        return last
+
+    @property
+    def d_vocab(self) -> int:
+        return self.space(self.vote.space).size
+
+    def tables(self) -> dict[str, AnyTable]:
+        """List every table once, by name, in order of first use."""
+        found: dict[str, AnyTable] = {}
+        for block in self.blocks:
+            for table in tables_of(block):
+                found.setdefault(table.name, table)
+        return found
+
+    @property
+    def n_entries(self) -> int:
+        """Numbers stored in all tables, shared ones once."""
+        return sum(table.n_entries for table in self.tables().values())
+
+
+def reads_of(block: Block) -> tuple[str, ...]:
+    """List the variables that a block reads."""
+    match block:
+        case Lookup():
+            return ()
+        case Linear() | Normalise() | Activate() | Select() | Rotate() | Rules():
+            return (block.reads,)
+        case Sum() | Join() | Product() | Vote():
+            return tuple(block.reads)
+        case Attend() | Match():
+            return (block.queries, block.keys, block.values)
+        case Unexplained():
+            return (block.exact, block.explained)
+
+
+def tables_of(block: Block) -> Iterator[AnyTable]:
+    """Yield the tables that a block holds, in the order of its fields."""
+    for item in fields(block):
+        value = getattr(block, item.name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Table | SparseTable):
+                yield part
+
+
+def rule_at(block: Rules, index: int) -> Rule:
+    """View one rule of a block: which features it reads, its threshold, what it adds to which features."""
+    return Rule(
+        index=index,
+        reads=tuple(block.conditions.row(index)),
+        threshold=float(block.thresholds.values[index]),
+        adds=tuple(block.effects.row(index)),
+    )

@@ -1,0 +1,279 @@
+"""The rules of validity, per level. ``verify`` returns every fault at once."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import assert_never
+
+import numpy as np
+
+from englishroom.errors import InvalidProgramError
+from englishroom.ir.program import (
+    LEVELS,
+    Activate,
+    AnyTable,
+    Attend,
+    Block,
+    Join,
+    Linear,
+    Lookup,
+    Match,
+    Normalise,
+    Product,
+    Program,
+    Rotate,
+    Rules,
+    Select,
+    SparseTable,
+    Sum,
+    Table,
+    Unexplained,
+    Vote,
+    reads_of,
+    tables_of,
+)
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
+_EXACT: tuple[type, ...] = (Lookup, Linear, Sum, Product, Normalise, Activate, Rotate, Attend, Vote)
+_SPARSE: tuple[type, ...] = (Lookup, Linear, Sum, Join, Product, Normalise, Activate, Select, Match, Rules, Vote)
+
+
+def verify(program: Program) -> list[str]:
+    """Return every fault of a program, one line each; an empty list means that it is valid."""
+    return _Verifier(program).faults()
+
+
+def require_valid(program: Program) -> Program:
+    """Return the program, or raise with every fault it has.
+
+    Raises:
+        InvalidProgramError: the program has at least one fault.
+    """
+    faults = verify(program)
+    if faults:
+        raise InvalidProgramError(faults)
+    return program
+
+
+class _Verifier:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.found: list[str] = []
+        self.sizes: dict[str, int] = {}
+        self.made: dict[str, str] = {}  # variable -> its space
+        self.block: Block | None = None
+
+    def fault(self, text: str) -> None:
+        self.found.append(f"{self.block.name}: {text}" if self.block is not None else text)
+
+    def faults(self) -> list[str]:
+        program = self.program
+        if program.level not in LEVELS:
+            self.fault(f"level is {program.level!r}, expected one of {', '.join(LEVELS)}")
+        if program.n_ctx < 1:
+            self.fault(f"n_ctx is {program.n_ctx}, expected at least 1")
+        for space in program.spaces:
+            self._name(space.name, "space")
+            if space.name in self.sizes:
+                self.fault(f"space {space.name} is declared twice")
+            if space.size < 1:
+                self.fault(f"space {space.name} has size {space.size}, expected at least 1")
+            self.sizes[space.name] = space.size
+        if not program.blocks or not isinstance(program.blocks[-1], Vote):
+            self.fault("the last block is not a vote")
+        for block in program.blocks:
+            self.block = block
+            self._block(block)
+            self.made[block.name] = block.space
+        self.block = None
+        self._shared_tables()
+        return self.found
+
+    def _name(self, name: str, what: str) -> None:
+        if not _NAME.fullmatch(name):
+            self.fault(f"{what} name {name!r} is not of the form word.word, letters, digits and _ only")
+
+    def _block(self, block: Block) -> None:
+        self._name(block.name, "variable")
+        if block.name in self.made:
+            self.fault("this variable is made twice")
+        if block.space not in self.sizes:
+            self.fault(f"unknown space {block.space}")
+        for name in reads_of(block):
+            if name not in self.made:
+                self.fault(f"reads {name}, which no earlier block makes")
+        self._level(block)
+        for table in tables_of(block):
+            self._table(table)
+        if block.space in self.sizes and all(self._size(name) for name in reads_of(block)):
+            self._shapes(block)
+
+    def _size(self, variable: str) -> int:
+        """Size of a variable, or 0 where it is unknown (which is a fault already reported)."""
+        return self.sizes.get(self.made.get(variable, ""), 0)
+
+    def _level(self, block: Block) -> None:
+        level, kind = self.program.level, type(block).__name__
+        if level == "exact":
+            if not isinstance(block, _EXACT):
+                self.fault(f"a {kind} block does not stand at the exact level")
+            if any(isinstance(table, SparseTable) for table in tables_of(block)):
+                self.fault("a sparse table does not stand at the exact level")
+        if level == "sparse":
+            if not isinstance(block, _SPARSE):
+                self.fault(f"a {kind} block does not stand at the sparse level")
+            for table in tables_of(block):
+                is_distance = isinstance(block, Match) and table is block.distance
+                if isinstance(table, Table) and table.values.ndim > 1 and not is_distance:
+                    self.fault(f"table {table.name} is a dense matrix, which does not stand at the sparse level")
+
+    def _table(self, table: AnyTable) -> None:
+        self._name(table.name, "table")
+        if table.values.dtype.kind != "f":
+            self.fault(f"table {table.name} holds {table.values.dtype}, expected floating point numbers")
+        elif not np.isfinite(table.values).all():
+            self.fault(f"table {table.name} holds a number that is not finite")
+        if isinstance(table, SparseTable):
+            starts, columns = table.starts, table.columns
+            if starts.ndim != 1 or len(starts) < 1 or starts.dtype.kind not in "iu":
+                self.fault(f"table {table.name} has no row starts")
+                return
+            in_order = starts[0] == 0 and (np.diff(starts.astype(np.int64)) >= 0).all()
+            if not in_order or starts[-1] != len(columns) or len(columns) != len(table.values):
+                self.fault(f"table {table.name} has row starts that do not cover its entries in order")
+                return
+            if columns.dtype.kind not in "iu" or (
+                len(columns) and (columns.min() < 0 or columns.max() >= table.n_columns)
+            ):
+                self.fault(f"table {table.name} has a column outside 0..{table.n_columns - 1}")
+                return
+            row_of = np.repeat(np.arange(len(starts) - 1), np.diff(starts.astype(np.int64)))
+            same_row = row_of[1:] == row_of[:-1]
+            if (np.diff(columns.astype(np.int64))[same_row] <= 0).any():
+                self.fault(f"table {table.name} has a row whose columns do not rise")
+
+    def _expect(self, table: AnyTable | None, shape: tuple[int, ...]) -> None:
+        if table is not None and table.shape != shape:
+            self.fault(f"table {table.name} has shape {list(table.shape)}, expected {list(shape)}")
+
+    def _keeps_space(self, *reads: str) -> None:
+        assert self.block is not None
+        for name in reads:
+            if self.made[name] != self.block.space:
+                self.fault(f"reads {name} of space {self.made[name]}, but writes space {self.block.space}")
+
+    def _shapes(self, block: Block) -> None:
+        size = self.sizes[block.space]
+        match block:
+            case Lookup():
+                if block.index not in ("token", "position"):
+                    self.fault(f"index is {block.index!r}, expected token or position")
+                if block.table.shape[1:] != (size,):
+                    self.fault(f"table {block.table.name} has shape {list(block.table.shape)}, expected [rows, {size}]")
+                rows = self.program.n_ctx if block.index == "position" else self._d_vocab()
+                if rows and block.table.shape[0] != rows:
+                    self.fault(f"table {block.table.name} has {block.table.shape[0]} rows, expected {rows}")
+            case Linear():
+                shape = (self._size(block.reads), size)
+                self._expect(block.weight, shape[::-1] if block.transposed else shape)
+                self._expect(block.bias, (size,))
+            case Sum() | Product():
+                if not block.reads:
+                    self.fault("reads nothing")
+                self._keeps_space(*block.reads)
+            case Join():
+                total = sum(self._size(name) for name in block.reads)
+                if total != size:
+                    self.fault(f"joins {total} coordinates, but space {block.space} has {size}")
+            case Normalise():
+                self._keeps_space(block.reads)
+                if not (math.isfinite(block.eps) and block.eps >= 0):
+                    self.fault(f"eps is {block.eps}, expected a finite number, 0 or more")
+                self._expect(block.gain, (size,))
+                self._expect(block.bias, (size,))
+                self._expect(block.form, (size, size))
+                if block.form is not None and block.centred:
+                    self.fault("a form measures the scale of uncentred features; centred must be false")
+            case Activate():
+                self._keeps_space(block.reads)
+                if block.function not in ("gelu_new", "gelu", "relu", "silu"):
+                    self.fault(f"unknown function {block.function!r}")
+            case Select():
+                self._keeps_space(block.reads)
+                self._expect(block.thresholds, (size,))
+                if block.k is None and block.thresholds is None:
+                    self.fault("selects neither by threshold nor by count")
+                if block.k is not None and not 1 <= block.k <= size:
+                    self.fault(f"k is {block.k}, expected 1..{size}")
+            case Rotate():
+                self._keeps_space(block.reads)
+                if block.n_heads < 1 or size % (2 * block.n_heads):
+                    self.fault(f"{size} coordinates do not form {block.n_heads} heads of even size")
+                if not (math.isfinite(block.theta) and block.theta > 0):
+                    self.fault(f"theta is {block.theta}, expected a finite number above 0")
+            case Attend():
+                self._attend(block, size)
+            case Match():
+                self._match(block, size)
+            case Rules():
+                n_rules = block.conditions.shape[0]
+                self._expect(block.conditions, (n_rules, self._size(block.reads)))
+                self._expect(block.thresholds, (n_rules,))
+                self._expect(block.effects, (n_rules, size))
+            case Unexplained():
+                self._keeps_space(block.exact, block.explained)
+            case Vote():
+                if not block.reads:
+                    self.fault("reads nothing")
+                self._keeps_space(*block.reads)
+                if block is not self.program.blocks[-1]:
+                    self.fault("a vote stands before the last block")
+            case _:
+                assert_never(block)
+
+    def _d_vocab(self) -> int:
+        last = self.program.blocks[-1]
+        return self.sizes.get(last.space, 0) if isinstance(last, Vote) else 0
+
+    def _window(self, window: int | None) -> None:
+        if window is not None and window < 1:
+            self.fault(f"window is {window}, expected at least 1")
+
+    def _attend(self, block: Attend, size: int) -> None:
+        self._window(block.window)
+        if block.n_heads < 1 or block.n_kv_heads < 1 or block.n_heads % block.n_kv_heads:
+            self.fault(f"{block.n_heads} heads cannot share {block.n_kv_heads} key-value heads evenly")
+            return
+        if not math.isfinite(block.scale):
+            self.fault(f"scale is {block.scale}, expected a finite number")
+        q, k, v = (self._size(name) for name in (block.queries, block.keys, block.values))
+        if q % block.n_heads or k % block.n_kv_heads or v % block.n_kv_heads:
+            self.fault(f"{q}, {k} and {v} coordinates do not form {block.n_heads} and {block.n_kv_heads} heads")
+        elif q // block.n_heads != k // block.n_kv_heads:
+            self.fault(f"queries have {q // block.n_heads} coordinates a head, keys {k // block.n_kv_heads}")
+        elif v // block.n_kv_heads * block.n_heads != size:
+            mixed = v // block.n_kv_heads * block.n_heads
+            self.fault(f"mixes {mixed} coordinates, but space {block.space} has {size}")
+
+    def _match(self, block: Match, size: int) -> None:
+        self._window(block.window)
+        n_heads = len(block.scores)
+        q, k, v = (self._size(name) for name in (block.queries, block.keys, block.values))
+        for table in block.scores:
+            self._expect(table, (q, k))
+        if n_heads * v != size:
+            self.fault(f"mixes {n_heads} heads of {v} coordinates, but space {block.space} has {size}")
+        distance = block.distance
+        if distance is not None and (
+            distance.values.ndim != 2 or distance.shape[0] != n_heads or distance.shape[1] < 1
+        ):
+            self.fault(f"table {distance.name} has shape {list(distance.shape)}, expected [{n_heads}, distances]")
+
+    def _shared_tables(self) -> None:
+        seen: dict[str, AnyTable] = {}
+        for block in self.program.blocks:
+            for table in tables_of(block):
+                first = seen.setdefault(table.name, table)
+                if first is not table and first != table:
+                    self.found.append(f"{block.name}: table {table.name} differs from another of the same name")

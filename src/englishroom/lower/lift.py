@@ -1,0 +1,212 @@
+"""Lift a target's weights one to one into an exact program."""
+
+from __future__ import annotations
+
+import time
+
+from englishroom.ir.program import (
+    Activate,
+    Attend,
+    Block,
+    Linear,
+    Lookup,
+    Normalise,
+    Origin,
+    Product,
+    Program,
+    Rotate,
+    Space,
+    Sum,
+    Table,
+    Vote,
+)
+from englishroom.ir.verify import require_valid
+from englishroom.models.load import Target
+from englishroom.passes.base import Record
+
+
+def lift(target: Target) -> tuple[Program, Record]:
+    """Write a target as an exact program: every weight becomes a table, every site a variable.
+
+    1. Name the spaces: vocabulary, residual stream, heads and MLP neurons of every layer.
+    2. Walk the forward pass and make one block for each of its steps.
+    3. Verify, and record what was rewritten on the way from the file.
+
+    Nothing is approximated: tables hold the target's own numbers in its own precision.
+    """
+    began = time.perf_counter()
+    lifter = _Lifter(target)
+    program = require_valid(lifter.program())
+    rewrites = tuple(_rewrites(target))
+    return program, Record("lift", {"target": target.name}, rewrites, time.perf_counter() - began)
+
+
+def _rewrites(target: Target) -> list[str]:
+    """Name every way in which a table differs from the tensor in the file."""
+    found: list[str] = []
+    for name, source in target.sources.items():
+        if source.endswith(".T"):
+            found.append(f"transposed {source.removesuffix('.T')} into {name} [in, out]")
+        elif "[" in source:
+            found.append(f"split {name} out of {source}")
+    if target.kind == "llama2c":
+        for layer in range(target.spec.n_layers):
+            found += [
+                f"reordered columns of blocks.{layer}.attn.W_{letter}: rotary pairs 2i, 2i+1 to i, i + d_head/2"
+                for letter in "QK"
+            ]
+    if target.spec.tied:
+        found.append("read the logits through embed.W_E transposed (tied)")
+    return found
+
+
+class _Lifter:
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.spec = target.spec
+        self.blocks: list[Block] = []
+        self.spaces = [Space("vocab", self.spec.d_vocab), Space("resid", self.spec.d_model)]
+
+    def program(self) -> Program:
+        spec = self.spec
+        resid = self._add(
+            Lookup(
+                name="hook_embed",
+                space="resid",
+                index="token",
+                table=self._table("embed.W_E"),
+                origin=self._origin("embed.W_E"),
+            )
+        )
+        if spec.rotary_theta is None:
+            position = self._add(
+                Lookup(
+                    name="hook_pos_embed",
+                    space="resid",
+                    index="position",
+                    table=self._table("pos_embed.W_pos"),
+                    origin=self._origin("pos_embed.W_pos"),
+                )
+            )
+            resid = self._sum("blocks.0.hook_resid_pre", resid, position)
+        for layer in range(spec.n_layers):
+            resid = self._layer(layer, resid)
+        final = self._norm("ln_final", resid)
+        unembed = "embed.W_E" if spec.tied else "unembed.W_U"
+        logits = self._add(
+            Linear(
+                name="hook_logits",
+                space="vocab",
+                reads=final,
+                weight=self._table(unembed),
+                transposed=spec.tied,
+                origin=self._origin(unembed),
+            )
+        )
+        self._add(Vote(name="log_probs", space="vocab", reads=(logits,), origin=Origin("lift")))
+        return Program("exact", spec.n_ctx, tuple(self.spaces), tuple(self.blocks))
+
+    def _layer(self, layer: int, resid: str) -> str:
+        block = f"blocks.{layer}"
+        attn_out = self._attention(layer, self._norm(f"{block}.ln1", resid))
+        resid = self._sum(f"{block}.hook_resid_mid", resid, attn_out)
+        mlp_out = self._mlp(layer, self._norm(f"{block}.ln2", resid))
+        return self._sum(f"{block}.hook_resid_post", resid, mlp_out)
+
+    def _attention(self, layer: int, x: str) -> str:
+        spec, part = self.spec, f"blocks.{layer}.attn"
+        q_space = self._space(f"{part}.queries", spec.n_heads * spec.d_head)
+        kv_space = self._space(f"{part}.keys", spec.n_kv_heads * spec.d_head)
+        q = self._linear(f"{part}.hook_q", q_space, x, part, "Q")
+        k = self._linear(f"{part}.hook_k", kv_space, x, part, "K")
+        v = self._linear(f"{part}.hook_v", kv_space, x, part, "V")
+        if spec.rotary_theta is not None:
+            q = self._rotate(f"{part}.hook_rot_q", q_space, q, spec.n_heads)
+            k = self._rotate(f"{part}.hook_rot_k", kv_space, k, spec.n_kv_heads)
+        z = self._add(
+            Attend(
+                name=f"{part}.hook_z",
+                space=q_space,
+                queries=q,
+                keys=k,
+                values=v,
+                n_heads=spec.n_heads,
+                n_kv_heads=spec.n_kv_heads,
+                scale=spec.attn_scale,
+                window=spec.windows[layer],
+                origin=Origin("lift"),
+            )
+        )
+        return self._linear(f"blocks.{layer}.hook_attn_out", "resid", z, part, "O")
+
+    def _mlp(self, layer: int, x: str) -> str:
+        spec, part = self.spec, f"blocks.{layer}.mlp"
+        space = self._space(f"{part}.neurons", spec.d_mlp)
+        first = "gate" if spec.gated_mlp else "in"
+        pre = self._linear(f"{part}.hook_pre", space, x, part, first)
+        name = f"{part}.hook_act" if spec.gated_mlp else f"{part}.hook_post"
+        post = self._add(Activate(name=name, space=space, reads=pre, function=spec.activation, origin=Origin("lift")))
+        if spec.gated_mlp:
+            linear = self._linear(f"{part}.hook_pre_linear", space, x, part, "in")
+            post = self._add(
+                Product(name=f"{part}.hook_post", space=space, reads=(post, linear), origin=Origin("lift"))
+            )
+        return self._linear(f"blocks.{layer}.hook_mlp_out", "resid", post, part, "out")
+
+    def _add(self, block: Block) -> str:
+        self.blocks.append(block)
+        return block.name
+
+    def _space(self, name: str, size: int) -> str:
+        self.spaces.append(Space(name, size))
+        return name
+
+    def _table(self, name: str) -> Table:
+        return Table(name, self.target.weights[name].detach().numpy())
+
+    def _origin(self, *names: str) -> Origin:
+        return Origin("lift", tuple(self.target.sources[name] for name in names))
+
+    def _optional(self, name: str) -> Table | None:
+        return self._table(name) if name in self.target.weights else None
+
+    def _linear(self, name: str, space: str, reads: str, part: str, letter: str) -> str:
+        names = [f"{part}.W_{letter}"]
+        bias = self._optional(f"{part}.b_{letter}")
+        if bias is not None:
+            names.append(bias.name)
+        weight = self._table(names[0])
+        return self._add(
+            Linear(name=name, space=space, reads=reads, weight=weight, bias=bias, origin=self._origin(*names))
+        )
+
+    def _norm(self, name: str, reads: str) -> str:
+        gain, bias = self._table(f"{name}.w"), self._optional(f"{name}.b")
+        return self._add(
+            Normalise(
+                name=f"{name}.hook_normalized",
+                space="resid",
+                reads=reads,
+                centred=self.spec.norm == "layernorm",
+                eps=self.spec.norm_eps,
+                gain=gain,
+                bias=bias,
+                origin=self._origin(gain.name, *([bias.name] if bias is not None else [])),
+            )
+        )
+
+    def _sum(self, name: str, *reads: str) -> str:
+        return self._add(Sum(name=name, space="resid", reads=reads, origin=Origin("lift")))
+
+    def _rotate(self, name: str, space: str, reads: str, n_heads: int) -> str:
+        assert self.spec.rotary_theta is not None
+        return self._add(
+            Rotate(
+                name=name,
+                space=space,
+                reads=reads,
+                n_heads=n_heads,
+                theta=self.spec.rotary_theta,
+                origin=Origin("lift"),
+            )
+        )

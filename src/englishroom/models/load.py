@@ -1,0 +1,209 @@
+"""Read a target from disk or from the hub. Weights are data: safetensors, or torch files read weights-only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from englishroom.errors import ArtifactError, ConfigError, UnsupportedModelError
+from englishroom.models.adapters import gpt2, gpt_neo, llama, llama2c
+from englishroom.models.adapters.mapping import Config, Family, read_weights
+from englishroom.models.spec import ModelSpec, parameter_count
+
+_ADAPTERS: Mapping[str, Callable[[Config], Family]] = MappingProxyType(
+    {"gpt2": gpt2.read, "gpt_neo": gpt_neo.read, "llama": llama.read}
+)
+_SUPPORTED = f"supported: {', '.join(_ADAPTERS)} (Hugging Face folders or hub names) and llama2.c .bin files"
+_HUB_FILES = ("*.json", "*.safetensors", "pytorch_model.bin", "merges.txt", "vocab.json")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model read from disk.
+
+    Attributes:
+        name: short human name (the folder's, the file's, or the hub name).
+        path: the folder or ``.bin`` file that it was read from.
+        kind: ``huggingface`` or ``llama2c``.
+        weights: our name -> tensor, [in, out] for matrices, float32 or float64.
+        sources: our name -> where it stood in the file, as a reader would write it.
+        sha256: hash of the weights files, in order of their names.
+    """
+
+    name: str
+    path: Path
+    kind: str
+    spec: ModelSpec
+    weights: Mapping[str, Tensor]
+    sources: Mapping[str, str]
+    sha256: str
+
+    @property
+    def parameter_count(self) -> int:
+        return parameter_count(self.spec)
+
+
+def load_target(name_or_path: str) -> Target:
+    """Read a model from a Hugging Face folder, a llama2.c file (or a folder with one), or the hub.
+
+    Raises:
+        ConfigError: there is no such model.
+        UnsupportedModelError: it is of a kind, or has a part, that is not supported.
+        ArtifactError: its files are damaged, incomplete or contradict each other.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        if path.suffix != ".bin":
+            raise UnsupportedModelError(f"{path}: not a model that can be read; {_SUPPORTED}")
+        return _load_llama2c(path)
+    if path.is_dir():
+        if (path / "config.json").exists():
+            return _load_folder(path, path.resolve().name)
+        found = sorted(p for p in path.glob("*.bin") if not p.name.startswith("tok"))
+        if len(found) == 1:
+            return _load_llama2c(found[0])
+        what = f"{len(found)} .bin files" if found else "neither config.json nor a .bin file"
+        raise UnsupportedModelError(f"{path}: has {what}; {_SUPPORTED}")
+    return _load_folder(fetch(name_or_path), name_or_path)
+
+
+def fetch(name: str) -> Path:
+    """Find a hub model in the local cache or download it; weights and configuration only, never code.
+
+    Raises:
+        ConfigError: no such path, and no such model on the hub (or the hub cannot be reached).
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
+    except Exception as error:  # the hub client raises many kinds, network errors among them
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"{name}: no such file or folder, and not to be had from the hub ({reason[:160]})") from None
+
+
+def _load_llama2c(path: Path) -> Target:
+    family, tensors = llama2c.read(path)
+    return _target(path.stem, path, "llama2c", family, tensors, [path])
+
+
+def _load_folder(folder: Path, name: str) -> Target:
+    family = read_config(folder)
+    files, tensors = read_tensors(folder)
+    if family.spec.tied and "lm_head.weight" in tensors:
+        copy = tensors.pop("lm_head.weight")
+        embedding = tensors.get(family.sources[0].theirs)
+        if embedding is not None and (copy.shape != embedding.shape or not torch.equal(copy, embedding)):
+            raise ArtifactError(
+                f"{folder}: tensor lm_head.weight differs from {family.sources[0].theirs}, but config.json says "
+                "tie_word_embeddings; config and weights do not belong together"
+            )
+    prefix = family.sources[0].theirs.partition(".")[0]  # bare models are published without it
+    if not any(key.startswith(f"{prefix}.") for key in tensors):
+        bare = {source.theirs.removeprefix(f"{prefix}.") for source in family.sources}
+        tensors = {
+            f"{prefix}.{key}" if key in bare or key.endswith(family.ignored) else key: t for key, t in tensors.items()
+        }
+    return _target(name, folder, "huggingface", family, tensors, files)
+
+
+def read_config(folder: Path) -> Family:
+    """Read ``config.json`` and choose the adapter by its ``model_type``."""
+    where = folder / "config.json"
+    values = read_json(where)
+    kind = str(values.get("model_type"))
+    if kind not in _ADAPTERS:
+        raise UnsupportedModelError(f"{where}: architecture {kind!r} is not supported; {_SUPPORTED}")
+    if "quantization_config" in values:
+        method = values["quantization_config"]
+        method = method.get("quant_method", "unknown") if isinstance(method, dict) else method
+        raise UnsupportedModelError(
+            f"{where}: the weights are quantised ({method}); supported: float16, bfloat16, float32"
+        )
+    return _ADAPTERS[kind](Config(values, str(where)))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ArtifactError: the file is missing, is not JSON, or is not an object.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: missing; restore the file") from None
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path}: not valid JSON ({error}); restore the file") from None
+    if not isinstance(values, dict):
+        raise ArtifactError(f"{path}: expected a JSON object; restore the file")
+    return values
+
+
+def read_tensors(folder: Path) -> tuple[list[Path], dict[str, Tensor]]:
+    """Read every tensor of a Hugging Face folder: safetensors, sharded or not, or else ``pytorch_model.bin``."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").exists():
+        files = [folder / "model.safetensors"]
+    elif index.exists():
+        shards = read_json(index).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+            raise ArtifactError(f"{index}: no weight_map of file names; restore the file")
+        if any(Path(shard).name != shard for shard in shards.values()):
+            raise ArtifactError(f"{index}: a shard lies outside the folder; restore the file")
+        files = [folder / shard for shard in sorted(set(shards.values()))]
+    elif (folder / "pytorch_model.bin").exists():
+        return [folder / "pytorch_model.bin"], _read_torch(folder / "pytorch_model.bin")
+    else:
+        raise ArtifactError(f"{folder}: no weights; expected model.safetensors or pytorch_model.bin beside config.json")
+    tensors: dict[str, Tensor] = {}
+    for path in files:
+        try:
+            with safe_open(path, "pt") as file:
+                tensors.update({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (no mapping)
+        except FileNotFoundError:
+            raise ArtifactError(f"{path}: missing; restore the file") from None
+        except SafetensorError as error:
+            raise ArtifactError(f"{path}: damaged safetensors file ({error}); fetch it again") from None
+    return files, tensors
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors = torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError:
+        raise ArtifactError(
+            f"{path}: holds more than weights, or is damaged; only tensors are read, convert it to safetensors"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{path}: damaged torch file ({str(error).splitlines()[0]}); fetch it again") from None
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise ArtifactError(f"{path}: expected a dictionary of tensors; convert it to safetensors")
+    return tensors
+
+
+def _target(
+    name: str, path: Path, kind: str, family: Family, tensors: Mapping[str, Tensor], files: list[Path]
+) -> Target:
+    weights = read_weights(family, tensors, str(path))
+    sources = {source.ours: str(source) for source in family.sources}
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return Target(name, path, kind, family.spec, weights, sources, digest.hexdigest())
+
+
+def in_precision(target: Target, dtype: torch.dtype) -> Target:
+    """Return the target with its weights in another precision."""
+    return replace(target, weights={name: tensor.to(dtype) for name, tensor in target.weights.items()})

@@ -1,0 +1,99 @@
+"""The shape of a target: everything about a transformer that is not a weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Family = Literal["gpt2", "gpt_neo", "llama"]
+Activation = Literal["gelu_new", "gelu", "relu", "silu"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The architecture of one decoder-only transformer.
+
+    Attributes:
+        family: the architecture family its weights were published in.
+        n_kv_heads: key and value heads; each serves ``n_heads / n_kv_heads`` query heads.
+        norm: ``layernorm`` centres and has gain and bias; ``rmsnorm`` has a gain only.
+        norm_eps: added to the variance (or mean square) before the root.
+        gated_mlp: whether the MLP multiplies its activation by a second linear map (``W_in``).
+        rotary_theta: base of the rotary angles, or ``None`` where positions are learned vectors.
+        attn_scale: factor on every query-key score.
+        windows: per layer, how many positions back a query may look (itself included); ``None`` is all of them.
+        tied: whether the unembedding is the transposed embedding.
+        qkv_bias, out_bias, mlp_bias: which linear maps carry a bias.
+    """
+
+    family: Family
+    n_layers: int
+    d_model: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    n_ctx: int
+    activation: Activation
+    norm: Literal["layernorm", "rmsnorm"]
+    norm_eps: float
+    gated_mlp: bool
+    rotary_theta: float | None
+    attn_scale: float
+    windows: tuple[int | None, ...]
+    tied: bool
+    qkv_bias: bool
+    out_bias: bool
+    mlp_bias: bool
+
+
+def weight_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """List every weight that ``spec`` needs, by name, in the order of the forward pass.
+
+    Names follow TransformerLens; every matrix is [in, out] and is applied as ``x @ W``. A tied model has no
+    ``unembed.W_U``: it uses ``embed.W_E`` transposed.
+    """
+    d, q, kv = spec.d_model, spec.n_heads * spec.d_head, spec.n_kv_heads * spec.d_head
+    shapes: dict[str, tuple[int, ...]] = {"embed.W_E": (spec.d_vocab, d)}
+    if spec.rotary_theta is None:
+        shapes["pos_embed.W_pos"] = (spec.n_ctx, d)
+
+    def norm(name: str) -> None:
+        shapes[f"{name}.w"] = (d,)
+        if spec.norm == "layernorm":
+            shapes[f"{name}.b"] = (d,)
+
+    for layer in range(spec.n_layers):
+        block = f"blocks.{layer}"
+        norm(f"{block}.ln1")
+        for letter, size in (("Q", q), ("K", kv), ("V", kv)):
+            shapes[f"{block}.attn.W_{letter}"] = (d, size)
+            if spec.qkv_bias:
+                shapes[f"{block}.attn.b_{letter}"] = (size,)
+        shapes[f"{block}.attn.W_O"] = (q, d)
+        if spec.out_bias:
+            shapes[f"{block}.attn.b_O"] = (d,)
+        norm(f"{block}.ln2")
+        for name in ("gate", "in") if spec.gated_mlp else ("in",):
+            shapes[f"{block}.mlp.W_{name}"] = (d, spec.d_mlp)
+            if spec.mlp_bias:
+                shapes[f"{block}.mlp.b_{name}"] = (spec.d_mlp,)
+        shapes[f"{block}.mlp.W_out"] = (spec.d_mlp, d)
+        if spec.mlp_bias:
+            shapes[f"{block}.mlp.b_out"] = (d,)
+    norm("ln_final")
+    if not spec.tied:
+        shapes["unembed.W_U"] = (d, spec.d_vocab)
+    return shapes
+
+
+def parameter_count(spec: ModelSpec) -> int:
+    """Count the numbers in every weight of ``spec``, tied weights once."""
+    total = 0
+    for shape in weight_shapes(spec).values():
+        size = 1
+        for axis in shape:
+            size *= axis
+        total += size
+    return total

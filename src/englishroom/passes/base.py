@@ -1,0 +1,60 @@
+"""What every pass is and what it leaves behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from englishroom.ir.program import Program
+from englishroom.ir.verify import require_valid
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one pass did.
+
+    Attributes:
+        made_by: name of the pass.
+        options: its settings.
+        rewrites: every rewrite, named, one line each.
+        seconds: how long it took.
+        cost_nats: mean KL from the program before to the program after, per token; ``None`` where nothing measured it.
+    """
+
+    made_by: str
+    options: dict[str, Any] = field(default_factory=dict)
+    rewrites: tuple[str, ...] = ()
+    seconds: float = 0.0
+    cost_nats: float | None = None
+
+
+class Pass(Protocol):
+    """A rewrite of a program: a frozen dataclass whose fields are its options."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, program: Program) -> tuple[Program, tuple[str, ...]]:
+        """Return the rewritten program and the rewrites done, one line each."""
+        ...
+
+
+def run_passes(
+    program: Program, passes: Sequence[Pass], each: Callable[[Record], None] = lambda _record: None
+) -> tuple[Program, tuple[Record, ...]]:
+    """Run passes in order, verifying after each.
+
+    Raises:
+        InvalidProgramError: a pass made an invalid program (a bug of that pass).
+    """
+    records: list[Record] = []
+    for step in passes:
+        began = time.perf_counter()
+        program, rewrites = step(program)
+        require_valid(program)
+        options = asdict(step) if hasattr(step, "__dataclass_fields__") else {}  # type: ignore[arg-type]
+        records.append(Record(step.name, options, rewrites, time.perf_counter() - began))
+        each(records[-1])
+    return program, tuple(records)

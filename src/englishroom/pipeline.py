@@ -1,0 +1,235 @@
+"""From a model to a room: ``decompile`` reads like the table of contents of the project."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import englishroom
+from englishroom.emit.python import Heading, emit
+from englishroom.errors import ConfigError
+from englishroom.evaluate.program import EmittedTalker, ProgramTalker
+from englishroom.evaluate.protocol import Talker
+from englishroom.evaluate.talk import TalkOptions, continuation
+from englishroom.ir.program import Program
+from englishroom.ir.room import TABLES, load_program, pack
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.store import SCHEMA_VERSION, Manifest, check_out, is_room, read_manifest, sha256, write_room
+from englishroom.talkers.shipped import DEFAULT, shipped_names, shipped_path
+
+if TYPE_CHECKING:  # torch loads only where a target is needed
+    from englishroom.models.load import Target
+
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+"""Called with the name of the step at hand, how much of it is done, and how much there is."""
+
+MEASURED_POSITIONS = 128
+EMITTED_NUMBERS = 60_000_000
+"""Multiply-adds that pure Python may spend on checking the emitted file (a few seconds)."""
+TOLERANCE_NATS = 1e-3
+"""Above this the program does not say what the target says, and no room is written."""
+
+
+@dataclass(frozen=True)
+class DecompileConfig:
+    """What to decompile, and how far."""
+
+    model: str = DEFAULT
+    level: str = "exact"
+    tokenizer: Path | None = None
+    check: bool = True
+    seed: int = 0
+
+
+def decompile(
+    config: DecompileConfig,
+    out: Path,
+    say: Say = lambda _line: None,
+    progress: Progress = lambda _step, _done, _total: None,
+) -> Manifest:
+    """Decompile a model into a room.
+
+    1. Read the target and, where asked, compare it with its reference implementation.
+    2. Lift its weights into an exact program.
+    3. Measure the program beside the target on a story that the target tells.
+    4. Write the program as Python, run the written file, and put the room in its place.
+
+    Raises:
+        EnglishRoomError: the model, the settings or the place to write to will not do; nothing is left behind.
+    """
+    from englishroom.evaluate.target import TargetTalker
+    from englishroom.lower.lift import lift
+
+    if config.level != "exact":
+        raise ConfigError(f"--level is {config.level}; this version makes programs at the exact level")
+    check_out(out)
+    target, tokenizer = open_target(config.model, config.tokenizer)
+    say(f"{target.name}: {target.spec.family}, {target.spec.n_layers} layers, {target.parameter_count:,} parameters")
+    evidence: dict[str, Any] = {}
+    if config.check:
+        evidence["forward_vs_transformers_nats"] = check_forward(target, say)
+
+    program, record = lift(target)
+    say(f"lifted into {len(program.blocks)} blocks, {program.n_entries:,} numbers, {len(record.rewrites)} rewrites")
+
+    talker = ProgramTalker(target.name, program, tokenizer, np.float64)
+    story = measure(TargetTalker(target, tokenizer), talker, evidence, progress)
+    say(f"largest log-probability difference from the target: {evidence['program_vs_target_nats']:.2g} nats")
+    del talker
+
+    contents = pack(program, tokenizer)
+    emitted = emit(program, tokenizer, _heading(target, evidence), sha256(contents[TABLES]))
+    contents |= {"program.py": emitted.text.encode(), "origins.json": json.dumps(emitted.origins, indent=0).encode()}
+
+    def describe(folder: Path) -> Manifest:
+        evidence["emitted_vs_program_nats"] = _check_emitted(folder, program, tokenizer, story, progress)
+        return Manifest(
+            schema_version=SCHEMA_VERSION,
+            level=program.level,
+            target=_identity(target),
+            config={k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()},
+            seed=config.seed,
+            records=[json.loads(json.dumps(asdict(record)))],
+            evidence=evidence,
+            versions=_versions(),
+        )
+
+    return write_room(out, contents, describe)
+
+
+def open_talker(
+    name_or_path: str, tokenizer: Path | None = None, check: bool = True, say: Say = lambda _line: None
+) -> Talker:
+    """Open a room or a model as a talker; torch is loaded for models only."""
+    path = Path(name_or_path)
+    if is_room(path):
+        program, own = load_program(path)
+        return ProgramTalker(f"{name_or_path} ({read_manifest(path).level})", program, own)
+    from englishroom.evaluate.target import TargetTalker
+
+    target, own = open_target(name_or_path, tokenizer)
+    if check:
+        check_forward(target, say)
+    return TargetTalker(target, own)
+
+
+def open_target(name_or_path: str, tokenizer: Path | None = None) -> tuple[Target, Tokenizer]:
+    """Read a model and its tokenizer: a shipped name, a path, or a hub name.
+
+    Raises:
+        ConfigError: there is no such model, or its tokenizer cannot be found.
+    """
+    from englishroom.data.tokens import read_hf_tokenizer, read_llama2c_tokenizer
+    from englishroom.models.load import load_target
+
+    shipped = shipped_path(name_or_path)
+    if shipped is None and "/" not in name_or_path and not Path(name_or_path).exists():
+        raise ConfigError(
+            f"{name_or_path}: no such room or model; give a path, a hub name (owner/name), "
+            f"or a shipped model: {', '.join(shipped_names())}"
+        )
+    target = load_target(str(shipped or name_or_path))
+    if target.kind == "huggingface":
+        return target, read_hf_tokenizer(tokenizer or target.path, target.spec.d_vocab)
+    if tokenizer is None:
+        found = sorted(target.path.parent.glob("tok*.bin"))
+        if len(found) != 1:
+            raise ConfigError(
+                f"{target.path}: {len(found)} files tok*.bin beside it, expected its tokenizer; give --tokenizer FILE"
+            )
+        tokenizer = found[0]
+    return target, read_llama2c_tokenizer(tokenizer, target.spec.d_vocab)
+
+
+def check_forward(target: Target, say: Say) -> float:
+    """Compare our forward pass with ``transformers``, and say how far they are apart."""
+    from englishroom.models.reference import largest_difference
+
+    difference = largest_difference(target)
+    say(f"largest log-probability difference from transformers: {difference:.2g} nats (64 random tokens)")
+    return difference
+
+
+def measure(target: Talker, program: Talker, evidence: dict[str, Any], progress: Progress) -> list[int]:
+    """Compare program and target on the story that the target tells greedily from its start token.
+
+    Adds to the evidence how far the log-probabilities are apart, and how many greedy tokens the program says alike.
+
+    Returns:
+        The story's tokens, start token first.
+
+    Raises:
+        ConfigError: the two differ by more than rounding can explain.
+    """
+    options = TalkOptions(greedy=True, max_tokens=min(MEASURED_POSITIONS, target.n_ctx) - 1)
+    story = [target.tokenizer.start_id]
+    for token in continuation(target, story[:1], options):
+        story.append(token)
+        progress("measuring", len(story), MEASURED_POSITIONS)
+    tokens = np.array([story])
+    theirs, ours = target.log_probs(tokens)[0], program.log_probs(tokens)[0]
+    evidence["measured_positions"] = len(story)
+    evidence["program_vs_target_nats"] = _gap(theirs, ours)
+    evidence["greedy_tokens_equal"] = int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+    progress("measuring", MEASURED_POSITIONS, MEASURED_POSITIONS)
+    return story
+
+
+def _gap(theirs: np.ndarray, ours: np.ndarray) -> float:
+    gap = float(np.abs(ours - theirs).max())
+    if not gap <= TOLERANCE_NATS:
+        raise ConfigError(
+            f"the program differs from the target by {gap:.2g} nats, more than {TOLERANCE_NATS:g}; "
+            "nothing was written, please report this model"
+        )
+    return gap
+
+
+def _check_emitted(folder: Path, program: Program, tokenizer: Tokenizer, story: list[int], progress: Progress) -> float:
+    """Run the emitted file in a bare Python on the beginning of the story and compare with the interpreter."""
+    n_positions = max(1, min(len(story), EMITTED_NUMBERS // max(1, program.n_entries)))
+    expected = ProgramTalker("program", program, tokenizer, np.float64).log_probs(np.array([story[:n_positions]]))[0]
+    largest = 0.0
+    with EmittedTalker(folder / "program.py", tokenizer, program.n_ctx) as emitted:
+        reading = emitted.stream()
+        for position, token in enumerate(story[:n_positions]):
+            answer = reading.extend(np.array([[token]]))[0, 0]
+            largest = max(largest, _gap(expected[position], answer))
+            progress("running program.py", position + 1, n_positions)
+    return largest
+
+
+def _heading(target: Target, evidence: dict[str, Any]) -> Heading:
+    spec = target.spec
+    facts = (
+        f"Target: {target.name}, {spec.family}, {spec.n_layers} layers, {spec.n_heads} heads, d_model {spec.d_model}, "
+        f"{target.parameter_count:,} parameters,",
+        f"        sha256 {target.sha256}.",
+        f"Faithful: on a greedy story of {evidence['measured_positions']} tokens its log-probabilities are within "
+        f"{evidence['program_vs_target_nats']:.1e} nats of the target's,",
+        f"        and {evidence['greedy_tokens_equal']} of {evidence['measured_positions']} next tokens are the same. "
+        "Nothing is approximated at the exact level.",
+    )
+    return Heading(target.name, facts)
+
+
+def _identity(target: Target) -> dict[str, Any]:
+    spec = json.loads(json.dumps(asdict(target.spec)))
+    return {"name": target.name, "sha256": target.sha256, "parameters": target.parameter_count, "spec": spec}
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "transformers", "numpy", "scipy", "safetensors")
+    return {
+        "englishroom": englishroom.__version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+    }

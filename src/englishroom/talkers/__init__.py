@@ -1,0 +1,1 @@
+"""Models that englishroom trains itself."""

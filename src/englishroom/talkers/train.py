@@ -1,0 +1,189 @@
+"""Train a small GPT-2-style talker from plain text, resumably."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from englishroom.errors import ArtifactError, ConfigError
+from englishroom.models.forward import forward
+from englishroom.models.spec import ModelSpec, weight_shapes
+from englishroom.talkers.config import TrainConfig
+from englishroom.talkers.text import TokenisedText
+
+
+def initial_weights(spec: ModelSpec, seed: int) -> dict[str, Tensor]:
+    """Draw GPT-2's initial weights: normal 0.02, outputs into the residual stream shrunk by the root of their count."""
+    generator = torch.Generator().manual_seed(seed)
+    weights: dict[str, Tensor] = {}
+    for name, shape in weight_shapes(spec).items():
+        if name.endswith(".w"):
+            weights[name] = torch.ones(shape)
+        elif len(shape) == 1:
+            weights[name] = torch.zeros(shape)
+        else:
+            weights[name] = torch.empty(shape).normal_(0.0, 0.02, generator=generator)
+            if name.endswith(("W_O", "W_out")):
+                weights[name] /= math.sqrt(2 * spec.n_layers)
+    return weights
+
+
+def rate_factor(step: int, n_steps: int, decay_share: float) -> float:
+    """Shape the learning rate over a run: a short linear rise, a plateau, a long linear fall to zero."""
+    warmup = max(1, n_steps // 50)
+    fall = max(1, round(n_steps * decay_share))
+    return min(1.0, (step + 1) / warmup, (n_steps - step) / fall)
+
+
+class Run:
+    """One training run: weights, optimisers and position, saved and restored as a whole."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.spec = config.spec()
+        self.step = 0
+        self.curve: list[dict[str, float]] = []
+        self.weights = {k: w.requires_grad_() for k, w in initial_weights(self.spec, config.seed).items()}
+        inner = [w for k, w in self.weights.items() if w.ndim == 2 and k.startswith("blocks.")]
+        decayed = [w for k, w in self.weights.items() if w.ndim == 2 and not k.startswith("blocks.")]
+        vectors = [w for w in self.weights.values() if w.ndim == 1]
+        self.optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(inner, lr=config.matrix_rate, weight_decay=0.01, momentum=0.95),
+            torch.optim.AdamW(
+                [{"params": decayed, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}],
+                lr=config.vector_rate,
+                betas=(0.9, 0.97),
+            ),
+        ]
+        self._peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in self.optimisers]
+
+    def update(self, windows: Int[Tensor, "batch window"]) -> float:
+        """Take one step on windows of ``n_ctx + 1`` tokens and return their mean loss in nats per token."""
+        factor = rate_factor(self.step, self.config.n_steps, self.config.decay_share)
+        for optimiser, peaks in zip(self.optimisers, self._peaks, strict=True):
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["lr"] = peak * factor
+        with torch.autocast(windows.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            logits = forward(self.spec, self.weights, windows[:, :-1]).float()
+        loss = F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(list(self.weights.values()), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.step += 1
+        return loss.item()
+
+    def save(self, path: Path) -> None:
+        """Write the whole state to ``path``, atomically."""
+        state = {
+            "config": asdict(self.config),
+            "step": self.step,
+            "curve": self.curve,
+            "weights": {k: w.detach() for k, w in self.weights.items()},
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+        }
+        part = path.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Take up the state that :meth:`save` wrote.
+
+        Raises:
+            ArtifactError: the file cannot be read.
+            ConfigError: it belongs to a run with other settings.
+        """
+        try:
+            state = torch.load(path, weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged file
+            raise ArtifactError(f"{path}: damaged checkpoint ({error}); delete it to start over") from None
+        if state["config"] != asdict(self.config):
+            changed = [k for k, v in asdict(self.config).items() if state["config"].get(k) != v]
+            raise ConfigError(f"{path}: belongs to a run with other settings ({', '.join(changed)}); use another --out")
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(state["weights"][name])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.step, self.curve = state["step"], state["curve"]
+
+
+def batches(text: TokenisedText, config: TrainConfig, first_step: int) -> Iterator[Int[Tensor, "batch window"]]:
+    """Yield the windows of every step from ``first_step`` on; which ones depends on the seed and the step alone."""
+    step, epoch, needed = 0, 0, config.n_ctx + 1
+    while True:
+        order = np.random.default_rng((config.seed, epoch)).permutation(text.n_windows)
+        for i in range(0, len(order) - config.batch + 1, config.batch):
+            if step >= first_step:
+                rows = [text.window(int(w), needed) for w in order[i : i + config.batch]]
+                yield torch.from_numpy(np.stack(rows).astype(np.int64))
+            step += 1
+        epoch += 1
+
+
+def validation_nats(run: Run, text: TokenisedText, n_windows: int = 256) -> float:
+    """Measure the mean loss, nats per token, on the first windows of held-out text."""
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for i in range(0, min(n_windows, text.n_windows), 32):
+            rows = [text.window(w, run.config.n_ctx + 1) for w in range(i, min(i + 32, text.n_windows, n_windows))]
+            tokens = torch.from_numpy(np.stack(rows).astype(np.int64))
+            logits = forward(run.spec, run.weights, tokens[:, :-1])
+            loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="sum")
+            total += loss.item()
+            count += tokens[:, 1:].numel()
+    return total / count
+
+
+def train(
+    config: TrainConfig,
+    fit: TokenisedText,
+    choose: TokenisedText,
+    checkpoint: Path,
+    on_step: Callable[[Run, float], None] = lambda _run, _loss: None,
+    save_every_s: float = 60.0,
+) -> Run:
+    """Train to the end, or resume from ``checkpoint`` when it exists.
+
+    The validation curve gets a point at steps spaced geometrically, then every fiftieth of the run.
+    """
+    if fit.n_windows < config.batch:
+        raise ConfigError(
+            f"the text has {fit.n_windows} windows, fewer than one batch of {config.batch}; give more text"
+        )
+    run = Run(config)
+    if checkpoint.exists():
+        run.restore(checkpoint)
+    marks = curve_steps(config.n_steps)
+    saved = time.monotonic()
+    if run.step < config.n_steps:
+        for rows in batches(fit, config, run.step):
+            loss = run.update(rows)
+            if run.step in marks:
+                nats = validation_nats(run, choose)
+                run.curve.append({"step": run.step, "tokens": run.step * config.batch * config.n_ctx, "nats": nats})
+            on_step(run, loss)
+            if run.step == config.n_steps or time.monotonic() - saved > save_every_s:
+                run.save(checkpoint)
+                saved = time.monotonic()
+            if run.step == config.n_steps:
+                break
+    return run
+
+
+def curve_steps(n_steps: int) -> frozenset[int]:
+    """Choose the steps at which the validation curve is measured."""
+    geometric = {round(10 * 1.5**i) for i in range(40)}
+    regular = {round(n_steps * i / 50) for i in range(1, 51)}
+    return frozenset(step for step in geometric | regular if 0 < step <= n_steps)
