@@ -47,6 +47,7 @@ class Manifest:
         evidence: what was measured, each with its unit in its name.
         versions: of englishroom, Python and the libraries that took part.
         files: name of every other file -> its sha256.
+        sha256: hash of the manifest's own bytes, this value written as 64 zeros.
     """
 
     schema_version: int
@@ -58,6 +59,7 @@ class Manifest:
     evidence: dict[str, Any]
     versions: dict[str, str]
     files: dict[str, str] = field(default_factory=dict)
+    sha256: str = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def write_room(path: Path, contents: Mapping[str, bytes], describe: Callable[[Pa
         ConfigError: something else than a room stands at ``path``.
         ArtifactError: the disk is full or not writable; whatever stood at ``path`` is untouched.
     """
-    path = path.absolute()
+    path = path.resolve()
     check_out(path)
     part = path.parent / f".{path.name}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:
@@ -118,7 +120,8 @@ def write_room(path: Path, contents: Mapping[str, bytes], describe: Callable[[Pa
         for name, data in contents.items():
             _write(part / name, data)
         manifest = replace(describe(part), files={name: sha256(data) for name, data in contents.items()})
-        _write(part / MANIFEST, json.dumps(asdict(manifest), indent=1, ensure_ascii=True).encode() + b"\n")
+        manifest = replace(manifest, sha256=sha256(_manifest_bytes(manifest)))
+        _write(part / MANIFEST, _manifest_bytes(manifest))
         _sync(part)
         old = _old(path)
         if path.exists():
@@ -175,11 +178,18 @@ def read_manifest(path: Path) -> Manifest:
             "use the englishroom that wrote it, or decompile again"
         )
     try:
-        return TypeAdapter(Manifest).validate_json(raw, strict=True)
+        manifest = TypeAdapter(Manifest).validate_json(raw, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ArtifactError(f"{where}: {place}: {first['msg']}; decompile again") from None
+    if sha256(raw.replace(manifest.sha256.encode(), b"0" * 64)) != manifest.sha256:
+        raise ArtifactError(f"{where}: changed since the room was written; restore the file or decompile again")
+    return manifest
+
+
+def _manifest_bytes(manifest: Manifest) -> bytes:
+    return json.dumps(asdict(manifest), indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
 
 
 def read_room(path: Path, names: Sequence[str]) -> StoredRoom:
@@ -202,21 +212,6 @@ def read_room(path: Path, names: Sequence[str]) -> StoredRoom:
             )
         contents[name] = data
     return StoredRoom(path, manifest, MappingProxyType(contents))
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write one file whole or not at all.
-
-    Raises:
-        ArtifactError: the disk is full or not writable; whatever stood at ``path`` is untouched.
-    """
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    try:
-        _write(part, data)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise ArtifactError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed") from None
 
 
 def _write(path: Path, data: bytes) -> None:

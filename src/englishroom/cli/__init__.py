@@ -51,7 +51,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
         module.Command,
         prog=f"englishroom {command}",
         args=list(arguments),
-        config=(tyro.conf.OmitArgPrefixes,),
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
     try:
         options.run()

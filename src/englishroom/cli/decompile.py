@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
@@ -25,8 +25,8 @@ class Command:
     """How far to go; exact lifts the weights one to one."""
     tokenizer: Path | None = None
     """Tokenizer file (llama2.c) or folder, where it does not stand beside the model."""
-    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = True
-    """Compare the model's forward pass with transformers first."""
+    check: bool = True
+    """Do not compare the model's forward pass with transformers first."""
     seed: int = 0
     """Seed of whatever is random."""
 

@@ -24,7 +24,7 @@ class Command:
     tokenizer: Path | None = None
     """Tokenizer of a model, where it does not stand beside it."""
     check: bool = True
-    """Compare a model's forward pass with transformers first."""
+    """Do not compare a model's forward pass with transformers first."""
 
     def run(self) -> None:
         from englishroom.data.corpus import read_documents

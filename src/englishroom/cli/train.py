@@ -24,13 +24,8 @@ class Command:
 
     def run(self) -> None:
         from englishroom.talkers.build import build_talker
-        from englishroom.talkers.train import Run
 
         with progress_bar() as progress:
-
-            def on_step(run: Run, _loss: float) -> None:
-                progress("training", run.step, run.config.n_steps)
-
-            run = build_talker(self.texts, self.out, self.training, say, on_step)
+            run = build_talker(self.texts, self.out, self.training, say, progress)
         say(f"validation: {run.curve[-1]['nats']:.4f} nats per token after {run.curve[-1]['tokens']:,} tokens")
         show(f"wrote {self.out}; next: englishroom decompile {self.out}")

@@ -48,7 +48,7 @@ def short_name(name: str) -> str:
     """Shorten a site or table name: ``blocks.0.attn.hook_q`` is ``q_0``, ``embed.W_E`` is ``W_E``."""
     match = _LAYER.fullmatch(name)
     layer, rest = (f"_{match[1]}", match[2]) if match else ("", name)
-    parts = [part.removeprefix("hook_") for part in rest.split(".")]
+    parts = [part.removeprefix("hook_") or part for part in rest.split(".")]
     if parts[0] in ("attn", "mlp", "embed", "pos_embed", "unembed") and len(parts) == 2:
         own = parts[1]
         parts = [own] if own[:2] in ("W_", "b_") or parts[0] == "attn" else parts

@@ -40,7 +40,10 @@ from englishroom.ir.program import (
 from englishroom.ir.tokenizer import Tokenizer
 
 _EMIT = LineOrigin("emit")
-_FIXED = ("step", "new_memory", "memory", "token", "position", "TABLES", "TOKENIZER", "N_CTX", "D_VOCAB", "HERE")
+_FIXED = (
+    *("step", "new_memory", "memory", "token", "position", "N_CTX", "D_VOCAB"),
+    *("TABLES", "PIECES", "MERGES", "TOKENIZER", "__file__", "__builtins__"),
+)
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,12 @@ class _Emitter:
         self.verbatim = Verbatim((arithmetic, tokenizer_module, talking, loading))
         self.calls: set[str] = {"main", "log_probs", "talk", "Tokenizer", "numbers", "load_tables", "float32"}
         taken = (*self.verbatim.pieces, *self.verbatim.imports, *_FIXED)
-        names = dict.fromkeys([b.name for b in program.blocks] + list(program.tables()))
-        self.name = identifiers(names, taken)
-        self.layouts: dict[str, set[str]] = {}
+        self.name = identifiers([block.name for block in program.blocks], taken)
+        self.layouts = _layouts(program)
+        tables = list(program.tables())
+        self.table_name = identifiers(tables, (*taken, *self.name.values()))
+        both = [f"{name}_columns" for name in tables if len(self.layouts[name]) > 1]
+        self.columns_name = identifiers(both, (*taken, *self.name.values(), *self.table_name.values()))
         self.source = Source()
 
     def emit(self, heading: Heading, tables_sha256: str) -> Emitted:
@@ -189,7 +195,7 @@ class _Emitter:
                 options = {k: self._table(t, "rows") for k in ("gain", "bias", "form") if (t := getattr(block, k))}
                 if block.centred:
                     options["centred"] = "True"
-                return self._call("normalise", v[reads], repr(block.eps), **options)
+                return self._call("normalise", v[reads], repr(float(block.eps)), **options)
             case Activate(reads=reads, function=function):
                 self.calls.add(function)
                 return f"list(map({function}, {v[reads]}))"
@@ -255,13 +261,10 @@ class _Emitter:
         return f"memory[{keeping.index(block.name)}]"
 
     def _table(self, table: AnyTable, layout: str) -> str:
-        """Name a table in a layout, and note that it has to be laid out so."""
-        wanted = self.layouts.setdefault(table.name, set())
-        wanted.add(layout)
+        """Name a table in a layout; the layout stands in the name only where a table is laid out in both."""
+        both = len(self.layouts[table.name]) > 1
         return (
-            self.name[table.name]
-            if layout == "rows" or isinstance(table, SparseTable)
-            else f"{self.name[table.name]}_columns"
+            self.columns_name[f"{table.name}_columns"] if both and layout == "columns" else self.table_name[table.name]
         )
 
     def _tables(self) -> list[tuple[str, LineOrigin]]:
@@ -301,6 +304,23 @@ class _Emitter:
             f"    byte_ids={t.byte_ids!r},\n    specials={t.specials!r},\n    start_id={t.start_id},\n"
             f"    stop_ids={t.stop_ids!r},\n    prefix_space={t.prefix_space},\n)"
         )
+
+
+def _layouts(program: Program) -> dict[str, set[str]]:
+    """Say, table by table, whether the code wants its rows, its columns, or both."""
+    wanted: dict[str, set[str]] = {}
+    for block in program.blocks:
+        by_columns: tuple[AnyTable, ...] = ()
+        match block:
+            case Linear(weight=Table() as weight, transposed=False):
+                by_columns = (weight,)
+            case Match(scores=scores):
+                by_columns = tuple(table for table in scores if isinstance(table, Table))
+            case _:
+                pass
+        for table in tables_of(block):
+            wanted.setdefault(table.name, set()).add("columns" if any(table is t for t in by_columns) else "rows")
+    return wanted
 
 
 def _comment_safe(text: str) -> str:

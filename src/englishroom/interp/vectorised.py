@@ -229,10 +229,14 @@ class Interpreter:
                 weights = _softmax(q @ keys.swapaxes(2, 3))  # [batch, kv, group, seen]
                 return (weights @ values).reshape(batch, -1)
             q = q.reshape(batch, n_new, n_kv, group, -1).transpose(0, 2, 3, 1, 4)  # [batch, kv, group, new, d]
-            scores = q @ keys[:, :, None].swapaxes(3, 4)
-            weights = _softmax(s.hide(scores, window))
-            mixed = weights @ values[:, :, None]  # [batch, kv, group, new, d]
-            return mixed.transpose(0, 3, 1, 2, 4).reshape(batch * n_new, -1)
+            ahead = s.ahead(keys.shape[2], window)
+            mixed = np.empty((batch, n_new, n_kv, group, values.shape[3]), dtype=q.dtype)
+            for text in range(batch):  # one head at a time, so that its scores stay in the processor's cache
+                for head in range(n_kv):
+                    scores = q[text, head] @ keys[text, head].T  # [group, new, seen]
+                    scores += ahead
+                    mixed[text, :, head] = (_softmax(scores) @ values[text, head]).swapaxes(0, 1)
+            return mixed.reshape(batch * n_new, -1)
 
         return step
 
@@ -253,7 +257,7 @@ class Interpreter:
                 if distance is not None:
                     back = s.distances(keys.shape[1])
                     scores = scores + distance[head][np.clip(back, 0, distance.shape[1] - 1)]
-                mixes.append(_softmax(s.hide(scores, window)) @ values)
+                mixes.append(_softmax(scores + s.ahead(keys.shape[1], window)) @ values)
             return np.concatenate(mixes, axis=2).reshape(batch * n_new, -1)
 
         return step
@@ -317,13 +321,11 @@ class Stream:
         stop = self.length + self.n_new
         return np.arange(self.length, stop)[:, None] - np.arange(stop - n_seen, stop)[None, :]
 
-    def hide(self, scores: Rows, window: int | None) -> Rows:
-        """Put minus infinity where a new position may not look, [..., new, seen]."""
-        if self.n_new == 1:
-            return scores
-        back = self.distances(scores.shape[-1])
+    def ahead(self, n_seen: int, window: int | None) -> Rows:
+        """Return what to add to scores: minus infinity where a new position may not look, else 0, [new, seen]."""
+        back = self.distances(n_seen)
         visible = back >= 0 if window is None else (back >= 0) & (back < window)
-        return np.where(visible, scores, np.array(-np.inf, dtype=scores.dtype))
+        return np.where(visible, 0.0, -np.inf).astype(self.interpreter.dtype)
 
 
 def _sum(places: list[int]) -> Callable[[Stream], Rows]:
@@ -341,7 +343,8 @@ def _sum(places: list[int]) -> Callable[[Stream], Rows]:
 
 
 def _softmax(scores: Rows) -> Rows:
-    weights = np.exp(scores - np.maximum.reduce(scores, axis=-1, keepdims=True))
+    weights = scores - np.maximum.reduce(scores, axis=-1, keepdims=True)
+    np.exp(weights, out=weights)
     weights /= np.add.reduce(weights, axis=-1, keepdims=True)
     return weights
 

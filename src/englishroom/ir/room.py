@@ -37,8 +37,11 @@ def load_program(path: Path) -> tuple[Program, Tokenizer]:
     """
     room = read_room(path, (CODE, TABLES, TOKENIZER))
     tokenizer = tokenizer_from_json(room.text(TOKENIZER), str(path / TOKENIZER))
+    tables = _tables(room.arrays(TABLES))
     try:
-        program = require_valid(parse_code(room.text(CODE), _tables(room.arrays(TABLES))))
+        program = require_valid(parse_code(room.text(CODE), tables))
+    except ArtifactError as error:
+        raise ArtifactError(f"{path / CODE}: {error}") from None
     except InvalidProgramError as error:
         raise ArtifactError(f"{path / CODE}: {error}; decompile again") from None
     if len(tokenizer.pieces) != program.d_vocab:
@@ -49,14 +52,14 @@ def load_program(path: Path) -> tuple[Program, Tokenizer]:
 
 
 def stored_arrays(tables: Mapping[str, AnyTable]) -> dict[str, NDArray]:
-    """Lay tables out as named arrays; a sparse table takes four, the last its shape."""
+    """Lay tables out as named arrays; a sparse table takes four, ``name:starts`` and so on, the last its shape."""
     arrays: dict[str, NDArray] = {}
     for name, table in tables.items():
         if isinstance(table, Table):
             arrays[name] = table.values
         else:
             parts = (table.starts, table.columns, table.values, np.array(table.shape, dtype=np.int64))
-            arrays |= {f"{name}.{part}": array for part, array in zip(_PARTS, parts, strict=True)}
+            arrays |= {f"{name}:{part}": array for part, array in zip(_PARTS, parts, strict=True)}
     return arrays
 
 
@@ -64,10 +67,10 @@ def _tables(arrays: Mapping[str, NDArray]) -> dict[str, AnyTable]:
     """Put tables together again from their arrays."""
     tables: dict[str, AnyTable] = {}
     for key, array in arrays.items():
-        name, _, part = key.rpartition(".")
-        if all(f"{name}.{p}" in arrays for p in _PARTS):
+        name, _, part = key.partition(":")  # no table's own name has a colon in it
+        if all(f"{name}:{p}" in arrays for p in _PARTS):
             if part == "starts":
-                starts, columns, values, shape = (arrays[f"{name}.{p}"] for p in _PARTS)
+                starts, columns, values, shape = (arrays[f"{name}:{p}"] for p in _PARTS)
                 tables[name] = SparseTable(name, starts, columns, values, int(shape[1]))
         else:
             tables[key] = Table(key, array)

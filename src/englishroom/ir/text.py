@@ -13,16 +13,17 @@ the text (``print_program``) or in a mapping beside it (``print_code``, for room
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from types import MappingProxyType
-from typing import Any, get_args
+from dataclasses import MISSING, dataclass, fields
+from types import MappingProxyType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ArtifactError
-from englishroom.ir.program import AnyTable, Block, Origin, Program, Space, SparseTable, Table
+from englishroom.ir.program import AnyTable, Block, Level, Origin, Program, Space, SparseTable, Table
 
 _KINDS: Mapping[str, type] = MappingProxyType({kind.__name__: kind for kind in get_args(Block)})
 
@@ -100,6 +101,14 @@ def _print_table(table: AnyTable) -> str:
             )
 
 
+@dataclass(frozen=True)
+class _Head:
+    """The first line of the text form."""
+
+    level: Level
+    n_ctx: int
+
+
 class _Parser:
     def __init__(self, tables: dict[str, AnyTable]) -> None:
         self.tables = tables
@@ -111,32 +120,47 @@ class _Parser:
             if _kind(call) in ("Dense", "Sparse"):
                 with _Line(i):
                     table = _table(call)
+                    if table.name in self.tables:
+                        raise ValueError(f"table {table.name} is given twice")
                     self.tables[table.name] = table
-        head: dict[str, Any] | None = None
+        head: _Head | None = None
         spaces: list[Space] = []
         blocks: list[Block] = []
         for i, call in calls:
             with _Line(i):
                 match _kind(call):
                     case "Program":
-                        head = {str(item.arg): self._value(item.value) for item in call.keywords}
+                        if head is not None:
+                            raise ValueError("a second line Program(...)")
+                        head = self._make(_Head, call)
                     case "Space":
-                        spaces.append(Space(*map(self._value, call.args)))
+                        spaces.append(self._make(Space, call, "name", "size"))
                     case "Dense" | "Sparse":
                         pass
+                    case kind if kind in _KINDS:
+                        blocks.append(self._make(_KINDS[kind], call, "name", "space"))
                     case kind:
-                        blocks.append(self._block(kind, call))
-        if head is None or set(head) != {"level", "n_ctx"}:
+                        raise ValueError(f"unknown kind {kind}, expected one of {', '.join(_KINDS)}")
+        if head is None:
             raise ArtifactError("program text: no line Program(level=..., n_ctx=...); restore the file")
-        return Program(spaces=tuple(spaces), blocks=tuple(blocks), **head)
+        return Program(head.level, head.n_ctx, tuple(spaces), tuple(blocks))
 
-    def _block(self, kind: str, call: ast.Call) -> Block:
-        if kind not in _KINDS:
-            raise ValueError(f"unknown kind {kind}, expected one of {', '.join(_KINDS)}")
-        name, space = map(self._value, call.args)
-        return _KINDS[kind](
-            name=name, space=space, **{str(item.arg): self._value(item.value) for item in call.keywords}
-        )
+    def _make(self, kind: type, call: ast.Call, *unnamed: str) -> Any:
+        """Make what a line stands for, once each argument is known, given once and of its field's type."""
+        if len(call.args) != len(unnamed):
+            raise ValueError(f"{len(call.args)} unnamed arguments, expected {len(unnamed)}")
+        given = list(zip(unnamed, call.args, strict=True)) + [(str(item.arg), item.value) for item in call.keywords]
+        types, values = _types(kind), dict[str, Any]()
+        for name, node in given:
+            if name not in types or name in values:
+                raise ValueError(f"argument {name} is {'given twice' if name in values else 'unknown'}")
+            values[name] = self._value(node)
+            if not _fits(values[name], types[name]):
+                raise ValueError(f"argument {name} is of the wrong type")
+        for item in fields(kind):
+            if item.name not in values and item.default is MISSING:
+                raise ValueError(f"argument {item.name} is missing")
+        return kind(**values)
 
     def _value(self, node: ast.expr) -> Any:
         match node:
@@ -146,8 +170,11 @@ class _Parser:
                 if name not in self.tables:
                     raise ValueError(f"table {name} is missing")
                 return self.tables[name]
-            case ast.Call(func=ast.Name(id="Origin"), args=[made_by, *sources], keywords=[]):
-                return Origin(self._value(made_by), tuple(map(self._value, sources)))
+            case ast.Call(func=ast.Name(id="Origin"), args=[_, *_] as parts, keywords=[]):
+                made_by, *sources = map(self._value, parts)
+                if not _fits((made_by, *sources), tuple[str, ...]):
+                    raise ValueError("an origin is told in words")
+                return Origin(made_by, tuple(sources))
             case _:
                 return ast.literal_eval(node)
 
@@ -162,7 +189,7 @@ class _Line:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, ValueError | TypeError | AttributeError):
+        if isinstance(error, ValueError | TypeError | AttributeError | OverflowError):
             raise ArtifactError(f"program text, line {self.number}: {error}; restore the file") from None
 
 
@@ -181,8 +208,32 @@ def _kind(call: ast.Call) -> str:
     return call.func.id
 
 
+@functools.cache
+def _types(kind: type) -> Mapping[str, Any]:
+    return get_type_hints(kind)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Say whether a value is of a type; which words a ``Literal`` admits is left to the verifier."""
+    parts = get_args(hint)
+    match get_origin(hint):
+        case origin if origin is Literal:
+            return isinstance(value, str)
+        case origin if origin in (Union, UnionType):
+            return any(_fits(value, part) for part in parts)
+        case origin if origin is tuple:
+            if not isinstance(value, tuple):
+                return False
+            wanted = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+            return len(value) == len(wanted) and all(map(_fits, value, wanted))
+        case _:
+            return type(value) is hint or (hint is float and type(value) is int)
+
+
 def _numbers(text: str, dtype: str) -> NDArray:
     kind = np.dtype(dtype)
+    if kind.kind not in "fiu":
+        raise ValueError(f"numbers of type {dtype}, expected floats or integers")
     convert = float if kind.kind == "f" else int
     return np.array([convert(word) for word in text.split()], dtype=kind)
 
@@ -192,10 +243,17 @@ def _table(call: ast.Call) -> AnyTable:
         for node in call.args:
             yield ast.literal_eval(node)
 
+    if call.keywords:
+        raise ValueError(f"argument {call.keywords[0].arg} is unknown")
     if _kind(call) == "Dense":
         name, dtype, shape, numbers = literals()
-        return Table(name, _numbers(numbers, dtype).reshape(shape))
+        array = _numbers(numbers, dtype).reshape(shape)
+        if not _fits(name, str) or array.shape != shape:
+            raise ValueError("expected a name, a number type, a shape and the numbers")
+        return Table(name, array)
     name, starts_type, columns_type, values_type, n_columns, starts, columns, values = literals()
+    if not (_fits(name, str) and _fits(n_columns, int)):
+        raise ValueError("expected a name, three number types, a width and the numbers")
     return SparseTable(
         name, _numbers(starts, starts_type), _numbers(columns, columns_type), _numbers(values, values_type), n_columns
     )

@@ -130,22 +130,24 @@ class _Verifier:
 
     def _table(self, table: AnyTable) -> None:
         self._name(table.name, "table")
-        if table.values.dtype.kind != "f":
-            self.fault(f"table {table.name} holds {table.values.dtype}, expected floating point numbers")
+        if table.values.dtype not in (np.float32, np.float64):
+            self.fault(f"table {table.name} holds {table.values.dtype}, expected float32 or float64")
         elif not np.isfinite(table.values).all():
             self.fault(f"table {table.name} holds a number that is not finite")
         if isinstance(table, SparseTable):
             starts, columns = table.starts, table.columns
-            if starts.ndim != 1 or len(starts) < 1 or starts.dtype.kind not in "iu":
-                self.fault(f"table {table.name} has no row starts")
+            for part in (starts, columns):
+                if part.dtype not in (np.int32, np.int64):
+                    self.fault(f"table {table.name} is indexed by {part.dtype}, expected int32 or int64")
+                    return
+            if not (starts.ndim == columns.ndim == table.values.ndim == 1 and len(starts)):
+                self.fault(f"table {table.name} does not hold its rows as three lists")
                 return
             in_order = starts[0] == 0 and (np.diff(starts.astype(np.int64)) >= 0).all()
             if not in_order or starts[-1] != len(columns) or len(columns) != len(table.values):
                 self.fault(f"table {table.name} has row starts that do not cover its entries in order")
                 return
-            if columns.dtype.kind not in "iu" or (
-                len(columns) and (columns.min() < 0 or columns.max() >= table.n_columns)
-            ):
+            if len(columns) and (columns.min() < 0 or columns.max() >= table.n_columns):
                 self.fault(f"table {table.name} has a column outside 0..{table.n_columns - 1}")
                 return
             row_of = np.repeat(np.arange(len(starts) - 1), np.diff(starts.astype(np.int64)))
@@ -178,9 +180,13 @@ class _Verifier:
                 shape = (self._size(block.reads), size)
                 self._expect(block.weight, shape[::-1] if block.transposed else shape)
                 self._expect(block.bias, (size,))
-            case Sum() | Product():
+            case Sum():
                 if not block.reads:
                     self.fault("reads nothing")
+                self._keeps_space(*block.reads)
+            case Product():
+                if len(block.reads) != 2:
+                    self.fault(f"reads {len(block.reads)} variables, expected 2")
                 self._keeps_space(*block.reads)
             case Join():
                 total = sum(self._size(name) for name in block.reads)

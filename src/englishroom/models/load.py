@@ -124,8 +124,8 @@ def read_config(folder: Path) -> Family:
     kind = str(values.get("model_type"))
     if kind not in _ADAPTERS:
         raise UnsupportedModelError(f"{where}: architecture {kind!r} is not supported; {_SUPPORTED}")
-    if "quantization_config" in values:
-        method = values["quantization_config"]
+    method = values.get("quantization_config")
+    if method is not None:
         method = method.get("quant_method", "unknown") if isinstance(method, dict) else method
         raise UnsupportedModelError(
             f"{where}: the weights are quantised ({method}); supported: float16, bfloat16, float32"
@@ -137,12 +137,14 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        ArtifactError: the file is missing, is not JSON, or is not an object.
+        ArtifactError: the file is missing, cannot be read, is not JSON, or is not an object.
     """
     try:
         values = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ArtifactError(f"{path}: missing; restore the file") from None
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); restore the file") from None
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not valid JSON ({error}); restore the file") from None
     if not isinstance(values, dict):
@@ -173,6 +175,8 @@ def read_tensors(folder: Path) -> tuple[list[Path], dict[str, Tensor]]:
                 tensors.update({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (no mapping)
         except FileNotFoundError:
             raise ArtifactError(f"{path}: missing; restore the file") from None
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be read ({error.strerror or error}); restore the file") from None
         except SafetensorError as error:
             raise ArtifactError(f"{path}: damaged safetensors file ({error}); fetch it again") from None
     return files, tensors
@@ -185,8 +189,9 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         raise ArtifactError(
             f"{path}: holds more than weights, or is damaged; only tensors are read, convert it to safetensors"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ArtifactError(f"{path}: damaged torch file ({str(error).splitlines()[0]}); fetch it again") from None
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise ArtifactError(f"{path}: damaged torch file ({reason}); fetch it again") from None
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise ArtifactError(f"{path}: expected a dictionary of tensors; convert it to safetensors")
     return tensors

@@ -77,11 +77,13 @@ def largest_difference(target: Target, n_positions: int = 64, seed: int = 0) -> 
     Raises:
         ArtifactError: ``transformers`` refuses the folder.
     """
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         model = reference_model(target)
-    except (OSError, ValueError, RuntimeError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise ArtifactError(f"{target.path}: transformers cannot load it ({line}); use --no-check to go on") from None
+    except (OSError, ValueError, RuntimeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ArtifactError(f"{target.path}: transformers cannot load it ({reason}); use --no-check to go on") from None
     generator = torch.Generator().manual_seed(seed)
     n_positions = min(n_positions, target.spec.n_ctx)
     tokens = torch.randint(target.spec.d_vocab, (1, n_positions), generator=generator)

@@ -14,8 +14,8 @@ class FoldNorms:
     """Multiply gains, and add biases, into every linear map behind a norm; the norm keeps only its scaling.
 
     ``norm(x) * g + b`` read by ``W`` is ``norm(x)`` read by ``diag(g) W`` with bias ``b @ W`` added. A norm that
-    anything but a linear map with a dense table reads is left as it is. New tables are float64, so nothing is rounded
-    that float32 would have to round.
+    anything but a linear map with a dense table reads, or nothing, is left as it is. New tables are float64, so nothing
+    is rounded that float32 would have to round.
     """
 
     name = "fold-norms"
@@ -30,7 +30,8 @@ class FoldNorms:
             for block in program.blocks
             if isinstance(block, Normalise)
             and (block.gain is not None or block.bias is not None)
-            and all(isinstance(r, Linear) and isinstance(r.weight, Table) for r in readers.get(block.name, []))
+            and block.name in readers
+            and all(isinstance(r, Linear) and isinstance(r.weight, Table) for r in readers[block.name])
         }
         rewrites: list[str] = []
         blocks: list[Block] = []

@@ -33,6 +33,7 @@ def build_talker(
     out: Path,
     config: TrainConfig,
     say: Callable[[str], None] = lambda _line: None,
+    progress: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
     on_step: Callable[[Run, float], None] = lambda _run, _loss: None,
 ) -> Run:
     """Train a talker on text files and write it to ``out`` as a GPT-2 folder; run again to resume after a kill.
@@ -47,14 +48,19 @@ def build_talker(
     with _work(out, identity) as work:
         if not (work / "text.npz").exists():
             say("reading and tokenising the text")
-            _prepare(texts, config, work)
+            _prepare(texts, config, work, progress)
         bpe = tokenizers.Tokenizer.from_file(str(work / "tokenizer.json"))
         with np.load(work / "text.npz") as arrays:
             fit = TokenisedText(arrays["fit_tokens"], arrays["fit_starts"])
             choose = TokenisedText(arrays["choose_tokens"], arrays["choose_starts"])
             hashes = {name: str(arrays[f"{name}_hash"]) for name in ("fit", "choose")}
         say(f"training: {len(fit.tokens):,} tokens of text, {config.n_steps:,} steps")
-        run = train(config, fit, choose, work / "checkpoint.pt", on_step)
+
+        def after_step(run: Run, loss: float) -> None:
+            progress("training", run.step, config.n_steps)
+            on_step(run, loss)
+
+        run = train(config, fit, choose, work / "checkpoint.pt", after_step)
     bpe.save(str(out / "tokenizer.json"))
     start_id = bpe.get_vocab()[SEPARATOR]
     (out / "config.json").write_text(json.dumps(gpt2.config_of(run.spec, start_id), indent=2) + "\n")
@@ -102,7 +108,7 @@ def _identity(texts: Sequence[Path], config: TrainConfig) -> str:
     return hashlib.sha256(json.dumps([sizes, asdict(config)]).encode()).hexdigest()
 
 
-def _prepare(texts: Sequence[Path], config: TrainConfig, work: Path) -> None:
+def _prepare(texts: Sequence[Path], config: TrainConfig, work: Path, progress: Callable[[str, int, int], None]) -> None:
     files = {path: read_documents(path) for path in set(texts)}
     documents = [document for path in texts for document in files[path]]
     fit = [document for document in documents if split_of(document, config.choose_share) == "fit"]
@@ -115,7 +121,10 @@ def _prepare(texts: Sequence[Path], config: TrainConfig, work: Path) -> None:
             "lower --vocabulary or give more text"
         )
     bpe.save(str(work / "tokenizer.json"))
-    encoded = {name: tokenise(bpe, docs) for name, docs in (("fit", fit), ("choose", choose))}
+    encoded = {
+        "fit": tokenise(bpe, fit, lambda done, total: progress("tokenising", done, total)),
+        "choose": tokenise(bpe, choose),
+    }
     part = work / "text.part.npz"
     arrays: dict[str, Any] = {"fit_hash": np.array(text_hash(fit)), "choose_hash": np.array(text_hash(choose))}
     for name, text in encoded.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,11 @@ def learn_bpe(documents: Sequence[str], vocabulary: int) -> tokenizers.Tokenizer
     return tokenizer
 
 
-def tokenise(tokenizer: tokenizers.Tokenizer, documents: Sequence[str]) -> TokenisedText:
+def tokenise(
+    tokenizer: tokenizers.Tokenizer,
+    documents: Sequence[str],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> TokenisedText:
     """Encode documents, each preceded by ``<|endoftext|>``."""
     start = tokenizer.token_to_id(SEPARATOR)
     pieces: list[NDArray[np.uint16]] = []
@@ -62,4 +66,5 @@ def tokenise(tokenizer: tokenizers.Tokenizer, documents: Sequence[str]) -> Token
             pieces.append(np.array([start, *encoding.ids], dtype=np.uint16))
             starts.append(total)
             total += len(pieces[-1])
+        progress(min(i + 1000, len(documents)), len(documents))
     return TokenisedText(np.concatenate(pieces), np.array(starts, dtype=np.int64))

@@ -48,7 +48,7 @@ def columns(name):
 
 def sparse_rows(name):
     """Return a sparse table as its list of rows, each a list of (column, value)."""
-    starts, at, values = (TABLES[f"{name}.{part}"][0] for part in ("starts", "columns", "values"))
+    starts, at, values = (TABLES[f"{name}:{part}"][0] for part in ("starts", "columns", "values"))
     return [list(zip(at[low:high], values[low:high])) for low, high in zip(starts, starts[1:])]
 
 

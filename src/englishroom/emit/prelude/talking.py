@@ -11,6 +11,10 @@ import unicodedata
 
 def log_probs(tokens):
     """Return, for each position, the natural-log probabilities of every token that may come next."""
+    if len(tokens) > N_CTX:
+        raise ValueError(f"{len(tokens)} tokens do not fit the context of {N_CTX}")
+    if not all(0 <= token < D_VOCAB for token in tokens):
+        raise ValueError(f"a token is outside the vocabulary, expected 0..{D_VOCAB - 1}")
     memory = new_memory()
     return [step(token, position, memory) for position, token in enumerate(tokens)]
 

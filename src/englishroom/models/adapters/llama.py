@@ -24,6 +24,8 @@ def read(config: Config) -> Family:
             "repair the config"
         )
     d_head = config.size("head_dim", d_model // n_heads)
+    if d_head % 2:
+        raise ArtifactError(f"{config.where}: heads of odd size {d_head} cannot turn in pairs; repair the config")
     attn_bias = config.flag("attention_bias", False)
     spec = ModelSpec(
         family="llama",
@@ -51,8 +53,10 @@ def read(config: Config) -> Family:
 
 
 def _theta(config: Config) -> float:
-    """Read the rotary base from either place it is published in, refusing every kind of scaling."""
-    for key in ("rope_scaling", "rope_parameters"):
+    """Read the rotary base from any place it is published in, refusing every kind of scaling."""
+    config.require("partial_rotary_factor", (1.0,), 1.0)
+    theta = config.number("rope_theta", 10000.0)
+    for key in ("rope_parameters", "rope_scaling"):  # the later wins, as in transformers
         settings = config.get(key, {})
         if not isinstance(settings, dict):
             raise ArtifactError(f"{config.where}: {key} is {settings!r}, expected an object; repair the config")
@@ -65,8 +69,8 @@ def _theta(config: Config) -> float:
             raise UnsupportedModelError(
                 f"{config.where}: {key} rotates only part of each head; supported: partial_rotary_factor 1.0"
             )
-    nested = config.get("rope_parameters", {}).get("rope_theta")
-    return float(nested) if nested is not None else config.number("rope_theta", 10000.0)
+        theta = Config(settings, f"{config.where}: {key}").number("rope_theta", theta)
+    return theta
 
 
 def sources(spec: ModelSpec) -> tuple[Source, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,7 @@ class Config:
     def number(self, key: str, default: float) -> float:
         """Read a positive number."""
         value = self.get(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
             raise ArtifactError(f"{self.where}: {key} is {value!r}, expected a number above 0; repair the config")
         return float(value)
 

@@ -1,0 +1,268 @@
+"""Measure speed beside `transformers`, and against the limits we set ourselves; print one table.
+
+    python benchmarks/run.py [--threads 1] [--models PATH ...] [--rounds 5]
+
+Every ratio compares medians of interleaved rounds in this one process. Nothing here is a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("ENGLISHROOM_SHARED", ROOT.parent / "shared"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement beside what it is held against."""
+
+    what: str
+    ours: str
+    beside: str
+    ratio: str
+    aim: str
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch and numpy alike")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--models", nargs="*", help="default: the shipped model, and stories260K where it is at hand")
+    given = parser.parse_args()
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(given.threads)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+    at_hand = [str(path) for path in [SHARED / "models" / "stories260K"] if path.exists()]
+    models = given.models or ["tiny-2l", *at_hand]
+    rows = [row for model in models for row in (*score_rows(model, given.rounds), *talk_rows(model, given.rounds))]
+    rows += [row for model in models for row in emitted_rows(model)]
+    rows += [help_row(), *(memory_row(model) for model in models)]
+    if (SHARED / "models" / "stories15M").exists():
+        rows.append(memory_row(str(SHARED / "models" / "stories15M")))
+    print(describe_machine(given.threads))
+    print_table(rows)
+
+
+def describe_machine(threads: int) -> str:
+    import torch
+    import transformers
+
+    cpu = next(
+        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor(),
+    )
+    return (
+        f"{cpu}, {os.cpu_count()} cores, {threads} thread(s) used; "
+        f"{platform.system()}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, transformers {transformers.__version__}"
+    )
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def interleaved(tasks: Sequence[Callable[[], int]], rounds: int) -> list[float]:
+    """Run the tasks in turn, `rounds` times after a warm-up; return each one's median rate in units per second."""
+    rates: list[list[float]] = [[] for _ in tasks]
+    for round_ in range(rounds + 1):
+        for i, task in enumerate(tasks):
+            began = time.perf_counter()
+            units = task()
+            if round_:
+                rates[i].append(units / (time.perf_counter() - began))
+    return [statistics.median(rate) for rate in rates]
+
+
+def _open(model: str):
+    import numpy as np
+
+    from englishroom.evaluate.program import ProgramTalker
+    from englishroom.evaluate.target import TargetTalker
+    from englishroom.lower.lift import lift
+    from englishroom.models.reference import reference_model
+    from englishroom.pipeline import open_target
+
+    target, tokenizer = open_target(model)
+    program, _ = lift(target)
+    fast = ProgramTalker(target.name, program, tokenizer, np.float32)
+    return target, tokenizer, TargetTalker(target, tokenizer), fast, reference_model(target)
+
+
+class TransformersTalker:
+    """The peer, scored by the very same code as ours."""
+
+    def __init__(self, model, tokenizer, n_ctx: int) -> None:
+        self.name, self.model, self.tokenizer, self.n_ctx = "transformers", model, tokenizer, n_ctx
+
+    def log_probs(self, tokens):
+        import torch
+
+        from englishroom.models.reference import reference_log_probs
+
+        return reference_log_probs(self.model, torch.from_numpy(tokens)).numpy()
+
+
+def score_rows(model: str, rounds: int) -> list[Row]:
+    from englishroom.evaluate.score import score
+
+    target, tokenizer, ours, fast, reference = _open(model)
+    text = stories(ours)
+    peer = TransformersTalker(reference, tokenizer, target.spec.n_ctx)
+
+    def run(talker) -> Callable[[], int]:
+        return lambda: score(talker, text).tokens
+
+    torch_rate, fast_rate, peer_rate = interleaved([run(ours), run(fast), run(peer)], rounds)
+    beside = f"transformers {peer_rate:,.0f} tok/s"
+    return [
+        Row(
+            f"score, torch, {target.name}",
+            f"{torch_rate:,.0f} tok/s",
+            beside,
+            f"{torch_rate / peer_rate:.2f}",
+            ">= 1.0",
+        ),
+        Row(f"score, vectorised, {target.name}", f"{fast_rate:,.0f} tok/s", beside, f"{fast_rate / peer_rate:.2f}", ""),
+    ]
+
+
+def stories(talker) -> list[str]:
+    """Let the target tell the text that everyone is then scored on, so that no file is needed."""
+    from englishroom.evaluate.talk import TalkOptions, talk
+
+    return ["".join(talk(talker, "", TalkOptions(seed=seed, max_tokens=200))) for seed in range(48)]
+
+
+def talk_rows(model: str, rounds: int) -> list[Row]:
+    import torch
+
+    from englishroom.evaluate.talk import TalkOptions, continuation
+
+    target, tokenizer, _, fast, reference = _open(model)
+    prompt = [tokenizer.start_id, *tokenizer.encode("Once upon a time")]
+    n_tokens = 200
+
+    def ours(**options) -> Callable[[], int]:
+        choice = TalkOptions(max_tokens=n_tokens, seed=1, **options)
+        return lambda: sum(1 for _ in continuation(fast, prompt, choice))
+
+    def peer(**options) -> Callable[[], int]:
+        ids = torch.tensor([prompt])
+        settings = {"max_new_tokens": n_tokens, "pad_token_id": 0, "eos_token_id": list(tokenizer.stop_ids), **options}
+
+        def generate() -> int:
+            with torch.inference_mode():
+                return reference.generate(ids, attention_mask=torch.ones_like(ids), use_cache=True, **settings).shape[
+                    1
+                ] - len(prompt)
+
+        return generate
+
+    rows = []
+    for name, mine, theirs in (
+        ("greedy", {"greedy": True}, {"do_sample": False}),
+        ("sampled", {}, {"do_sample": True, "top_k": 0}),
+    ):
+        our_rate, peer_rate = interleaved([ours(**mine), peer(**theirs)], rounds)
+        rows.append(
+            Row(
+                f"talk, one stream, {name}, {target.name}",
+                f"{our_rate:,.0f} tok/s",
+                f"transformers generate {peer_rate:,.0f} tok/s",
+                f"{our_rate / peer_rate:.1f}",
+                ">= 3",
+            )
+        )
+    return rows
+
+
+def emitted_rows(model: str) -> list[Row]:
+    """Time the emitted file on one core, the loading of its tables left out."""
+    import numpy as np
+
+    from englishroom.evaluate.program import EmittedTalker
+    from englishroom.ir.room import load_program
+    from englishroom.pipeline import DecompileConfig, decompile
+
+    with tempfile.TemporaryDirectory() as folder:
+        room = Path(folder) / "room"
+        manifest = decompile(DecompileConfig(model, check=False), room)
+        program, tokenizer = load_program(room)
+        with EmittedTalker(room / "program.py", tokenizer, program.n_ctx) as talker:
+            reading = talker.stream()
+            reading.extend(np.array([[tokenizer.start_id]]))
+            began, count = time.perf_counter(), 150
+            for token in tokenizer.encode("Once upon a time there was a little girl named Lily. " * 30)[:count]:
+                reading.extend(np.array([[token]]))
+            rate = count / (time.perf_counter() - began)
+    return [
+        Row(
+            f"program.py, pure Python, {manifest.target['name']}",
+            f"{rate:,.0f} tok/s",
+            "limit 20 tok/s",
+            f"{rate / 20:.1f}",
+            ">= 1 (stories260K)",
+        )
+    ]
+
+
+def help_row() -> Row:
+    command = [sys.executable, "-m", "englishroom.cli", "--help"]
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        seconds.append(time.perf_counter() - began)
+    middle = statistics.median(seconds)
+    return Row("englishroom --help", f"{middle:.3f} s", "limit 0.3 s", f"{0.3 / middle:.1f}", ">= 1")
+
+
+def memory_row(model: str) -> Row:
+    from englishroom.pipeline import open_target
+
+    target, _ = open_target(model)
+    weights = sum(tensor.nbytes for tensor in target.weights.values())
+    limit = 4 * weights + 700e6
+    with tempfile.TemporaryDirectory() as folder:
+        code = (
+            "import resource, sys; from englishroom.cli import main; status = main(sys.argv[1:]);"
+            "print(status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        command = [sys.executable, "-c", code, "decompile", model, "--out", f"{folder}/room"]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    status, peak = printed.split()[-2:]
+    assert status == "0", printed
+    peak_bytes = int(peak) * (1 if sys.platform == "darwin" else 1024)
+    return Row(
+        f"decompile, peak memory, {target.name}",
+        f"{peak_bytes / 1e6:,.0f} MB",
+        f"limit {limit / 1e6:,.0f} MB",
+        f"{limit / peak_bytes:.2f}",
+        ">= 1",
+    )
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    print("| what | ours | beside | ratio | aim |")
+    print("|---|---|---|---|---|")
+    for row in rows:
+        print(f"| {row.what} | {row.ours} | {row.beside} | {row.ratio} | {row.aim} |")
+    print(f"\npeak memory of this benchmark: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

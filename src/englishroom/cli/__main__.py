@@ -1,0 +1,7 @@
+"""``python -m englishroom.cli``"""
+
+import sys
+
+from englishroom.cli import main
+
+sys.exit(main())

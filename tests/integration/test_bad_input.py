@@ -1,0 +1,280 @@
+"""Bad input gives one clear line and exit status 1; nothing is half-written and nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.numpy
+
+from englishroom.cli import main
+from englishroom.errors import ArtifactError
+from englishroom.ir.room import load_program
+from englishroom.store import read_manifest, read_room
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Run a command that must fail, and return the one line that it prints."""
+
+    def run(*arguments: object) -> str:
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 1
+        printed = capsys.readouterr()
+        lines = [line for line in printed.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, printed.err
+        assert printed.err.splitlines()[-1] == lines[0]
+        assert "Traceback" not in printed.err
+        return lines[0]
+
+    return run
+
+
+def nothing_left(folder: Path, name: str = "room") -> bool:
+    return not [path for path in folder.iterdir() if name in path.name]
+
+
+def altered(talker: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(talker, tmp_path / "altered"))
+
+
+def test_truncated_bin(tiny_bin: Path, tmp_path: Path, refused: Refused) -> None:
+    tiny_bin.write_bytes(tiny_bin.read_bytes()[:-100])
+    line = refused("decompile", tiny_bin, "--out", tmp_path / "room")
+    assert "tiny.bin: truncated" in line
+    assert "fetch the file again" in line
+    assert nothing_left(tmp_path)
+
+
+def test_bin_shorter_than_its_header(tiny_bin: Path, tmp_path: Path, refused: Refused) -> None:
+    tiny_bin.write_bytes(b"\0" * 10)
+    assert "10 bytes, too short for a llama2.c header" in refused("decompile", tiny_bin, "--out", tmp_path / "room")
+
+
+def test_wrong_tokenizer_for_the_weights(tiny_bin: Path, tmp_path: Path, refused: Refused) -> None:
+    tokenizer = tiny_bin.with_name("tok.bin")
+    tokenizer.write_bytes(tokenizer.read_bytes() + struct.pack("<fi", 0.0, 1) + b"x")
+    line = refused("decompile", tiny_bin, "--out", tmp_path / "room")
+    assert "wrong tokenizer for these weights" in line
+    assert "301" in line
+    assert "300" in line
+    assert nothing_left(tmp_path)
+
+
+def test_no_tokenizer_beside_the_weights(tiny_bin: Path, tmp_path: Path, refused: Refused) -> None:
+    tiny_bin.with_name("tok.bin").unlink()
+    assert "give --tokenizer FILE" in refused("decompile", tiny_bin, "--out", tmp_path / "room")
+
+
+def test_config_that_contradicts_its_tensors(tiny_talker: Path, tmp_path: Path, refused: Refused) -> None:
+    folder = altered(tiny_talker, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"n_embd": 32}))
+    line = refused("decompile", folder, "--out", tmp_path / "room")
+    assert "tensor transformer.wte.weight has shape [300, 16], but the config implies [300, 32]" in line
+    assert nothing_left(tmp_path)
+
+
+def test_nan_in_weights(tiny_talker: Path, tmp_path: Path, refused: Refused) -> None:
+    folder = altered(tiny_talker, tmp_path)
+    tensors = {k: v.copy() for k, v in safetensors.numpy.load_file(folder / "model.safetensors").items()}
+    tensors["transformer.h.0.mlp.c_fc.weight"][3, 5] = float("nan")
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors")
+    line = refused("decompile", folder, "--out", tmp_path / "room")
+    assert "tensor transformer.h.0.mlp.c_fc.weight holds NaN or infinity" in line
+    assert nothing_left(tmp_path)
+
+
+def test_empty_prompt_is_said_and_starts_a_story(tiny_room: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["talk", str(tiny_room), "", "--greedy", "--max-tokens", "3"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "the prompt is empty; starting a new story\n"
+    assert printed.out.strip()
+
+
+def test_prompt_longer_than_the_context(tiny_room: Path, tiny_talker: Path, refused: Refused) -> None:
+    for talker in (tiny_room, tiny_talker):
+        line = refused("talk", talker, "zq " * 40, *(["--no-check"] if talker is tiny_talker else []))
+        assert "tokens, the context holds 32; shorten the prompt" in line
+    emitted = subprocess.run(
+        [sys.executable, "-I", "-S", str(tiny_room / "program.py"), "zq " * 40], capture_output=True, text=True
+    )
+    assert emitted.returncode == 1
+    assert len(emitted.stderr.splitlines()) == 1
+    assert "the context holds 32; shorten the prompt" in emitted.stderr
+
+
+def test_text_that_is_not_utf8(tiny_room: Path, tmp_path: Path, refused: Refused) -> None:
+    text = tmp_path / "latin1.txt"
+    text.write_bytes("Once upon a time, caf\u00e9".encode("latin-1"))
+    line = refused("score", tiny_room, "--text", text)
+    assert "latin1.txt: not UTF-8 text: byte 0xe9 at offset 21" in line
+
+
+def test_prompt_that_is_not_utf8(tiny_room: Path, refused: Refused) -> None:
+    assert "prompt: " in refused("talk", tiny_room, os.fsdecode(b"caf\xe9"))
+
+
+def test_missing_and_empty_text(tiny_room: Path, tmp_path: Path, refused: Refused) -> None:
+    assert "no such text file" in refused("score", tiny_room, "--text", tmp_path / "none.txt")
+    (tmp_path / "empty.txt").write_text(" \n <|endoftext|>\n")
+    assert "no text in it" in refused("score", tiny_room, "--text", tmp_path / "empty.txt")
+
+
+@pytest.mark.parametrize("name", ["program.ir", "tables.safetensors", "tokenizer.json"])
+def test_room_with_a_flipped_byte(tiny_room: Path, refused: Refused, name: str) -> None:
+    flip(tiny_room / name)
+    assert f"{name}: changed since the room was written" in refused("talk", tiny_room, "Tom")
+
+
+@pytest.mark.parametrize("name", ["program.py", "origins.json"])
+def test_show_checks_every_file(tiny_room: Path, refused: Refused, name: str) -> None:
+    flip(tiny_room / name)
+    assert f"{name}: changed since the room was written" in refused("show", tiny_room)
+
+
+def test_every_byte_of_the_manifest_counts(tiny_room: Path) -> None:
+    manifest = tiny_room / "manifest.json"
+    whole = manifest.read_bytes()
+    for at in range(0, len(whole), 97):
+        changed = bytearray(whole)
+        changed[at] ^= 1
+        manifest.write_bytes(changed)
+        with pytest.raises(ArtifactError, match=r"manifest\.json"):
+            read_manifest(tiny_room)
+    manifest.write_bytes(whole)
+    assert read_manifest(tiny_room).level == "exact"
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_missing_table(tiny_room: Path, refused: Refused) -> None:
+    (tiny_room / "tables.safetensors").unlink()
+    assert "tables.safetensors: missing from the room" in refused("talk", tiny_room, "Tom")
+    emitted = subprocess.run(
+        [sys.executable, "-I", "-S", str(tiny_room / "program.py")], capture_output=True, text=True
+    )
+    assert emitted.returncode == 1
+    assert len(emitted.stderr.splitlines()) == 1
+    assert "the program needs its tables beside it" in emitted.stderr
+
+
+def test_emitted_program_refuses_changed_tables(tiny_room: Path) -> None:
+    flip(tiny_room / "tables.safetensors")
+    emitted = subprocess.run(
+        [sys.executable, "-I", "-S", str(tiny_room / "program.py")], capture_output=True, text=True
+    )
+    assert emitted.returncode == 1
+    assert len(emitted.stderr.splitlines()) == 1
+    assert "not the tables this program was written with" in emitted.stderr
+
+
+def test_unknown_schema_version(tiny_room: Path, refused: Refused) -> None:
+    manifest = tiny_room / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    line = refused("talk", tiny_room, "Tom")
+    assert "schema version is 99, expected 1" in line
+
+
+def test_not_a_room_and_not_a_model(tmp_path: Path, refused: Refused) -> None:
+    assert "no such room or model" in refused("talk", "nowhere")
+    assert "not a room (manifest.json is missing)" in refused("show", tmp_path)
+    assert "neither config.json nor a .bin file" in refused("talk", tmp_path)
+
+
+def test_out_that_holds_other_things_is_left_alone(tiny_talker: Path, tmp_path: Path, refused: Refused) -> None:
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "chapter1.txt").write_text("years of work")
+    line = refused("decompile", tiny_talker, "--out", precious)
+    assert "is a folder with other things in it, not a room; choose another --out" in line
+    assert (precious / "chapter1.txt").read_text() == "years of work"
+
+
+def test_no_disk_space(tiny_room: Path, tiny_talker: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted((path.name, path.read_bytes()) for path in tiny_room.iterdir())
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    line = refused("decompile", tiny_talker, "--out", tiny_room, "--no-check")
+    assert "no space left on the disk" in line
+    assert "nothing was changed" in line
+    assert sorted((path.name, path.read_bytes()) for path in tiny_room.iterdir()) == before
+    assert [path.name for path in tiny_room.parent.iterdir()] == [tiny_room.name]
+
+
+def test_file_size_limit_of_the_system(tiny_talker: Path, tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys; from englishroom.cli import main;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); sys.exit(main(sys.argv[1:]))"
+    )
+    out = tmp_path / "room"
+    command = [sys.executable, "-c", code, "decompile", str(tiny_talker), "--out", str(out), "--no-check"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "cannot write the room (File too large" in run.stderr.splitlines()[-1]
+    assert nothing_left(tmp_path)
+
+
+def test_kill_during_decompile_leaves_the_old_room(tiny_room: Path, tiny_talker: Path) -> None:
+    old = read_manifest(tiny_room)
+    command = [
+        sys.executable,
+        "-m",
+        "englishroom.cli",
+        "decompile",
+        str(tiny_talker),
+        "--out",
+        str(tiny_room),
+        "--no-check",
+    ]
+    began = time.monotonic()
+    subprocess.run(command, check=True, capture_output=True)
+    whole = time.monotonic() - began
+    for share in (0.5, 0.8, 0.9, 0.97):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(whole * share)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        manifest = read_manifest(tiny_room)
+        read_room(tiny_room, sorted(manifest.files))
+        assert manifest.target == old.target
+    subprocess.run(command, check=True, capture_output=True)
+    assert [path.name for path in tiny_room.parent.iterdir()] == [tiny_room.name]
+
+
+def test_kill_between_the_two_renames_loses_no_room(tiny_room: Path, tiny_talker: Path) -> None:
+    program, _ = load_program(tiny_room)
+    code = (
+        "import os, signal, sys; from pathlib import Path; from englishroom.cli import main\n"
+        "rename = Path.rename\n"
+        "def once(self, target):\n"
+        "    moved = rename(self, target)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Path.rename = once\n"
+        "main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, "decompile", str(tiny_talker), "--out", str(tiny_room), "--no-check"]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    assert not tiny_room.exists()
+    again, _ = load_program(tiny_room)
+    assert again == program
