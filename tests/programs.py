@@ -80,6 +80,8 @@ AWKWARD = (
 )
 """Names that the verifier admits and that emitted code could trip over."""
 SOURCES = ("wte.weight", 'a """ b', "line\nbreak", "back\\slash\\", "# hash", "\u202eright to left", "\ud800", "")
+HEADING = Heading("a test")
+LETTERS = "abcdefgh"
 
 
 @st.composite
@@ -98,6 +100,17 @@ def random_program(level: Level, kinds: Sequence[str], seed: int) -> Program:
 def full_program(level: Level, seed: int = 0) -> Program:
     """Make a program that has every kind of block of its level, twice over."""
     return random_program(level, (*KINDS[level], *reversed(KINDS[level])), seed)
+
+
+def chain() -> Program:
+    """Make a program whose likeliest story is the alphabet up to h, and which may tell any other."""
+    size = len(LETTERS) + 1
+    scores = np.random.default_rng(1).uniform(-1, 1, (size, size)) + 3.0 * np.roll(np.eye(size), 1, axis=1)
+    blocks = (
+        Lookup(name="x", space="vocab", index="token", table=Table("W", scores)),
+        Vote(name="v", space="vocab", reads=("x",)),
+    )
+    return Program("exact", 10, (Space("vocab", size),), blocks)
 
 
 def tokens_for(program: Program, seed: int = 0, n_texts: int = 1) -> NDArray[np.int64]:
@@ -122,14 +135,14 @@ def tokenizer_for(d_vocab: int) -> Tokenizer:
     )
 
 
-def emitted(program: Program, tokenizer: Tokenizer | None = None, heading: Heading = Heading("a test")) -> Emitted:
+def emitted(program: Program, tokenizer: Tokenizer | None = None, heading: Heading = HEADING) -> Emitted:
     """Emit a program whose tables are packed as in a room."""
     tokenizer = tokenizer or tokenizer_for(program.d_vocab)
     return emit(program, tokenizer, heading, hashlib.sha256(pack(program, tokenizer)[TABLES]).hexdigest())
 
 
 def write_emitted(
-    folder: Path, program: Program, tokenizer: Tokenizer | None = None, heading: Heading = Heading("a test")
+    folder: Path, program: Program, tokenizer: Tokenizer | None = None, heading: Heading = HEADING
 ) -> Path:
     """Write ``program.py`` and its tables into a folder; return the path of the former."""
     tokenizer = tokenizer or tokenizer_for(program.d_vocab)

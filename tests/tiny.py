@@ -1,7 +1,7 @@
 """Tiny random models on disk, and what `transformers` (or plain numpy, for llama2.c files) makes of them.
 
-Weights are random and large, so that attention patterns and logits are far from flat and a wrong scale, window, rotation
-or bias shows.
+Weights are random and large, so that attention patterns and logits are far from flat, and a wrong scale, window,
+rotation or bias shows.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 END = "<|endoftext|>"
+WEIGHTS = "model.safetensors"
 D_VOCAB = 300
 STD = 0.3
 TEXT = """Once upon a time, there was a little girl named Lily. She loved to play outside in the park.
@@ -90,6 +91,24 @@ def _write_tokenizer(folder: Path) -> None:
     )
     tokenizer.train_from_iterator([TEXT], trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def tensors_of(folder: Path) -> dict[str, Tensor]:
+    """Read the tensors of a written model."""
+    return safetensors.torch.load_file(folder / WEIGHTS)
+
+
+def write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Put other tensors into a written model."""
+    safetensors.torch.save_file({key: t.contiguous() for key, t in tensors.items()}, folder / WEIGHTS)
+
+
+def edit_config(folder: Path, **changes: Any) -> Path:
+    """Change keys of a written model's config.json; a value of ``...`` removes the key."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not ...}))
+    return folder
 
 
 def make_llama2c(folder: Path, **header: int) -> Path:
@@ -276,7 +295,7 @@ def oracle(folder: Path, dtype: torch.dtype = torch.float64) -> nn.Module:
     config = transformers.AutoConfig.from_pretrained(folder)
     with precision(dtype):
         model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(dtype)
-    tensors = {key: t.to(dtype) for key, t in safetensors.torch.load_file(folder / "model.safetensors").items()}
+    tensors = {key: t.to(dtype) for key, t in safetensors.torch.load_file(folder / WEIGHTS).items()}
     result = model.load_state_dict(tensors, strict=False)
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
     assert set(result.missing_keys) == tied

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import englishroom
 from englishroom.emit.python import Heading, emit
-from englishroom.errors import ConfigError
+from englishroom.errors import ConfigError, UnsupportedModelError
 from englishroom.evaluate.program import EmittedTalker, ProgramTalker
 from englishroom.evaluate.protocol import Talker
 from englishroom.evaluate.talk import TalkOptions, continuation
@@ -155,10 +155,19 @@ def open_target(name_or_path: str, tokenizer: Path | None = None) -> tuple[Targe
 
 
 def check_forward(target: Target, say: Say) -> float:
-    """Compare our forward pass with ``transformers``, and say how far they are apart."""
+    """Compare our forward pass with ``transformers``, and say how far they are apart.
+
+    Raises:
+        UnsupportedModelError: they differ by more than rounding can explain.
+    """
     from englishroom.models.reference import largest_difference
 
     difference = largest_difference(target)
+    if not difference <= TOLERANCE_NATS:
+        raise UnsupportedModelError(
+            f"{target.path}: our forward pass differs from transformers by {difference:.2g} nats, more than "
+            f"{TOLERANCE_NATS:g}; this model needs something that is not supported, please report it"
+        )
     say(f"largest log-probability difference from transformers: {difference:.2g} nats (64 random tokens)")
     return difference
 

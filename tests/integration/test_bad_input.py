@@ -87,6 +87,16 @@ def test_config_that_contradicts_its_tensors(tiny_talker: Path, tmp_path: Path, 
     assert nothing_left(tmp_path)
 
 
+@pytest.mark.parametrize("difference", [0.5, float("nan")])
+def test_forward_pass_that_differs_from_transformers(
+    tiny_talker: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, difference: float
+) -> None:
+    monkeypatch.setattr("englishroom.models.reference.largest_difference", lambda _target: difference)
+    line = refused("decompile", tiny_talker, "--out", tmp_path / "room")
+    assert f"our forward pass differs from transformers by {difference:.2g} nats, more than 0.01" in line
+    assert nothing_left(tmp_path)
+
+
 def test_nan_in_weights(tiny_talker: Path, tmp_path: Path, refused: Refused) -> None:
     folder = altered(tiny_talker, tmp_path)
     tensors = {k: v.copy() for k, v in safetensors.numpy.load_file(folder / "model.safetensors").items()}

@@ -8,7 +8,6 @@ from typing import get_args
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from programs import full_program, programs
 
 from englishroom.ir.program import (
     LEVELS,
@@ -26,6 +25,7 @@ from englishroom.ir.program import (
     rule_at,
     tables_of,
 )
+from programs import full_program, programs
 
 CSR = SparseTable("m", np.array([0, 2, 2, 3]), np.array([0, 3, 1]), np.array([1.5, -2.0, 0.25]), 4)
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import programs
 
 from englishroom.errors import ArtifactError
 from englishroom.ir.program import Lookup, Normalise, Origin, Program, Space, SparseTable, Table, Vote
 from englishroom.ir.text import parse_code, parse_program, print_code, print_program
 from englishroom.ir.verify import verify
+from programs import programs
 
 GOOD = """\
 Program(level='featured', n_ctx=2)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tiny import CASES, random_tokens
 from torch import Tensor
 
 from englishroom.models.forward import Cache, forward, log_probs, rotary_angles
 from englishroom.models.load import Target, in_precision, load_target
+from tiny import CASES, random_tokens
 
 N_POS = 24
 SPLITS = {"one by one": [1] * N_POS, "in chunks": [7, 1, 2, 9, 1, 4], "prompt then one by one": [18] + [1] * 6}

@@ -42,7 +42,7 @@ from englishroom.ir.tokenizer import Tokenizer
 _EMIT = LineOrigin("emit")
 _FIXED = (
     *("step", "new_memory", "memory", "token", "position", "N_CTX", "D_VOCAB"),
-    *("TABLES", "PIECES", "MERGES", "TOKENIZER", "__file__", "__builtins__"),
+    *("TABLES", "PIECES", "MERGES", "BYTE_IDS", "TOKENIZER", "__file__", "__builtins__"),
 )
 
 
@@ -297,11 +297,13 @@ class _Emitter:
         return (
             f"\nPIECES = {table_text.bytes_tuple(t.pieces)}\n"
             f"MERGES = {merge_text}\n"
+            f"BYTE_IDS = {table_text.text_block('int', t.byte_ids)}\n"
             "TOKENIZER = Tokenizer(\n"
             f"    kind={t.kind!r},\n    pieces=PIECES,\n"
             "    merges=tuple(zip(MERGES[::2], MERGES[1::2])),\n"
             f"    scores={scores},\n"
-            f"    byte_ids={t.byte_ids!r},\n    specials={t.specials!r},\n    start_id={t.start_id},\n"
+            "    byte_ids=BYTE_IDS,\n"
+            f"    specials={t.specials!r},\n    start_id={t.start_id},\n"
             f"    stop_ids={t.stop_ids!r},\n    prefix_space={t.prefix_space},\n)"
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Sequence
+import symtable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from types import ModuleType
@@ -90,7 +91,7 @@ class Verbatim:
         decorators = getattr(node, "decorator_list", [])
         first = min([node.lineno, *(d.lineno for d in decorators)])
         text = "\n".join(lines[first - 1 : node.end_lineno])
-        uses = frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+        uses = frozenset(_globals(symtable.symtable(text, module.__name__, "exec")))
         for name in names:
             self.pieces[name] = (text, uses)
             self.module_of[name] = module
@@ -117,6 +118,13 @@ class Verbatim:
                 module, _, name = line.removeprefix("from ").partition(" import ")
                 grouped.setdefault(module, []).append(name)
         return plain + [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(grouped.items())]
+
+
+def _globals(table: symtable.SymbolTable) -> Iterator[str]:
+    """Name the globals that a piece of code defines or uses; a local variable of the same name is none."""
+    yield from (symbol.get_name() for symbol in table.get_symbols() if symbol.is_global())
+    for inner in table.get_children():
+        yield from _globals(inner)
 
 
 def _import(alias: ast.alias) -> str:
