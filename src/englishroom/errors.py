@@ -15,6 +15,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def one_line(text: str) -> str:
+    """Escape what does not print, so that a message that quotes a file or a name stays one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class EnglishRoomError(Exception):
     """Base of every error that englishroom raises on purpose."""
 

@@ -293,6 +293,12 @@ def test_the_last_chance_still_chooses(answer: list[float], top_k: int) -> None:
     assert talking.likeliest(answer) == answer.index(max(answer))
 
 
+def test_what_has_no_chance_is_never_chosen() -> None:
+    for answer, token in (([-5000.0, 0.0, -1.0], 1), ([-1.0, 0.0, -5000.0], 0)):
+        assert talking.choose(answer, 0.0, 1.0, None) == choose(np.array(answer), 0.0, 1.0, None) == token
+    assert talking.choose([-1.0, 0.0, -5000.0], 1 - 2**-53, 1.0, None) == 1
+
+
 def test_chances_are_shares_of_the_probabilities() -> None:
     answer = np.log([0.1, 0.2, 0.3, 0.4])
     generator = random.Random(0)

@@ -354,6 +354,7 @@ def votes_of(values: Sequence[float], k: int | None, thresholds: Sequence[float]
         ([5, 6, 7], 2, [9, 9, 0], [0, 0, 7]),
         ([-3, -5, -4], 2, [-9, -9, -9], [-3, 0, -4]),
         ([0.0, -0.0, 0.0], 1, None, [0, 0, 0]),
+        ([2, 1] * 40, 50, None, [2, 1] * 10 + [2, 0] * 30),
     ],
 )
 def test_ties_go_to_the_lower_index_and_thresholds_are_exceeded(

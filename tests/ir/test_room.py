@@ -159,10 +159,18 @@ def test_a_room_talks_where_there_is_no_torch(tmp_path: Path) -> None:
     program = chain()
     write(tmp_path / "room", pack(program, tokenizer_for(program.d_vocab)))
     done = run_python(
-        "import sys\n"
-        "sys.modules |= dict.fromkeys(['torch', 'transformers', 'tokenizers', 'huggingface_hub', 'datasets'])\n"
-        "from englishroom.cli import main\n"
-        "sys.exit(main(['talk', *sys.argv[1:]]))",
+        """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "tokenizers", "huggingface_hub", "datasets"):
+            raise ModuleNotFoundError(f"{name} is not there")
+
+sys.meta_path.insert(0, Absent())
+from englishroom.cli import main
+sys.exit(main(["talk", *sys.argv[1:]]))
+""",
         str(tmp_path / "room"),
         "cd",
         "--greedy",

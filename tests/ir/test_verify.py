@@ -453,9 +453,10 @@ def test_the_featured_level_admits_every_kind() -> None:
 )
 def test_names_are_plain_words(name: str) -> None:
     form = "is not of the form word.word, letters, digits and _ only"
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)  # a fault is one line
     base = BASES["exact"]
     told = verify(fields_of("act", name=name)(base))
-    assert told == [f"{name}: variable name {name!r} {form}", "gated: reads act, which no earlier block makes"]
+    assert told == [f"{shown}: variable name {name!r} {form}", "gated: reads act, which no earlier block makes"]
     told = verify(replace(base, spaces=(*base.spaces, Space(name, 1))))
     assert told == [f"space name {name!r} {form}"]
     told = verify(table_of("W_Q", name=name)(base))

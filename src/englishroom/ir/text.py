@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from types import MappingProxyType, UnionType
@@ -22,10 +23,11 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from englishroom.errors import ArtifactError
+from englishroom.errors import ArtifactError, one_line
 from englishroom.ir.program import AnyTable, Block, Level, Origin, Program, Space, SparseTable, Table
 
 _KINDS: Mapping[str, type] = MappingProxyType({kind.__name__: kind for kind in get_args(Block)})
+_NUMBERS = re.compile(r"float(32|64)|int(32|64)")
 
 
 def print_code(program: Program) -> str:
@@ -190,7 +192,7 @@ class _Line:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, ValueError | TypeError | AttributeError | OverflowError):
-            raise ArtifactError(f"program text, line {self.number}: {error}; restore the file") from None
+            raise ArtifactError(one_line(f"program text, line {self.number}: {error}; restore the file")) from None
 
 
 def _call(number: int, line: str) -> ast.Call:
@@ -231,11 +233,10 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def _numbers(text: str, dtype: str) -> NDArray:
-    kind = np.dtype(dtype)
-    if kind.kind not in "fiu":
-        raise ValueError(f"numbers of type {dtype}, expected floats or integers")
-    convert = float if kind.kind == "f" else int
-    return np.array([convert(word) for word in text.split()], dtype=kind)
+    if not (isinstance(dtype, str) and _NUMBERS.fullmatch(dtype)):
+        raise ValueError(f"numbers of type {dtype}, expected float32, float64, int32 or int64")
+    convert = float if dtype.startswith("float") else int
+    return np.array([convert(word) for word in text.split()], dtype=dtype)
 
 
 def _table(call: ast.Call) -> AnyTable:

@@ -8,7 +8,7 @@ from typing import assert_never
 
 import numpy as np
 
-from englishroom.errors import InvalidProgramError
+from englishroom.errors import InvalidProgramError, one_line
 from englishroom.ir.program import (
     LEVELS,
     Activate,
@@ -65,7 +65,7 @@ class _Verifier:
         self.block: Block | None = None
 
     def fault(self, text: str) -> None:
-        self.found.append(f"{self.block.name}: {text}" if self.block is not None else text)
+        self.found.append(one_line(f"{self.block.name}: {text}" if self.block is not None else text))
 
     def faults(self) -> list[str]:
         program = self.program
@@ -86,7 +86,6 @@ class _Verifier:
             self.block = block
             self._block(block)
             self.made[block.name] = block.space
-        self.block = None
         self._shared_tables()
         return self.found
 
@@ -279,7 +278,8 @@ class _Verifier:
     def _shared_tables(self) -> None:
         seen: dict[str, AnyTable] = {}
         for block in self.program.blocks:
+            self.block = block
             for table in tables_of(block):
                 first = seen.setdefault(table.name, table)
                 if first is not table and first != table:
-                    self.found.append(f"{block.name}: table {table.name} differs from another of the same name")
+                    self.fault(f"table {table.name} differs from another of the same name")
