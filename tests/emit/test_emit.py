@@ -123,7 +123,7 @@ def test_the_bytes_do_not_depend_on_the_hash_seed() -> None:
     digests = [
         subprocess.run(
             [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(TESTS)},
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
             capture_output=True,
             text=True,
             check=True,

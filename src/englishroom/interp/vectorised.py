@@ -52,7 +52,7 @@ class Interpreter:
     def __init__(self, program: Program, dtype: DTypeLike = np.float32) -> None:
         self.program = program
         self.dtype = np.dtype(dtype)
-        self._tables: dict[tuple[str, bool], Any] = {}
+        self._tables: dict[str, Any] = {}
         slots = {block.name: index for index, block in enumerate(program.blocks)}
         self._steps = [self._step(block, slots) for block in program.blocks]
 
@@ -88,25 +88,22 @@ class Interpreter:
         """Convert a constant to the precision at hand, so that no step widens to another."""
         return np.array(value, dtype=self.dtype)[()]
 
-    def _dense(self, table: Table, transposed: bool = False) -> Rows:
-        """Convert a table once; a transposed copy is laid out for ``x @ table``."""
-        key = (table.name, transposed)
-        if key not in self._tables:
-            values = table.values.T if transposed else table.values
-            self._tables[key] = np.ascontiguousarray(values, dtype=self.dtype)
-        return self._tables[key]
+    def _dense(self, table: Table) -> Rows:
+        """Convert a table to the precision at hand, once."""
+        if table.name not in self._tables:
+            self._tables[table.name] = np.ascontiguousarray(table.values, dtype=self.dtype)
+        return self._tables[table.name]
 
     def _sparse(self, table: SparseTable) -> scipy.sparse.csr_array:
-        key = (table.name, False)
-        if key not in self._tables:
+        if table.name not in self._tables:
             parts = (table.values.astype(self.dtype), table.columns, table.starts)
-            self._tables[key] = scipy.sparse.csr_array(parts, shape=table.shape)
-        return self._tables[key]
+            self._tables[table.name] = scipy.sparse.csr_array(parts, shape=table.shape)
+        return self._tables[table.name]
 
     def _map(self, table: AnyTable, transposed: bool = False) -> Callable[[Rows], Rows]:
         """Return the function ``x -> x @ table`` (or its transpose) on rows."""
         if isinstance(table, Table):
-            weight = self._dense(table, transposed)
+            weight = self._dense(table).T if transposed else self._dense(table)
             return lambda x: x @ weight
         matrix = self._sparse(table)
         left = matrix if transposed else scipy.sparse.csr_array(matrix.T)
@@ -170,12 +167,9 @@ class Interpreter:
         def step(s: Stream) -> Rows:
             x = s.values[at]
             if centred:
-                x = x - np.add.reduce(x, axis=1, keepdims=True) * share
-            if form is None:
-                square = np.einsum("ij,ij->i", x, x)[:, None] * share
-            else:
-                square = np.einsum("ij,ij->i", form(x), x)[:, None]
-            y = x / np.sqrt(square + eps)
+                x = x - (np.add.reduce(x, axis=1) * share)[:, None]
+            square = np.vecdot(x, x) * share if form is None else np.vecdot(form(x), x)
+            y = x / np.sqrt(square + eps)[:, None]
             if gain is not None:
                 y *= gain
             if bias is not None:
