@@ -16,6 +16,7 @@ from englishroom.talkers.config import TrainConfig
 
 NAMES = ("Lily", "Tom", "Ben", "Mia", "Max")
 THINGS = ("a red ball", "the big dog", "an old boat", "her mom", "a cake", "the rain")
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches for the network
 TINY = TrainConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=32, vocabulary=300, tokens=4 * 32 * 12, batch=4)
 
 

@@ -13,7 +13,7 @@ from englishroom.store import (
     Manifest,
     arrays_to_bytes,
     check_out,
-    is_room,
+    looks_like_room,
     read_manifest,
     read_room,
     write_room,
@@ -27,7 +27,7 @@ def manifest(seed: int = 0) -> Manifest:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    written = write_room(tmp_path / "room", CONTENTS, lambda _folder: manifest(7))
+    written = write_room(tmp_path / "room", CONTENTS.items(), lambda _folder: manifest(7))
     assert read_manifest(tmp_path / "room") == written
     assert written.seed == 7
     stored = read_room(tmp_path / "room", ["a.txt", "b.bin"])
@@ -41,7 +41,7 @@ def test_arrays_round_trip_in_every_precision(tmp_path: Path) -> None:
         "y": np.array([1e-300, -0.0]),
         "z": np.array([3], np.int64),
     }
-    write_room(tmp_path / "room", {"t.safetensors": arrays_to_bytes(arrays)}, lambda _folder: manifest())
+    write_room(tmp_path / "room", {"t.safetensors": arrays_to_bytes(arrays)}.items(), lambda _folder: manifest())
     again = read_room(tmp_path / "room", ["t.safetensors"]).arrays("t.safetensors")
     assert set(again) == set(arrays)
     for name, array in arrays.items():
@@ -51,7 +51,7 @@ def test_arrays_round_trip_in_every_precision(tmp_path: Path) -> None:
 
 def test_describe_sees_the_files_and_may_refuse(tmp_path: Path) -> None:
     room = tmp_path / "room"
-    write_room(room, CONTENTS, lambda _folder: manifest(1))
+    write_room(room, CONTENTS.items(), lambda _folder: manifest(1))
     seen: dict[str, bytes] = {}
 
     def refuse(folder: Path) -> Manifest:
@@ -59,15 +59,15 @@ def test_describe_sees_the_files_and_may_refuse(tmp_path: Path) -> None:
         raise ConfigError("not good enough")
 
     with pytest.raises(ConfigError, match="not good enough"):
-        write_room(room, {"a.txt": b"two"}, refuse)
+        write_room(room, {"a.txt": b"two"}.items(), refuse)
     assert seen == {"a.txt": b"two"}
     assert read_manifest(room).seed == 1
     assert [path.name for path in tmp_path.iterdir()] == ["room"]
 
 
 def test_a_new_room_replaces_the_old_one_whole(tmp_path: Path) -> None:
-    write_room(tmp_path / "room", CONTENTS, lambda _folder: manifest(1))
-    write_room(tmp_path / "room", {"c.txt": b"new"}, lambda _folder: manifest(2))
+    write_room(tmp_path / "room", CONTENTS.items(), lambda _folder: manifest(1))
+    write_room(tmp_path / "room", {"c.txt": b"new"}.items(), lambda _folder: manifest(2))
     assert sorted(path.name for path in (tmp_path / "room").iterdir()) == ["c.txt", "manifest.json"]
     assert read_manifest(tmp_path / "room").seed == 2
     assert [path.name for path in tmp_path.iterdir()] == ["room"]
@@ -82,22 +82,25 @@ def test_places_that_are_refused(tmp_path: Path) -> None:
     check_out(tmp_path / "new")
     (tmp_path / "empty").mkdir()
     check_out(tmp_path / "empty")
-    assert not is_room(tmp_path / "empty")
+    assert not looks_like_room(tmp_path / "empty")
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ArtifactError, match="cannot write the room"):
-        write_room(tmp_path / "file" / "room", CONTENTS, lambda _folder: manifest())
+        write_room(tmp_path / "file" / "room", CONTENTS.items(), lambda _folder: manifest())
 
 
 def test_leftovers_of_dead_writers_are_cleared_and_of_living_ones_kept(tmp_path: Path) -> None:
     import os
 
-    dead, alive = tmp_path / ".room.part-99999999-abc", tmp_path / f".room.part-{os.getpid()}-abc"
+    dead, alive = (
+        tmp_path / ".room.englishroom-part-99999999-abc",
+        tmp_path / f".room.englishroom-part-{os.getpid()}-abc",
+    )
     dead.mkdir()
     alive.mkdir()
-    write_room(tmp_path / "room", CONTENTS, lambda _folder: manifest())
+    write_room(tmp_path / "room", CONTENTS.items(), lambda _folder: manifest())
     assert not dead.exists()
     assert alive.exists()
 
@@ -105,5 +108,5 @@ def test_leftovers_of_dead_writers_are_cleared_and_of_living_ones_kept(tmp_path:
 def test_numbers_that_json_has_not_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     bad = Manifest(SCHEMA_VERSION, "exact", {}, {}, 0, [], {"x_nats": float("nan")}, {})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_room(tmp_path / "room", CONTENTS, lambda _folder: bad)
+        write_room(tmp_path / "room", CONTENTS.items(), lambda _folder: bad)
     assert list(tmp_path.iterdir()) == []

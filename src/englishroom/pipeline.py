@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 import englishroom
 from englishroom.emit.python import Heading, emit
@@ -19,11 +19,10 @@ from englishroom.errors import ConfigError, UnsupportedModelError
 from englishroom.evaluate.program import EmittedTalker, ProgramTalker
 from englishroom.evaluate.protocol import Talker
 from englishroom.evaluate.talk import TalkOptions, continuation
-from englishroom.ir.program import Program
 from englishroom.ir.room import TABLES, load_program, pack
 from englishroom.ir.tokenizer import Tokenizer
-from englishroom.store import SCHEMA_VERSION, Manifest, check_out, is_room, read_manifest, sha256, write_room
-from englishroom.talkers.shipped import DEFAULT, shipped_names, shipped_path
+from englishroom.store import SCHEMA_VERSION, Manifest, check_out, looks_like_room, sha256, write_room
+from englishroom.talkers.shipped import DEFAULT, shipped_path
 
 if TYPE_CHECKING:  # torch loads only where a target is needed
     from englishroom.models.load import Target
@@ -93,13 +92,18 @@ def decompile(
     contents = pack(program, tokenizer)
     emitted = emit(program, tokenizer, _heading(target, evidence), sha256(contents[TABLES]))
     contents |= {"program.py": emitted.text.encode(), "origins.json": json.dumps(emitted.origins, indent=0).encode()}
+    level, n_ctx, identity = program.level, program.n_ctx, _identity(target)
+    n_positions = max(1, min(len(story), EMITTED_NUMBERS // program.n_entries))
+    del target, program  # the emitted file needs memory of its own now
 
     def describe(folder: Path) -> Manifest:
-        evidence["emitted_vs_program_nats"] = _check_emitted(folder, program, tokenizer, story, expected, progress)
+        reading = EmittedTalker(folder / "program.py", tokenizer, n_ctx)
+        evidence["emitted_positions"] = n_positions
+        evidence["emitted_vs_program_nats"] = _check_emitted(reading, story[:n_positions], expected, progress)
         return Manifest(
             schema_version=SCHEMA_VERSION,
-            level=program.level,
-            target=_identity(target),
+            level=level,
+            target=identity,
             config={k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()},
             seed=config.seed,
             records=[json.loads(json.dumps(asdict(record)))],
@@ -107,17 +111,32 @@ def decompile(
             versions=_versions(),
         )
 
-    return write_room(out, contents, describe)
+    return write_room(out, _emptying(contents), describe)
+
+
+def _emptying(contents: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """Yield files one by one, keeping none of them."""
+    while contents:
+        name = next(iter(contents))
+        yield name, contents.pop(name)
 
 
 def open_talker(
-    name_or_path: str, tokenizer: Path | None = None, check: bool = True, say: Say = lambda _line: None
+    name_or_path: str,
+    tokenizer: Path | None = None,
+    check: bool = True,
+    say: Say = lambda _line: None,
+    dtype: DTypeLike = np.float32,
 ) -> Talker:
-    """Open a room or a model as a talker; torch is loaded for models only."""
+    """Open a room or a model as a talker; torch is loaded for models only.
+
+    Args:
+        dtype: precision in which a room's program is run.
+    """
     path = Path(name_or_path)
-    if is_room(path):
+    if looks_like_room(path):
         program, own = load_program(path)
-        return ProgramTalker(f"{name_or_path} ({read_manifest(path).level})", program, own)
+        return ProgramTalker(f"{name_or_path} ({program.level})", program, own, dtype)
     from englishroom.evaluate.target import TargetTalker
 
     target, own = open_target(name_or_path, tokenizer)
@@ -135,13 +154,8 @@ def open_target(name_or_path: str, tokenizer: Path | None = None) -> tuple[Targe
     from englishroom.data.tokens import read_hf_tokenizer, read_llama2c_tokenizer
     from englishroom.models.load import load_target
 
-    shipped = shipped_path(name_or_path)
-    if shipped is None and "/" not in name_or_path and not Path(name_or_path).exists():
-        raise ConfigError(
-            f"{name_or_path}: no such room or model; give a path, a hub name (owner/name), "
-            f"or a shipped model: {', '.join(shipped_names())}"
-        )
-    target = load_target(str(shipped or name_or_path))
+    here = Path(name_or_path).exists()
+    target = load_target(name_or_path if here else str(shipped_path(name_or_path) or name_or_path))
     if target.kind == "huggingface":
         return target, read_hf_tokenizer(tokenizer or target.path, target.spec.d_vocab)
     if tokenizer is None:
@@ -209,23 +223,15 @@ def _gap(theirs: NDArray[np.floating], ours: NDArray[np.floating]) -> float:
     return gap
 
 
-def _check_emitted(
-    folder: Path,
-    program: Program,
-    tokenizer: Tokenizer,
-    story: list[int],
-    expected: NDArray[np.float64],
-    progress: Progress,
-) -> float:
+def _check_emitted(talker: EmittedTalker, story: list[int], expected: NDArray[np.float64], progress: Progress) -> float:
     """Run the emitted file in a bare Python on the beginning of the story and compare with the interpreter."""
-    n_positions = max(1, min(len(story), EMITTED_NUMBERS // max(1, program.n_entries)))
     largest = 0.0
-    with EmittedTalker(folder / "program.py", tokenizer, program.n_ctx) as emitted:
-        reading = emitted.stream()
-        for position, token in enumerate(story[:n_positions]):
+    with talker:
+        reading = talker.stream()
+        for position, token in enumerate(story):
             answer = reading.extend(np.array([[token]]))[0, 0]
             largest = max(largest, _gap(expected[position], answer))
-            progress("running program.py", position + 1, n_positions)
+            progress("running program.py", position + 1, len(story))
     return largest
 
 

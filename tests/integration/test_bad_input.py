@@ -10,8 +10,10 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ import safetensors.numpy
 from englishroom.cli import main
 from englishroom.errors import ArtifactError
 from englishroom.ir.room import load_program
-from englishroom.store import read_manifest, read_room
+from englishroom.store import read_manifest, read_room, write_room
 
 Refused = Callable[..., str]
 
@@ -203,7 +205,7 @@ def test_unknown_schema_version(tiny_room: Path, refused: Refused) -> None:
 
 
 def test_not_a_room_and_not_a_model(tmp_path: Path, refused: Refused) -> None:
-    assert "no such room or model" in refused("talk", "nowhere")
+    assert "nowhere: no such room, model file or folder" in refused("talk", "nowhere")
     assert "not a room (manifest.json is missing)" in refused("show", tmp_path)
     assert "neither config.json nor a .bin file" in refused("talk", tmp_path)
 
@@ -213,8 +215,100 @@ def test_out_that_holds_other_things_is_left_alone(tiny_talker: Path, tmp_path: 
     precious.mkdir()
     (precious / "chapter1.txt").write_text("years of work")
     line = refused("decompile", tiny_talker, "--out", precious)
-    assert "is a folder with other things in it, not a room; choose another --out" in line
+    assert "is a folder with other things in it (chapter1.txt), not just a room; choose another --out" in line
     assert (precious / "chapter1.txt").read_text() == "years of work"
+
+
+def test_another_programs_manifest_does_not_make_a_room(tiny_talker: Path, tmp_path: Path, refused: Refused) -> None:
+    extension = tmp_path / "extension"
+    extension.mkdir()
+    (extension / "manifest.json").write_text('{"manifest_version": 3}')
+    (extension / "background.js").write_text("code")
+    assert "other things in it (background.js)" in refused("decompile", tiny_talker, "--out", extension, "--no-check")
+    assert "not the manifest of a room" in refused("talk", extension, "Tom")
+    assert sorted(path.name for path in extension.iterdir()) == ["background.js", "manifest.json"]
+
+
+def test_notes_kept_inside_a_room_are_not_lost(tiny_room: Path, tiny_talker: Path, refused: Refused) -> None:
+    (tiny_room / "notes.txt").write_text("layer 0 copies names")
+    assert "other things in it (notes.txt)" in refused("decompile", tiny_talker, "--out", tiny_room, "--no-check")
+    assert (tiny_room / "notes.txt").read_text() == "layer 0 copies names"
+
+
+def test_the_folder_one_is_in_is_refused(
+    tiny_room: Path, tiny_talker: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, out in ((tiny_room, "."), (tiny_room, ".."), (tiny_room.parent, tiny_room.parent)):
+        monkeypatch.chdir(place)
+        assert "is the folder you are in, or holds it" in refused("decompile", tiny_talker, "--out", out)
+    load_program(tiny_room)
+
+
+def test_hidden_folders_of_others_stay_where_they_are(tiny_talker: Path, tmp_path: Path, refused: Refused) -> None:
+    for name in (".room.old", ".room.part-1-x"):
+        (tmp_path / name).mkdir()
+    refused("show", tmp_path / "room")
+    assert main(["decompile", str(tiny_talker), "--out", str(tmp_path / "room"), "--no-check"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".room.old", ".room.part-1-x", "room"]
+
+
+def test_what_the_system_refuses_is_one_line(tiny_room: Path, tmp_path: Path, refused: Refused) -> None:
+    assert "File name too long" in refused("talk", "x" * 300, "Tom")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert "leads nowhere" in refused("show", tmp_path / "loop")
+    (tiny_room / "program.ir").unlink()
+    (tiny_room / "program.ir").mkdir()
+    assert "program.ir: cannot be read (Is a directory)" in refused("talk", tiny_room, "Tom")
+    (tiny_room / "manifest.json").write_text("[" * 100_000)
+    assert "manifest.json: damaged" in refused("talk", tiny_room, "Tom")
+
+
+@pytest.mark.parametrize("command", ["talk", "program.py"])
+def test_output_that_is_full_or_closed(tiny_room: Path, command: str) -> None:
+    program = f"-I -S {tiny_room}/program.py" if command == "program.py" else f"-m englishroom.cli talk {tiny_room}"
+    for redirection, said in (("> /dev/full", "No space left on device"), ("| true", "")):
+        line = f"{sys.executable} {program} Tom {redirection}"
+        run = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+        assert "Traceback" not in run.stderr
+        assert "Exception ignored" not in run.stderr
+        assert said in run.stderr
+
+
+def test_a_crashing_program_py_stops_the_room_with_its_reason(
+    tiny_talker: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("englishroom.evaluate.program._HARNESS", "raise RuntimeError('no luck')")
+    line = refused("decompile", tiny_talker, "--out", tmp_path / "room", "--no-check")
+    assert "program.py: stopped with status 1 (RuntimeError: no luck)" in line
+    assert nothing_left(tmp_path)
+
+
+def test_readers_and_writers_at_once(tiny_room: Path) -> None:
+    """A reader always finds a whole room, and no writer fails, while the room is replaced over and over."""
+    stored = read_room(tiny_room)
+    stop = threading.Event()
+    faults: list[Exception] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                read_room(tiny_room)
+            except Exception as error:
+                faults.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    try:
+        for seed in range(60):
+            changed = stored.contents | {"origins.json": str(seed).encode()}
+            write_room(tiny_room, changed.items(), lambda _folder, seed=seed: replace(stored.manifest, seed=seed))
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
+    assert faults == []
+    assert read_manifest(tiny_room).seed == 59
 
 
 def test_no_disk_space(tiny_room: Path, tiny_talker: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:

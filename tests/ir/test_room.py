@@ -22,7 +22,7 @@ from programs import LETTERS, chain, full_program, programs, tokenizer_for
 def write(path: Path, contents: dict[str, bytes]) -> None:
     """Write files as a room."""
     manifest = Manifest(SCHEMA_VERSION, "exact", {}, {}, 0, [], {}, {})
-    write_room(path, contents, lambda _folder: manifest)
+    write_room(path, contents.items(), lambda _folder: manifest)
 
 
 @given(program=programs())

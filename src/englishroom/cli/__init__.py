@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -37,7 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"englishroom {englishroom.__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="what to do, see below")
     parsed = parser.parse_args(given[:1])
-    return _run(parsed.command, given[1:])
+    try:
+        return _run(parsed.command, given[1:])
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def _run(command: str, arguments: Sequence[str]) -> int:
@@ -46,22 +52,34 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     from englishroom.cli.output import say
     from englishroom.errors import EnglishRoomError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
     module = importlib.import_module(f"englishroom.cli.{command}")
-    options = tyro.cli(
-        module.Command,
-        prog=f"englishroom {command}",
-        args=list(arguments),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
     try:
+        options = tyro.cli(
+            module.Command,
+            prog=f"englishroom {command}",
+            args=list(arguments),
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
         options.run()
+        sys.stdout.flush()
     except EnglishRoomError as error:
         say(f"error: {error}")
         return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
-    except KeyboardInterrupt:
-        say("interrupted")
-        return 130
+    except OSError as error:  # what the system refuses, wherever it does
+        _drop_output()
+        what = f"{error.filename}: " if error.filename is not None else ""
+        say(f"error: {what}{error.strerror or error}")
+        return 1
     return 0
+
+
+def _drop_output() -> None:
+    """Let nothing more be written to standard output, which may be closed or full."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -37,6 +37,9 @@ class Command:
         with progress_bar() as progress:
             manifest = decompile(config, self.out, say, progress)
         size = (self.out / "program.py").stat().st_size
-        emitted = manifest.evidence["emitted_vs_program_nats"]
-        say(f"program.py: {size:,} bytes; run by itself it is within {emitted:.2g} nats of the interpreter")
+        emitted, positions = (manifest.evidence[f"emitted_{key}"] for key in ("vs_program_nats", "positions"))
+        say(
+            f"program.py: {size:,} bytes; run by itself on {positions} positions it is within {emitted:.2g} nats "
+            "of the interpreter"
+        )
         show(f'wrote {self.out}; next: python {shlex.quote(str(self.out / "program.py"))} "Once upon a time"')

@@ -25,10 +25,9 @@ class Command:
     def run(self) -> None:
         from englishroom.ir.program import reads_of, tables_of
         from englishroom.ir.room import load_program
-        from englishroom.store import read_manifest, read_room
+        from englishroom.store import read_room
 
-        manifest = read_manifest(self.room)
-        read_room(self.room, sorted(manifest.files))  # every file is checked against its hash
+        manifest = read_room(self.room).manifest  # every file is checked against its hash
         program, tokenizer = load_program(self.room)
         target = manifest.target
         show(f"{self.room}: {manifest.level} program of {target['name']} ({target['parameters']:,} parameters)")

@@ -30,7 +30,7 @@ class Command:
         from englishroom.pipeline import open_talker
 
         self.choice.check()
-        talker = open_talker(self.talker, self.tokenizer, self.check, say)
+        talker = open_talker(self.talker, self.tokenizer, self.check, say, dtype="float64")
         if not self.prompt:
             say("the prompt is empty; starting a new story")
         told = talk(talker, self.prompt, self.choice)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import subprocess
 import sys
@@ -38,16 +40,14 @@ _HARNESS = """
 import json, runpy, sys
 from array import array
 program = runpy.run_path(sys.argv[1])
-memory = program["new_memory"]()
-position = 0
+texts = {}
 for line in sys.stdin:
-    order = json.loads(line)
-    if order is None:
-        memory, position = program["new_memory"](), 0
-        continue
-    for token in order:
+    text, tokens = json.loads(line)
+    memory, position = texts.get(text) or (program["new_memory"](), 0)
+    for token in tokens:
         sys.stdout.buffer.write(array("d", program["step"](token, position, memory)).tobytes())
         position += 1
+    texts[text] = memory, position
     sys.stdout.buffer.flush()
 """
 
@@ -55,14 +55,19 @@ for line in sys.stdin:
 class EmittedTalker:
     """An emitted ``program.py``, run by a bare Python (``-I -S``: isolated, no site packages) in its own process.
 
-    Use it as a context manager. It reads one text at a time, in float64.
+    Use it as a context manager. It answers in float64, one text after the other; texts may be open side by side.
     """
 
     def __init__(self, path: Path, tokenizer: Tokenizer, n_ctx: int) -> None:
         self.name, self.path, self.tokenizer, self.n_ctx = str(path), path, tokenizer, n_ctx
         self.d_vocab = len(tokenizer.pieces)
+        self._texts = itertools.count()
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _HARNESS, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-I", "-S", "-c", _HARNESS, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # so that Ctrl-C reaches this process only, which then ends that one
         )
 
     def __enter__(self) -> EmittedTalker:
@@ -78,27 +83,27 @@ class EmittedTalker:
         return np.stack([self.stream().extend(row[None, :])[0] for row in np.atleast_2d(tokens)])
 
     def stream(self) -> EmittedReading:
-        self.order(None)
-        return EmittedReading(self)
+        return EmittedReading(self, next(self._texts))
 
-    def order(self, tokens: list[int] | None) -> None:
-        """Send tokens to read, or ``None`` to begin a new text."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(tokens).encode() + b"\n")
-        self._process.stdin.flush()
-
-    def answers(self, n_positions: int) -> NDArray[np.float64]:
-        """Receive the answers at the next positions, [pos, d_vocab].
+    def answers(self, text: int, tokens: list[int]) -> NDArray[np.float64]:
+        """Let a text go on by some tokens and return the answers after each of them, [pos, d_vocab].
 
         Raises:
-            ArtifactError: the process ended before it answered.
+            ArtifactError: the program stopped before it answered.
         """
-        assert self._process.stdout is not None
-        size = n_positions * self.d_vocab * 8
-        data = self._process.stdout.read(size)
+        process, size = self._process, len(tokens) * self.d_vocab * 8
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        data = b""
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps([text, tokens]).encode() + b"\n")
+            process.stdin.flush()
+            data = process.stdout.read(size)
         if len(data) < size:
-            raise ArtifactError(f"{self.path}: the program stopped (status {self._process.wait()}); decompile again")
-        return np.frombuffer(data).reshape(n_positions, self.d_vocab)
+            last = process.stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
+            raise ArtifactError(f"{self.path.name}: stopped with status {process.wait()} ({last}); decompile again")
+        return np.frombuffer(data).reshape(len(tokens), self.d_vocab)
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class EmittedReading:
     """One text being read by an emitted program."""
 
     talker: EmittedTalker
+    text: int
 
     def extend(self, tokens: NDArray[np.integer]) -> NDArray[np.float64]:
-        self.talker.order([int(token) for token in tokens[0]])
-        return self.talker.answers(tokens.shape[1])[None]
+        return self.talker.answers(self.text, [int(token) for token in tokens[0]])[None]

@@ -89,7 +89,10 @@ def fetch(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
     except Exception as error:  # the hub client raises many kinds, network errors among them
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"{name}: no such file or folder, and not to be had from the hub ({reason[:160]})") from None
+        raise ConfigError(
+            f"{name}: no such room, model file or folder, nor to be had from the hub ({reason[:160]}); "
+            "give a path, a hub name, or the name of a shipped model"
+        ) from None
 
 
 def _load_llama2c(path: Path) -> Target:

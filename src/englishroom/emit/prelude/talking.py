@@ -4,6 +4,7 @@ import argparse
 import heapq
 import itertools
 import math
+import os
 import random
 import sys
 import unicodedata
@@ -105,14 +106,18 @@ def main(arguments=None):
     parser.add_argument("--max-tokens", type=number_above(0, int), help="default: to the end of story or context")
     parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
     given = parser.parse_args(arguments)
-    sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     try:
         told = talk(given.prompt, given.temperature, given.top_k, given.seed, given.max_tokens, given.greedy)
         print(shown(given.prompt), end="", flush=True)
         for text in told:
             print(shown(text), end="", flush=True)
-        print()
+        print(flush=True)
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
-    except (KeyboardInterrupt, BrokenPipeError):
+    except OSError as error:  # standard output is closed or full; let nothing more be written to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1 if isinstance(error, BrokenPipeError) else f"error: {error.strerror}") from None
+    except KeyboardInterrupt:
         raise SystemExit(130) from None
