@@ -173,15 +173,15 @@ class _Writer:
         self.tables: dict[str, AnyTable] = {}
 
     def program(self, kinds: Sequence[str]) -> Program:
-        self.lookup("resid")
+        self.lookup("resid", "token")
         for kind in kinds:
             getattr(self, kind)()
         self.vote()
         spaces = tuple(Space(name, size) for name, size in self.sizes.items())
         return Program(self.level, self.n_ctx, spaces, tuple(self.blocks))
 
-    def lookup(self, space: str | None = None) -> str:
-        index = self.pick(("token", "position"))
+    def lookup(self, space: str | None = None, index: str | None = None) -> str:
+        index = index or self.pick(("token", "position"))
         rows = self.sizes["vocab"] if index == "token" else self.n_ctx
         space = space or self.pick(tuple(self.sizes))
         return self.add(Lookup, space, index=index, table=self.matrix(rows, self.sizes[space]))
@@ -381,7 +381,7 @@ class _Writer:
         return self.pick(same) if same and self.chance(0.4) else None
 
     def form(self, size: int) -> AnyTable:
-        """Make a form that is positive semi-definite: B B^T of a sparse B."""
+        """Make a form, B S B^T of a sparse B and signs S: positive half the time, else indefinite."""
         root = np.where(self.random.random((size, size)) < 0.6, self.random.normal(size=(size, size)), 0.0)
-        form = root @ root.T
+        form = root @ root.T if self.chance(0.5) else root * self.random.choice((-1.0, 1.0), size) @ root.T
         return self.by_rows(form != 0, form.astype(self.pick((np.float32, np.float64))))

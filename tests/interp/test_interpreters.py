@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -138,17 +139,16 @@ def test_no_step_leaves_the_precision_asked_for(level: Level, seed: int) -> None
 
 
 def one_block(inputs: Mapping[str, NDArray], size: int, block: Block) -> Program:
-    """Make a program of one block ``y`` over inputs given position by position, [pos, size]."""
+    """Make a program of one block ``y``, its votes, over inputs given position by position, [pos, size]."""
     n_ctx = len(next(iter(inputs.values())))
-    spaces = {f"{name}.space": values.shape[1] for name, values in inputs.items()} | {"out": size, "vocab": 2}
+    spaces = {f"{name}.space": values.shape[1] for name, values in inputs.items()} | {"out": size}
     lookups = [
         Lookup(name=name, space=f"{name}.space", index="position", table=Table(f"{name}.table", values))
         for name, values in inputs.items()
     ]
-    votes = Lookup(name="votes", space="vocab", index="position", table=Table("votes", np.zeros((n_ctx, 2))))
-    last = Vote(name="v", space="vocab", reads=("votes",))
+    last = Vote(name="v", space=block.space, reads=("y",))
     made = [Space(name, size) for name, size in spaces.items()]
-    return require_valid(Program("featured", n_ctx, tuple(made), (*lookups, block, votes, last)))
+    return require_valid(Program("featured", n_ctx, tuple(made), (*lookups, block, last)))
 
 
 def rows(*numbers: Sequence[float]) -> NDArray[np.float64]:
@@ -205,8 +205,8 @@ E = math.e
         ),
         (
             {"x": rows([3.0, 4.0])},
-            Normalise(name="y", space="x.space", reads="x", centred=False, eps=0.0),
-            rows([3, 4]) / math.sqrt(12.5),
+            Normalise(name="y", space="x.space", reads="x", centred=False, eps=0.25),
+            rows([3, 4]) / math.sqrt(12.75),
         ),
         (
             {"x": rows([3.0, 5.0])},
@@ -227,6 +227,13 @@ E = math.e
                 name="y", space="x.space", reads="x", centred=False, eps=1.0, form=csr("f", rows([1, 1], [1, -1]))
             ),
             rows([3, 4]) / math.sqrt(9 + 24 - 16 + 1),
+        ),
+        (
+            {"x": rows([3.0, 4.0], [4.0, 3.0])},
+            Normalise(
+                name="y", space="x.space", reads="x", centred=False, eps=0.25, form=csr("f", rows([1, 0], [0, -1]))
+            ),
+            rows([6, 8], [4 / math.sqrt(7.25), 3 / math.sqrt(7.25)]),
         ),
         ({"x": X}, Select(name="y", space="x.space", reads="x", k=2), rows([1, 0, 3], [0, 4, 0])),
         (
@@ -311,13 +318,19 @@ E = math.e
     ],
     ids=lambda case: type(case).__name__ if isinstance(case, Block) else "",
 )
-def test_blocks_compute_what_their_docstrings_say(inputs: dict[str, NDArray], block: Block, expected: NDArray) -> None:
+def test_blocks_compute_what_their_docstrings_say(
+    inputs: dict[str, NDArray], block: Block, expected: NDArray, tmp_path: Path
+) -> None:
+    """In the reference, in the fast interpreter, and in the emitted file, made to show its votes as they are."""
     program = one_block(inputs, expected.shape[1], block)
     tokens = np.zeros(program.n_ctx, dtype=int)
     np.testing.assert_allclose(reference.run(program, tokens)["y"], expected, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(
         Interpreter(program, np.float64).variables(tokens)["y"], expected, rtol=1e-12, atol=1e-12
     )
+    names = run_file(write_emitted(tmp_path, program))
+    names["log_softmax"] = list
+    np.testing.assert_allclose(names["log_probs"](tokens.tolist()), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("function", ["gelu_new", "gelu", "relu", "silu"])

@@ -61,7 +61,7 @@ Lookup('embed', 'resid', index='token', table=Table('E'))
 Lookup('pos', 'resid', index='position', table=Table('P'))
 Join('join', 'both', reads=('embed', 'pos'))
 Linear('mixed', 'resid', reads='join', weight=Table('M'), bias=Table('b'), transposed=False)
-Normalise('norm', 'resid', reads='mixed', centred=False, eps=0.0, gain=Table('b'), bias=None, form=Table('F'))
+Normalise('norm', 'resid', reads='mixed', centred=False, eps=0.5, gain=Table('b'), bias=None, form=Table('F'))
 Select('few', 'resid', reads='norm', k=2, thresholds=Table('b'))
 Match('look', 'both', queries='few', keys='norm', values='few', scores=(Table('F'), Table('S')), distance=Table('D'))
 Rules('fire', 'vocab', reads='look', conditions=Table('C'), thresholds=Table('t'), effects=Table('O'))
@@ -315,9 +315,10 @@ BREAKS: list[tuple[Level, Change, list[str]]] = [
     ("exact", fields_of("act", reads="k"), ["act: reads k of space kv, but writes space resid"]),
     ("exact", fields_of("act", function="tanh"), ["act: unknown function 'tanh'"]),
     ("exact", fields_of("norm", reads="k"), ["norm: reads k, which no earlier block makes"]),
-    ("exact", fields_of("norm", eps=-1e-9), ["norm: eps is -1e-09, expected a finite number, 0 or more"]),
-    ("exact", fields_of("norm", eps=float("nan")), ["norm: eps is nan, expected a finite number, 0 or more"]),
-    ("exact", fields_of("norm", eps=float("inf")), ["norm: eps is inf, expected a finite number, 0 or more"]),
+    ("exact", fields_of("norm", eps=0.0), ["norm: eps is 0.0, expected a finite number above 0"]),
+    ("sparse", fields_of("norm", eps=-1e-9), ["norm: eps is -1e-09, expected a finite number above 0"]),
+    ("exact", fields_of("norm", eps=float("nan")), ["norm: eps is nan, expected a finite number above 0"]),
+    ("exact", fields_of("norm", eps=float("inf")), ["norm: eps is inf, expected a finite number above 0"]),
     (
         "sparse",
         fields_of("norm", centred=True),

@@ -131,7 +131,7 @@ def activate(function: Function, x: float) -> float:
 
 def _normalise(block: Normalise, x: Vector) -> Vector:
     centred = x - x.mean() if block.centred else x
-    square = np.mean(centred**2) if block.form is None else x @ _dense(block.form) @ x
+    square = np.mean(centred**2) if block.form is None else max(x @ _dense(block.form) @ x, 0.0)
     y = centred / math.sqrt(square + block.eps)
     if block.gain is not None:
         y = y * _dense(block.gain)

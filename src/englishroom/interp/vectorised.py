@@ -168,7 +168,7 @@ class Interpreter:
             x = s.values[at]
             if centred:
                 x = x - (np.add.reduce(x, axis=1) * share)[:, None]
-            square = np.vecdot(x, x) * share if form is None else np.vecdot(form(x), x)
+            square = np.vecdot(x, x) * share if form is None else np.maximum(np.vecdot(form(x), x), 0.0)
             y = x / np.sqrt(square + eps)[:, None]
             if gain is not None:
                 y *= gain

@@ -191,8 +191,9 @@ class Product(_Block):
 class Normalise(_Block):
     """``(x - m) / sqrt(s + eps) * gain + bias``.
 
-    ``m`` is the mean of x where ``centred``, else 0; ``s`` is the mean of ``(x - m)**2``, or ``x @ form @ x`` where a
-    program measures the scale of what its features stand for.
+    ``m`` is the mean of x where ``centred``, else 0; ``s`` is the mean of ``(x - m)**2``, or ``max(x @ form @ x, 0)``
+    where a program measures the scale of what its features stand for (a pruned form need not be positive). ``eps`` is
+    above 0, so that every x has a finite answer.
     """
 
     reads: str

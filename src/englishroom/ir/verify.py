@@ -193,8 +193,8 @@ class _Verifier:
                     self.fault(f"joins {total} coordinates, but space {block.space} has {size}")
             case Normalise():
                 self._keeps_space(block.reads)
-                if not (math.isfinite(block.eps) and block.eps >= 0):
-                    self.fault(f"eps is {block.eps}, expected a finite number, 0 or more")
+                if not (math.isfinite(block.eps) and block.eps > 0):
+                    self.fault(f"eps is {block.eps}, expected a finite number above 0")
                 self._expect(block.gain, (size,))
                 self._expect(block.bias, (size,))
                 self._expect(block.form, (size, size))

@@ -64,12 +64,12 @@ def product(x, y):
 def normalise(x, eps, gain=None, bias=None, centred=False, form=None):
     """Scale x to mean square 1 (after centring, where asked), then apply gain and bias.
 
-    With a form, given by rows of (column, value), the mean square is x @ form @ x.
+    With a form, given by rows of (column, value), the mean square is max(x @ form @ x, 0).
     """
     if centred:
         mean = sum(x) / len(x)
         x = [value - mean for value in x]
-    square = sumprod(x, x) / len(x) if form is None else sumprod(x, sparse_products(x, form))
+    square = sumprod(x, x) / len(x) if form is None else max(sumprod(x, sparse_products(x, form)), 0.0)
     scale = 1.0 / math.sqrt(square + eps)
     y = [value * scale for value in x]
     if gain is not None:
