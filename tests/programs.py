@@ -289,6 +289,10 @@ class _Writer:
             conditions=self.sparse(n_rules, self.size(reads)),
             thresholds=self.vector(n_rules),
             effects=self.sparse(n_rules, self.sizes[space]),
+            biases=self.vector(n_rules) if self.chance(0.5) else None,
+            passes=self.pick(("excess", "value")),
+            k=self.between(1, n_rules) if n_rules and self.chance(0.5) else None,
+            offset=self.vector(self.sizes[space]) if self.chance(0.5) else None,
         )
 
     def unexplained(self) -> str:

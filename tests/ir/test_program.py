@@ -108,8 +108,11 @@ def test_a_rule_is_a_view_of_one_row_of_each_table() -> None:
         thresholds=Table("t", np.array([0.5, 0.0, -1.0])),
         effects=effects,
     )
+    assert rule_at(block, 1).bias == 0.0
+    block = replace(block, biases=Table("b", np.array([0.25, 2.0, 0.0])))
     first, second, _ = (rule_at(block, i) for i in range(3))
-    assert (first.index, first.reads, first.threshold, first.adds) == (0, ((0, 1.5), (3, -2.0)), 0.5, ((1, 4.0),))
+    assert (first.index, first.reads, first.adds) == (0, ((0, 1.5), (3, -2.0)), ((1, 4.0),))
+    assert (first.bias, first.threshold) == (0.25, 0.5)
     assert (second.index, second.reads, second.threshold, second.adds) == (1, (), 0.0, ())
 
 

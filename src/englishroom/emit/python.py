@@ -213,7 +213,10 @@ class _Emitter:
                 return self._match(block)
             case Rules(reads=reads):
                 parts = [self._table(t, "rows") for t in (block.conditions, block.thresholds, block.effects)]
-                return self._call("apply_rules", v[reads], *parts, size)
+                options = {k: self._table(t, "rows") for k in ("biases", "offset") if (t := getattr(block, k))}
+                options |= {} if block.k is None else {"k": str(block.k)}
+                options |= {} if block.passes == "excess" else {"passes": '"value"'}
+                return self._call("apply_rules", v[reads], *parts, size, **options)
             case Unexplained(exact=exact, explained=explained):
                 return self._call("difference", v[exact], v[explained])
             case Vote(reads=reads):

@@ -100,8 +100,7 @@ def _value(block: Block, variables: dict[str, NDArray[np.float64]], tokens: Sequ
         case Match():
             return _match(block, variables, here)
         case Rules():
-            strength = _dense(block.conditions) @ x(block.reads) - _dense(block.thresholds)
-            return np.maximum(strength, 0.0) @ _dense(block.effects)
+            return _apply_rules(block, x(block.reads))
         case Unexplained():
             return x(block.exact) - x(block.explained)
         case Vote():
@@ -147,6 +146,19 @@ def _select(block: Select, x: Vector) -> Vector:
         kept = np.zeros(len(x), dtype=bool)
         kept[order[: block.k]] = True
     return np.where(kept, x, 0.0)
+
+
+def _apply_rules(block: Rules, x: Vector) -> Vector:
+    strength = _dense(block.conditions) @ x
+    if block.biases is not None:
+        strength = strength + _dense(block.biases)
+    thresholds = _dense(block.thresholds)
+    passed = strength - thresholds if block.passes == "excess" else strength
+    firing = [int(rule) for rule in np.flatnonzero(strength > thresholds)]
+    if block.k is not None:
+        firing = sorted(firing, key=lambda rule: (-passed[rule], rule))[: block.k]
+    y = passed[firing] @ _dense(block.effects)[firing]
+    return y if block.offset is None else y + _dense(block.offset)
 
 
 def _rotate(block: Rotate, x: Vector, here: int) -> Vector:

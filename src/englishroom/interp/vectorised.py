@@ -144,10 +144,8 @@ class Interpreter:
                 return self._attend(block, slots)
             case Match():
                 return self._match(block, slots)
-            case Rules(reads=reads):
-                conditions, effects = self._map(block.conditions, transposed=True), self._map(block.effects)
-                thresholds, at = self._dense(block.thresholds), slots[reads]
-                return lambda s: effects(np.maximum(conditions(s.values[at]) - thresholds, 0.0))
+            case Rules():
+                return self._rules(block, slots[block.reads])
             case Unexplained(exact=exact, explained=explained):
                 i, j = slots[exact], slots[explained]
                 return lambda s: s.values[i] - s.values[j]
@@ -184,14 +182,21 @@ class Interpreter:
 
         def step(s: Stream) -> Rows:
             x = s.values[at]
-            ranked = x if thresholds is None else np.where(x > thresholds, x, -np.inf)
-            if k is None:
-                return np.where(ranked == -np.inf, 0.0, x).astype(self.dtype)
-            best = np.argsort(-ranked, axis=1, kind="stable")[:, :k]
-            kept = np.zeros_like(x)
-            chosen = np.take_along_axis(ranked, best, axis=1)
-            np.put_along_axis(kept, best, np.where(np.isfinite(chosen), chosen, 0.0), axis=1)
-            return kept
+            return _kept(x, True if thresholds is None else x > thresholds, k)
+
+        return step
+
+    def _rules(self, block: Rules, at: int) -> Callable[[Stream], Rows]:
+        conditions, effects = self._map(block.conditions, transposed=True), self._map(block.effects)
+        thresholds = self._dense(block.thresholds)
+        biases = self._number(0.0) if block.biases is None else self._dense(block.biases)
+        offset = self._number(0.0) if block.offset is None else self._dense(block.offset)
+        k, excess = block.k, block.passes == "excess"
+
+        def step(s: Stream) -> Rows:
+            strength = conditions(s.values[at]) + biases
+            passed = strength - thresholds if excess else strength
+            return effects(_kept(passed, strength > thresholds, k)) + offset
 
         return step
 
@@ -334,6 +339,18 @@ def _sum(places: list[int]) -> Callable[[Stream], Rows]:
         return total
 
     return step
+
+
+def _kept(x: Rows, admitted: NDArray[np.bool_] | bool, k: int | None) -> Rows:
+    """Zero what is not admitted, and of the rest, row by row, all but the k largest (ties to the lower index)."""
+    if k is None:
+        return np.where(admitted, x, x.dtype.type(0))
+    ranked = np.where(admitted, x, x.dtype.type(-np.inf))
+    best = np.argsort(-ranked, axis=1, kind="stable")[:, :k]
+    chosen = np.take_along_axis(ranked, best, axis=1)
+    kept = np.zeros_like(x)
+    np.put_along_axis(kept, best, np.where(np.isfinite(chosen), chosen, 0.0), axis=1)
+    return kept
 
 
 def _softmax(scores: Rows) -> Rows:

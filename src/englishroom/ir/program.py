@@ -278,12 +278,21 @@ class Match(_Block):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Rules(_Block):
-    """Many short rules: rule r adds ``relu(conditions[r] . x - thresholds[r])`` times ``effects[r]``."""
+    """Many short rules: rule r fires where its strength exceeds its threshold, and adds what it passes on.
+
+    The strength is ``s = conditions[r] . x + biases[r]``. Where ``s > thresholds[r]``, the rule passes the excess
+    ``s - thresholds[r]`` or the value ``s`` (JumpReLU), and adds that times ``effects[r]``. With ``k``, of the rules
+    that fire only the ``k`` that pass most do so, ties to the lower index. ``offset`` is added once, whatever fires.
+    """
 
     reads: str
     conditions: SparseTable
     thresholds: Table
     effects: SparseTable
+    biases: Table | None = None
+    passes: Literal["excess", "value"] = "excess"
+    k: int | None = None
+    offset: Table | None = None
 
 
 @final
@@ -328,6 +337,7 @@ class Rule:
 
     index: int
     reads: tuple[tuple[int, float], ...]
+    bias: float
     threshold: float
     adds: tuple[tuple[int, float], ...]
 
@@ -405,10 +415,11 @@ def tables_of(block: Block) -> Iterator[AnyTable]:
 
 
 def rule_at(block: Rules, index: int) -> Rule:
-    """View one rule of a block: which features it reads, its threshold, what it adds to which features."""
+    """View one rule of a block: which features it reads, its bias and threshold, what it adds to which features."""
     return Rule(
         index=index,
         reads=tuple(block.conditions.row(index)),
+        bias=0.0 if block.biases is None else float(block.biases.values[index]),
         threshold=float(block.thresholds.values[index]),
         adds=tuple(block.effects.row(index)),
     )

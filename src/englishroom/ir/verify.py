@@ -226,6 +226,12 @@ class _Verifier:
                 self._expect(block.conditions, (n_rules, self._size(block.reads)))
                 self._expect(block.thresholds, (n_rules,))
                 self._expect(block.effects, (n_rules, size))
+                self._expect(block.biases, (n_rules,))
+                self._expect(block.offset, (size,))
+                if block.passes not in ("excess", "value"):
+                    self.fault(f"passes {block.passes!r}, expected excess or value")
+                if block.k is not None and not 1 <= block.k <= n_rules:
+                    self.fault(f"k is {block.k}, expected 1..{n_rules}")
             case Unexplained():
                 self._keeps_space(block.exact, block.explained)
             case Vote():

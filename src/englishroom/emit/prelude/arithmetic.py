@@ -190,11 +190,20 @@ def match(queries, keys, values, memory, scores, distances=None, window=None):
     return mixes
 
 
-def apply_rules(x, conditions, thresholds, effects, size):
-    """Fire the rules whose condition exceeds its threshold; each adds its effects times the excess."""
-    y = [0.0] * size
-    for strength, threshold, effect in zip(sparse_products(x, conditions), thresholds, effects):
-        if strength > threshold:
-            for column, weight in effect:
-                y[column] += (strength - threshold) * weight
+def apply_rules(x, conditions, thresholds, effects, size, biases=None, passes="excess", k=None, offset=None):
+    """Fire the rules whose condition exceeds its threshold; each adds its effects times what it passes on.
+
+    That is its strength, or the excess over its threshold. With k, only the k rules that pass most fire.
+    """
+    strengths = sparse_products(x, conditions)
+    if biases is not None:
+        strengths = list(map(add, strengths, biases))
+    firing = [rule for rule, strength in enumerate(strengths) if strength > thresholds[rule]]
+    passed = difference(strengths, thresholds) if passes == "excess" else strengths
+    if k is not None:
+        firing = heapq.nsmallest(k, firing, key=lambda rule: (-passed[rule], rule))
+    y = [0.0] * size if offset is None else list(offset)
+    for rule in firing:
+        for column, weight in effects[rule]:
+            y[column] += passed[rule] * weight
     return y
