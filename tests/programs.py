@@ -266,15 +266,20 @@ class _Writer:
 
     def match(self) -> str:
         queries, keys, values = (self.variable() for _ in range(3))
-        n_heads = self.between(1, 3)
-        distances = self.between(1, self.n_ctx + 1)
+        n_heads, distances = self.between(1, 3), self.between(1, self.n_ctx + 1)
+        later = [back for back in range(1, self.n_ctx + 2) if self.chance(0.2)]
+        moving = self.chance(0.5)
+        space = self.pick(tuple(self.sizes)) if moving else self.space(n_heads * self.size(values))
+        pair = self.size(queries), self.size(keys)
         return self.add(
             Match,
-            self.space(n_heads * self.size(values)),
+            space,
             queries=queries,
             keys=keys,
             values=values,
-            scores=tuple(self.matrix(self.size(queries), self.size(keys)) for _ in range(n_heads)),
+            scores=tuple(tuple(self.matrix(*pair) for _ in (0, *later)) for _ in range(n_heads)),
+            buckets=(0, *later),
+            moves=tuple(self.matrix(self.size(values), self.sizes[space]) for _ in range(n_heads)) if moving else None,
             distance=self.named(Table("", self.numbers(n_heads, distances))) if self.chance(0.5) else None,
             window=self.window(),
         )

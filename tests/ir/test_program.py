@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import get_args
 
@@ -144,13 +145,22 @@ def test_every_kind_of_the_level_is_drawn(level: Level) -> None:
     assert drawn == {kind.__name__ for kind in get_args(Block)} - absent
 
 
+def leaves(value: object) -> Iterator[object]:
+    """Yield what a tuple of tuples holds in the end."""
+    if isinstance(value, tuple):
+        for part in value:
+            yield from leaves(part)
+    else:
+        yield value
+
+
 @given(programs())
 @settings(deadline=None, max_examples=40)
 def test_what_blocks_read_and_hold_is_found_by_their_fields(program: Program) -> None:
     made: set[str] = set()
     for block in program.blocks:
         values = [getattr(block, item.name) for item in fields(block) if item.name not in ("name", "space", "origin")]
-        flat = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+        flat = list(leaves(tuple(values)))
         assert list(tables_of(block)) == [part for part in flat if isinstance(part, Table | SparseTable)]
         named = [part for part in flat if isinstance(part, str) and part in made]
         assert set(reads_of(block)) <= set(named)

@@ -115,6 +115,11 @@ def test_settings_and_origins_keep_every_bit(eps: float, sources: list[str]) -> 
         (5, "Select('few', 'vocab', reads='logits', k=2.0)", "argument k is of the wrong type"),
         (5, "Product('few', 'vocab', reads=('logits',))", "argument reads is of the wrong type"),
         (5, "Product('few', 'vocab', reads=['logits', 'logits'])", "argument reads is of the wrong type"),
+        (
+            5,
+            "Match('few', 'vocab', queries='logits', keys='logits', values='logits', scores=(Table('M'),))",
+            "argument scores is of the wrong type",
+        ),
         (5, "Guess('few', 'vocab')", "unknown kind Guess, expected one of Lookup, .*"),
         (5, "Select('few', 'vocab', reads='logits', k=2", r"not of the form Kind\(...\)"),
         (5, "Select('few', 'vocab'); Select('few', 'vocab')", r"not of the form Kind\(...\)"),

@@ -63,7 +63,10 @@ Join('join', 'both', reads=('embed', 'pos'))
 Linear('mixed', 'resid', reads='join', weight=Table('M'), bias=Table('b'), transposed=False)
 Normalise('norm', 'resid', reads='mixed', centred=False, eps=0.5, gain=Table('b'), bias=None, form=Table('F'))
 Select('few', 'resid', reads='norm', k=2, thresholds=Table('b'))
-Match('look', 'both', queries='few', keys='norm', values='few', scores=(Table('F'), Table('S')), distance=Table('D'))
+Match('look', 'both', queries='few', keys='norm', values='few', scores=((Table('F'),), (Table('S'),)), \
+distance=Table('D'))
+Match('far', 'resid', queries='few', keys='norm', values='look', scores=((Table('N'), Table('F')),), buckets=(0, 2), \
+moves=(Table('M'),))
 Rules('fire', 'vocab', reads='look', conditions=Table('C'), thresholds=Table('t'), effects=Table('O'))
 Vote('log_probs', 'vocab', reads=('fire', 'fire'))
 Sparse('E', 'int64', 'int32', 'float32', 4, '0 1 2 4 5 6', '0 1 0 3 2 3', '1 2 3 4 5 6')
@@ -71,6 +74,7 @@ Sparse('P', 'int64', 'int64', 'float64', 4, '0 0 1 1', '2', '1')
 Sparse('M', 'int32', 'int32', 'float64', 4, '0 1 1 1 2 2 2 2 3', '0 1 2', '1 2 3')
 Sparse('F', 'int64', 'int64', 'float64', 4, '0 1 2 3 4', '0 1 2 3', '1 1 1 1')
 Sparse('S', 'int64', 'int64', 'float64', 4, '0 0 0 0 0', '', '')
+Sparse('N', 'int64', 'int64', 'float64', 4, '0 1 1 1 1', '3', '0.5')
 Sparse('C', 'int64', 'int64', 'float64', 8, '0 2 3', '0 7 3', '1 -1 2')
 Sparse('O', 'int64', 'int64', 'float64', 5, '0 1 3', '4 0 1', '1 2 3')
 Dense('D', 'float64', (2, 3), '1 2 3 4 5 6')
@@ -358,7 +362,7 @@ BREAKS: list[tuple[Level, Change, list[str]]] = [
     ("sparse", fields_of("look", window=-1), ["look: window is -1, expected at least 1"]),
     (
         "sparse",
-        fields_of("look", scores=(csr("c", 4, 4),)),
+        fields_of("look", scores=((csr("c", 4, 4),),)),
         [
             "look: mixes 1 heads of 4 coordinates, but space both has 8",
             "look: table D has shape [2, 3], expected [1, distances]",
@@ -368,14 +372,49 @@ BREAKS: list[tuple[Level, Change, list[str]]] = [
         "sparse",
         fields_of("look", scores=()),
         [
+            "look: has no heads",
             "look: mixes 0 heads of 4 coordinates, but space both has 8",
             "look: table D has shape [2, 3], expected [0, distances]",
         ],
     ),
     (
         "sparse",
-        fields_of("look", scores=(csr("c", 4, 4), csr("d", 4, 3))),
+        fields_of("look", scores=((csr("c", 4, 4),), (csr("d", 4, 3),))),
         ["look: table d has shape [4, 3], expected [4, 4]"],
+    ),
+    (
+        "sparse",
+        fields_of("far", scores=((csr("c", 4, 4),),)),
+        ["far: head 0 has 1 tables of scores for 2 buckets"],
+    ),
+    (
+        "sparse",
+        fields_of("far", scores=((csr("c", 4, 4), csr("d", 4, 5)),)),
+        ["far: table d has shape [4, 5], expected [4, 4]"],
+    ),
+    *(
+        (
+            "sparse",
+            fields_of("far", buckets=buckets),
+            [f"far: buckets begin at {list(buckets)}, expected distances that rise from 0"],
+        )
+        for buckets in ((1, 2), (0, 0), (-1, 0))
+    ),
+    (
+        "sparse",
+        fields_of("far", buckets=()),
+        [
+            "far: buckets begin at [], expected distances that rise from 0",
+            "far: head 0 has 2 tables of scores for 0 buckets",
+        ],
+    ),
+    ("sparse", fields_of("far", moves=()), ["far: 0 tables of moves for 1 heads"]),
+    ("sparse", fields_of("far", moves=(csr("c", 4, 4),)), ["far: table c has shape [4, 4], expected [8, 4]"]),
+    ("sparse", fields_of("far", moves=None), ["far: mixes 1 heads of 8 coordinates, but space resid has 4"]),
+    (
+        "sparse",
+        fields_of("far", moves=(dense("c", 8, 4),)),
+        ["far: table c is a dense matrix, which does not stand at the sparse level"],
     ),
     ("sparse", fields_of("look", distance=dense("c", 2)), ["look: table c has shape [2], expected [2, distances]"]),
     (
@@ -406,7 +445,7 @@ BREAKS: list[tuple[Level, Change, list[str]]] = [
     ),
     (
         "sparse",
-        fields_of("look", scores=(dense("c", 4, 4), csr("d", 4, 4))),
+        fields_of("look", scores=((dense("c", 4, 4),), (csr("d", 4, 4),))),
         ["look: table c is a dense matrix, which does not stand at the sparse level"],
     ),
     (

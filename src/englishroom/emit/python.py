@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import assert_never
 
@@ -35,6 +35,7 @@ from englishroom.ir.program import (
     Unexplained,
     Vote,
     reads_of,
+    tables_in,
     tables_of,
 )
 from englishroom.ir.tokenizer import Tokenizer
@@ -86,8 +87,11 @@ class _Emitter:
         self.layouts = _layouts(program)
         tables = list(program.tables())
         self.table_name = identifiers(tables, (*taken, *self.name.values()))
-        both = [f"{name}_columns" for name in tables if len(self.layouts[name]) > 1]
-        self.columns_name = identifiers(both, (*taken, *self.name.values(), *self.table_name.values()))
+        several = [(name, layout) for name in tables for layout in sorted(self.layouts[name] - {"rows"})]
+        several = [(name, layout) for name, layout in several if len(self.layouts[name]) > 1]
+        suffixed = {key: "_".join(key) for key in several}
+        chosen = identifiers(list(suffixed.values()), (*taken, *self.name.values(), *self.table_name.values()))
+        self.layout_name = {key: chosen[name] for key, name in suffixed.items()}
         self.source = Source()
 
     def emit(self, heading: Heading, tables_sha256: str) -> Emitted:
@@ -240,35 +244,28 @@ class _Emitter:
         return self._call("total", products, *bias) if bias else products
 
     def _match(self, block: Match) -> str:
-        v, size = self.name, self.program.space(self._space_of(block.keys)).size
-        scores = []
-        for table in block.scores:
-            if isinstance(table, Table):
-                self.calls.add("linear")
-                scores.append(f"(linear, {self._table(table, 'columns')})")
-            else:
-                self.calls.add("sparse_linear")
-                scores.append(f"(lambda x, rows: sparse_linear(x, rows, {size}), {self._table(table, 'rows')})")
-        options = {"scores": f"[{', '.join(scores)}]"}
+        v = self.name
+        options = {"scores": f"[{', '.join(map(self._pairs, block.scores))}]"}
+        if block.buckets != (0,):
+            options["buckets"] = repr(block.buckets)
         if block.distance is not None:
             options["distances"] = self._table(block.distance, "rows")
+        if block.moves is not None:
+            options |= {"moves": self._pairs(block.moves), "size": str(self.program.space(block.space).size)}
         if block.window is not None:
             options["window"] = str(block.window)
         return self._call("match", v[block.queries], v[block.keys], v[block.values], self._memory(block), **options)
 
-    def _space_of(self, variable: str) -> str:
-        return next(block.space for block in self.program.blocks if block.name == variable)
+    def _pairs(self, tables: Sequence[AnyTable]) -> str:
+        return f"[{', '.join(self._table(table, 'pairs') for table in tables)}]"
 
     def _memory(self, block: Block) -> str:
         keeping = [b.name for b in self.program.blocks if isinstance(b, Attend | Match)]
         return f"memory[{keeping.index(block.name)}]"
 
     def _table(self, table: AnyTable, layout: str) -> str:
-        """Name a table in a layout; the layout stands in the name only where a table is laid out in both."""
-        both = len(self.layouts[table.name]) > 1
-        return (
-            self.columns_name[f"{table.name}_columns"] if both and layout == "columns" else self.table_name[table.name]
-        )
+        """Name a table in a layout; the layout stands in the name only where a table is laid out in several."""
+        return self.layout_name.get((table.name, layout), self.table_name[table.name])
 
     def _tables(self) -> list[tuple[str, LineOrigin]]:
         """Write the definition of every table, short ones spelt out."""
@@ -312,19 +309,23 @@ class _Emitter:
 
 
 def _layouts(program: Program) -> dict[str, set[str]]:
-    """Say, table by table, whether the code wants its rows, its columns, or both."""
+    """Say, table by table, whether the code wants its rows, its columns, or rows of pairs (column, value).
+
+    Sparse tables are always rows of pairs, and have no other layout.
+    """
     wanted: dict[str, set[str]] = {}
     for block in program.blocks:
-        by_columns: tuple[AnyTable, ...] = ()
         match block:
-            case Linear(weight=Table() as weight, transposed=False):
-                by_columns = (weight,)
-            case Match(scores=scores):
-                by_columns = tuple(table for table in scores if isinstance(table, Table))
+            case Linear(transposed=False):
+                layouts = {"weight": "columns"}
+            case Match():
+                layouts = {"scores": "pairs", "moves": "pairs"}
             case _:
-                pass
-        for table in tables_of(block):
-            wanted.setdefault(table.name, set()).add("columns" if any(table is t for t in by_columns) else "rows")
+                layouts = {}
+        for item in fields(block):
+            for table in tables_in(getattr(block, item.name)):
+                layout = layouts.get(item.name, "rows") if isinstance(table, Table) else "rows"
+                wanted.setdefault(table.name, set()).add(layout)
     return wanted
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from typing import assert_never
@@ -197,13 +198,16 @@ def _attend(block: Attend, variables: dict[str, NDArray[np.float64]], here: int)
 def _match(block: Match, variables: dict[str, NDArray[np.float64]], here: int) -> Vector:
     seen = _seen(here, block.window)
     query = variables[block.queries][here]
+    bucket = [bisect.bisect_right(block.buckets, here - there) - 1 for there in seen]
     mixes = []
-    for head, table in enumerate(block.scores):
-        pairs = _dense(table)
-        scores = [float(query @ pairs @ variables[block.keys][there]) for there in seen]
+    for head, tables in enumerate(block.scores):
+        pairs = [_dense(table) for table in tables]
+        scores = [float(query @ pairs[b] @ variables[block.keys][t]) for b, t in zip(bucket, seen, strict=True)]
         if block.distance is not None:
             by_distance = _dense(block.distance)[head]
             scores = [s + by_distance[min(here - t, len(by_distance) - 1)] for s, t in zip(scores, seen, strict=True)]
         weights = _softmax(scores)
         mixes.append(np.sum([w * variables[block.values][t] for w, t in zip(weights, seen, strict=True)], axis=0))
-    return np.concatenate(mixes)
+    if block.moves is None:
+        return np.concatenate(mixes)
+    return np.sum([mix @ _dense(move) for mix, move in zip(mixes, block.moves, strict=True)], axis=0)

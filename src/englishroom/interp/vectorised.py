@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, assert_never
@@ -241,7 +242,8 @@ class Interpreter:
 
     def _match(self, block: Match, slots: Mapping[str, int]) -> Callable[[Stream], Rows]:
         q_at, k_at, v_at = slots[block.queries], slots[block.keys], slots[block.values]
-        maps = [self._map(table) for table in block.scores]
+        maps = [[self._map(table) for table in tables] for tables in block.scores]
+        moves = None if block.moves is None else [self._map(table) for table in block.moves]
         distance = None if block.distance is None else self._dense(block.distance)
         window, name = block.window, block.name
 
@@ -249,15 +251,19 @@ class Interpreter:
             batch, n_new = s.batch, s.n_new
             keys = s.remember(name, "keys", s.values[k_at], 1, window)[:, 0]  # [batch, seen, features]
             values = s.remember(name, "values", s.values[v_at], 1, window)[:, 0]
+            back, ahead = s.distances(keys.shape[1]), s.ahead(keys.shape[1], window)  # [new, seen]
             mixes = []
-            for head, pairs in enumerate(maps):
-                wanted = pairs(s.values[q_at]).reshape(batch, n_new, -1)
-                scores = wanted @ keys.swapaxes(1, 2)  # [batch, new, seen]
+            for head, by_bucket in enumerate(maps):
+                scores = np.zeros((), dtype=self.dtype)
+                for start, pairs in zip(block.buckets, by_bucket, strict=True):
+                    wanted = pairs(s.values[q_at]).reshape(batch, n_new, -1)
+                    scores = np.where(back >= start, wanted @ keys.swapaxes(1, 2), scores)  # [batch, new, seen]
                 if distance is not None:
-                    back = s.distances(keys.shape[1])
                     scores = scores + distance[head][np.clip(back, 0, distance.shape[1] - 1)]
-                mixes.append(_softmax(scores + s.ahead(keys.shape[1], window)) @ values)
-            return np.concatenate(mixes, axis=2).reshape(batch * n_new, -1)
+                mixes.append((_softmax(scores + ahead) @ values).reshape(batch * n_new, -1))
+            if moves is None:
+                return np.concatenate(mixes, axis=1)
+            return functools.reduce(np.add, [move(mix) for move, mix in zip(moves, mixes, strict=True)])
 
         return step
 

@@ -262,16 +262,21 @@ class Attend(_Block):
 class Match(_Block):
     """Attention by tables: a head's score is a sum over pairs of features, one here and one there.
 
-    ``scores[h][i, j]`` is added for feature i of ``queries`` here and feature j of ``keys`` there (times both values),
-    ``distance[h, d]`` for looking d positions back (its last column for anything farther). Makes, head by head, the
-    softmax-weighted mix of ``values``.
+    ``scores[h][b][i, j]`` is added for feature i of ``queries`` here and feature j of ``keys`` there (times both
+    values) if there lies in bucket b: ``buckets[b]`` to ``buckets[b + 1] - 1`` positions back, the last bucket without
+    end. ``distance[h, d]`` is added for looking d positions back (its last column for anything farther).
+
+    Each head mixes ``values``, weighted by the softmax of its scores. Makes the heads' mixes side by side; with
+    ``moves``, the sum over heads of ``mix @ moves[h]``, which turns what a head finds into features of this space.
     """
 
     queries: str
     keys: str
     values: str
-    scores: tuple[AnyTable, ...]
+    scores: tuple[tuple[AnyTable, ...], ...]
+    buckets: tuple[int, ...] = (0,)
     distance: Table | None = None
+    moves: tuple[AnyTable, ...] | None = None
     window: int | None = None
 
 
@@ -408,10 +413,16 @@ def reads_of(block: Block) -> tuple[str, ...]:
 def tables_of(block: Block) -> Iterator[AnyTable]:
     """Yield the tables that a block holds, in the order of its fields."""
     for item in fields(block):
-        value = getattr(block, item.name)
-        for part in value if isinstance(value, tuple) else (value,):
-            if isinstance(part, Table | SparseTable):
-                yield part
+        yield from tables_in(getattr(block, item.name))
+
+
+def tables_in(value: object) -> Iterator[AnyTable]:
+    """Yield the tables in the value of a field: itself, or those in its tuples."""
+    if isinstance(value, Table | SparseTable):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from tables_in(part)
 
 
 def rule_at(block: Rules, index: int) -> Rule:

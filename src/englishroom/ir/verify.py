@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from typing import assert_never
@@ -271,9 +272,21 @@ class _Verifier:
         self._window(block.window)
         n_heads = len(block.scores)
         q, k, v = (self._size(name) for name in (block.queries, block.keys, block.values))
-        for table in block.scores:
-            self._expect(table, (q, k))
-        if n_heads * v != size:
+        if not n_heads:
+            self.fault("has no heads")
+        if block.buckets[:1] != (0,) or any(low >= high for low, high in itertools.pairwise(block.buckets)):
+            self.fault(f"buckets begin at {list(block.buckets)}, expected distances that rise from 0")
+        for head, tables in enumerate(block.scores):
+            if len(tables) != len(block.buckets):
+                self.fault(f"head {head} has {len(tables)} tables of scores for {len(block.buckets)} buckets")
+            for table in tables:
+                self._expect(table, (q, k))
+        if block.moves is not None:
+            if len(block.moves) != n_heads:
+                self.fault(f"{len(block.moves)} tables of moves for {n_heads} heads")
+            for table in block.moves:
+                self._expect(table, (v, size))
+        elif n_heads * v != size:
             self.fault(f"mixes {n_heads} heads of {v} coordinates, but space {block.space} has {size}")
         distance = block.distance
         if distance is not None and (

@@ -2,6 +2,7 @@
 
 import heapq
 import math
+from bisect import bisect_right
 from functools import lru_cache
 from operator import add, mul, sub
 
@@ -164,30 +165,51 @@ def attend(queries, keys, values, memory, n_heads, n_kv_heads, scale, window=Non
     return mixes
 
 
-def match(queries, keys, values, memory, scores, distances=None, window=None):
-    """Remember this position's features; return each head's mix of the values where its table finds matching pairs.
+def features_on(x):
+    """List the features of x that are on, as (feature, value)."""
+    return [(feature, value) for feature, value in enumerate(x) if value]
 
-    Each head's scores are (function, table): the function applies the queries to the table, which gives the weight
-    wanted of every key feature.
+
+def weigh(pairs, rows):
+    """Return x @ W as {column: value}, x given by pairs (feature, value) and W by rows of (column, value)."""
+    y = {}
+    for feature, value in pairs:
+        for column, weight in rows[feature]:
+            y[column] = y.get(column, 0.0) + value * weight
+    return y
+
+
+def match(queries, keys, values, memory, scores, buckets=(0,), distances=None, moves=None, size=None, window=None):
+    """Remember the features that are on here; return each head's mix of the values where its tables find matches.
+
+    A head has a table for each bucket of distances: rows, by query feature, of (key feature, score). With moves, what
+    the heads mix is moved by tables, rows of (feature, weight), to a sum of that size. Only features that are on cost
+    time.
     """
-    if not memory:
-        memory += [[], [[] for _ in values]]
-    past_keys, past_values = memory
-    past_keys.append(keys)
-    for past, value in zip(past_values, values):
-        past.append(value)
-    start = 0 if window is None else max(0, len(past_keys) - window)
-    mixes = []
-    for head, (apply, table) in enumerate(scores):
-        wanted = apply(queries, table)
-        found = [sumprod(wanted, key) for key in past_keys[start:]]
+    memory.append((features_on(keys), features_on(values)))
+    seen = memory if window is None else memory[-window:]
+    backs = range(len(seen) - 1, -1, -1)
+    asked = features_on(queries)
+    y = [] if moves is None else [0.0] * size
+    for head, tables in enumerate(scores):
+        wanted = [weigh(asked, table) for table in tables]
+        found = []
+        for back, (past_keys, _) in zip(backs, seen):
+            want = wanted[bisect_right(buckets, back) - 1]
+            found.append(sum([value * want[feature] for feature, value in past_keys if feature in want]))
         if distances is not None:
             by_distance = distances[head]
-            last, here = len(by_distance) - 1, len(past_keys) - 1
-            found = [score + by_distance[min(here - there, last)] for there, score in enumerate(found, start)]
-        weights = softmax(found)
-        mixes += [sumprod(weights, past[start:]) for past in past_values]
-    return mixes
+            found = [score + by_distance[min(back, len(by_distance) - 1)] for back, score in zip(backs, found)]
+        mix = {}
+        for weight, (_, past_values) in zip(softmax(found), seen):
+            for feature, value in past_values:
+                mix[feature] = mix.get(feature, 0.0) + weight * value
+        if moves is None:
+            y += spread(mix.items(), len(values))
+        else:
+            for feature, value in weigh(mix.items(), moves[head]).items():
+                y[feature] += value
+    return y
 
 
 def apply_rules(x, conditions, thresholds, effects, size, biases=None, passes="excess", k=None, offset=None):

@@ -52,6 +52,11 @@ def sparse_rows(name):
     return [list(zip(at[low:high], values[low:high])) for low, high in zip(starts, starts[1:])]
 
 
+def pairs(name):
+    """Return a table as its list of rows, each a list of (column, value) for the values that are not zero."""
+    return [[(column, value) for column, value in enumerate(row) if value] for row in rows(name)]
+
+
 def float32(*numbers):
     """Round numbers to the float32 values that they abbreviate."""
     return array("f", numbers).tolist()
