@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from englishroom.errors import InvalidProgramError
 from englishroom.interp import reference
 from englishroom.interp.vectorised import Interpreter
-from englishroom.ir.program import Linear, Normalise, Program
+from englishroom.ir.program import Linear, Normalise, Origin, Program
 from englishroom.ir.text import parse_program, print_program
 from englishroom.ir.verify import require_valid
 from englishroom.passes.base import Record, run_passes
@@ -90,7 +90,9 @@ def test_folding_norms_keeps_the_answers(program: Program) -> None:
     assert list(record.rewrites) == [
         f"folded the gain and bias of {block.reads} into {block.name}" for block in linears
     ]
-    assert all(block.origin.made_by == "fold-norms" for block in linears)
+    origins = {block.name: block.origin.sources for block in program.blocks}
+    expected = {block.name: Origin("fold-norms", origins[block.name] + origins[block.reads]) for block in linears}
+    assert {block.name: block.origin for block in changed} == expected | dict.fromkeys(norms, Origin("fold-norms"))
 
 
 @given(programs())
@@ -124,7 +126,8 @@ TABLES = """\
 Dense('E', 'float32', (3, 2), '1.0 2.0 3.0 4.0 5.0 6.0')
 """
 NORM = (
-    "Normalise('n', 'resid', reads='x', centred=False, eps=0.5, gain={}, bias={}, form=None, origin=Origin('lift'))\n"
+    "Normalise('n', 'resid', reads='x', centred=False, eps=0.5, gain={}, bias={}, form=None, "
+    "origin=Origin('lift', 'ln_f'))\n"
 )
 VOTE = "Vote('v', 'vocab', reads=({},), origin=Origin('lift'))\n"
 
@@ -133,7 +136,8 @@ def test_gain_and_bias_move_into_the_map_behind() -> None:
     given_text = (
         HEAD
         + NORM.format("Table('g')", "Table('b')")
-        + "Linear('l', 'vocab', reads='n', weight=Table('W'), bias=Table('c'), transposed=True)\n"
+        + "Linear('l', 'vocab', reads='n', weight=Table('W'), bias=Table('c'), transposed=True, "
+        + "origin=Origin('lift', 'lm_head.weight', 'lm_head.bias'))\n"
         + VOTE.format("'l'")
         + TABLES
         + "Dense('g', 'float32', (2,), '2.0 10.0')\n"
@@ -143,9 +147,9 @@ def test_gain_and_bias_move_into_the_map_behind() -> None:
     )
     expected_text = (
         HEAD
-        + NORM.format("None", "None")
+        + NORM.format("None", "None").replace("'lift', 'ln_f'", "'fold-norms'")
         + "Linear('l', 'vocab', reads='n', weight=Table('l.folded_W'), bias=Table('l.folded_b'), transposed=False, "
-        + "origin=Origin('fold-norms', 'l', 'n'))\n"
+        + "origin=Origin('fold-norms', 'lm_head.weight', 'lm_head.bias', 'ln_f'))\n"
         + VOTE.format("'l'")
         + TABLES
         + "Dense('l.folded_W', 'float64', (2, 3), '2.0 6.0 10.0 20.0 40.0 60.0')\n"

@@ -15,7 +15,7 @@ class FoldNorms:
 
     ``norm(x) * g + b`` read by ``W`` is ``norm(x)`` read by ``diag(g) W`` with bias ``b @ W`` added. A norm that
     anything but a linear map with a dense table reads, or nothing, is left as it is. New tables are float64, so nothing
-    is rounded that float32 would have to round.
+    is rounded that float32 would have to round. A folded map comes from its own tensors and the norm's.
     """
 
     name = "fold-norms"
@@ -37,7 +37,7 @@ class FoldNorms:
         blocks: list[Block] = []
         for block in program.blocks:
             if isinstance(block, Normalise) and block.name in norms:
-                block = replace(block, gain=None, bias=None)
+                block = replace(block, gain=None, bias=None, origin=Origin(self.name))
             elif isinstance(block, Linear) and block.reads in norms:
                 block = _folded(block, norms[block.reads], self.name)
                 rewrites.append(f"folded the gain and bias of {block.reads} into {block.name}")
@@ -59,5 +59,5 @@ def _folded(linear: Linear, norm: Normalise, made_by: str) -> Linear:
         weight=Table(f"{linear.name}.folded_W", weight),
         bias=Table(f"{linear.name}.folded_b", bias) if has_bias else None,
         transposed=False,
-        origin=Origin(made_by, (linear.name, norm.name)),
+        origin=Origin(made_by, (*linear.origin.sources, *norm.origin.sources)),
     )
