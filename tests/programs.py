@@ -45,6 +45,7 @@ from englishroom.ir.program import (
 )
 from englishroom.ir.room import TABLES, pack
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.ir.verify import SMALL_MATRIX
 
 KINDS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
     {
@@ -53,9 +54,7 @@ KINDS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
             *("lookup", "linear", "sum", "join", "product", "normalise", "activate", "select", "rotate", "attend"),
             *("match", "rules", "unexplained"),
         ),
-        "sparse": (
-            *("lookup", "linear", "sum", "join", "product", "normalise", "activate", "select", "match", "rules"),
-        ),
+        "sparse": (*("lookup", "linear", "sum", "join", "product", "normalise", "select", "match", "rules"),),
     }
 )
 SITES = ("hook_embed", "blocks.0.attn.hook_q", "blocks.0.hook_resid_mid", "blocks.12.mlp.hook_post", "ln_final.w")
@@ -231,7 +230,8 @@ class _Writer:
 
     def select(self) -> str:
         """Add a selection from values that no accident makes equal, so that rounding cannot turn it."""
-        plain = self.variable()
+        small = [name for name in self.made if self.n_ctx * self.size(name) <= SMALL_MATRIX]
+        plain = self.pick(small[-4:])
         space = self.made[plain]
         size = self.sizes[space]
         values = self.numbers(self.n_ctx, size)
@@ -376,7 +376,8 @@ class _Writer:
         return self.tied(Table, (size,)) or self.named(Table("", self.numbers(size)))
 
     def sparse(self, n_rows: int, n_columns: int) -> AnyTable:
-        held = self.random.random((n_rows, n_columns)) < self.random.random()
+        densest = 0.3 if self.level == "sparse" and n_rows * n_columns > SMALL_MATRIX else 1.0
+        held = self.random.random((n_rows, n_columns)) < densest * self.random.random()
         return self.tied(SparseTable, (n_rows, n_columns)) or self.by_rows(held, self.numbers(n_rows, n_columns))
 
     def by_rows(self, held: NDArray[np.bool_], values: NDArray) -> AnyTable:
@@ -391,6 +392,7 @@ class _Writer:
 
     def form(self, size: int) -> AnyTable:
         """Make a form, B S B^T of a sparse B and signs S: positive half the time, else indefinite."""
-        root = np.where(self.random.random((size, size)) < 0.6, self.random.normal(size=(size, size)), 0.0)
+        share = 0.6 if size**2 <= SMALL_MATRIX else 0.3 / size**0.5
+        root = np.where(self.random.random((size, size)) < share, self.random.normal(size=(size, size)), 0.0)
         form = root @ root.T if self.chance(0.5) else root * self.random.choice((-1.0, 1.0), size) @ root.T
         return self.by_rows(form != 0, form.astype(self.pick((np.float32, np.float64))))

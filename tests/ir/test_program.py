@@ -14,6 +14,7 @@ from englishroom.ir.program import (
     LEVELS,
     Block,
     Level,
+    Linear,
     Lookup,
     Origin,
     Program,
@@ -24,8 +25,10 @@ from englishroom.ir.program import (
     Vote,
     reads_of,
     rule_at,
+    rule_count,
     tables_of,
 )
+from englishroom.ir.verify import verify
 from programs import full_program, programs
 
 CSR = SparseTable("m", np.array([0, 2, 2, 3]), np.array([0, 3, 1]), np.array([1.5, -2.0, 0.25]), 4)
@@ -131,6 +134,31 @@ def test_shared_tables_are_listed_and_counted_once() -> None:
     assert (program.d_vocab, program.vote) == (3, blocks[-1])
 
 
+def test_rules_are_counted_by_rows_and_edges_by_entries() -> None:
+    square = SparseTable("S", np.array([0, 1, 3, 3, 4]), np.array([0, 1, 2, 3]), np.array([1.0, 0.0, 2.0, 3.0]), 4)
+    rules = Rules(
+        name="r",
+        space="s",
+        reads="a",
+        conditions=CSR,
+        thresholds=Table("t", np.zeros(3)),
+        effects=replace(CSR, name="e"),
+    )
+    blocks = (
+        Lookup(name="a", space="s", index="token", table=square),
+        Linear(name="l", space="s", reads="a", weight=square, bias=Table("b", np.ones(4))),
+        Linear(name="m", space="s", reads="l", weight=replace(square, name="T")),
+        rules,
+        replace(rules, name="q"),
+        Vote(name="v", space="s", reads=("m", "r", "q")),
+    )
+    program = Program("sparse", 4, (Space("s", 4),), blocks)
+    assert verify(program) == []
+    assert rule_count(program) == 3 + 3 + 3 + 3
+    assert rule_count(replace(program, blocks=blocks[:1])) == 3
+    assert rule_count(full_program("exact")) == 0
+
+
 def test_an_unknown_space_is_a_key_error() -> None:
     with pytest.raises(KeyError, match="nowhere"):
         full_program("exact").space("nowhere")
@@ -139,7 +167,7 @@ def test_an_unknown_space_is_a_key_error() -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_kind_of_the_level_is_drawn(level: Level) -> None:
     absent = {"exact": {"Join", "Select", "Match", "Rules", "Unexplained"}, "featured": set()}.get(
-        level, {"Rotate", "Attend", "Unexplained"}
+        level, {"Activate", "Rotate", "Attend", "Unexplained"}
     )
     drawn = {type(block).__name__ for block in full_program(level).blocks}
     assert drawn == {kind.__name__ for kind in get_args(Block)} - absent

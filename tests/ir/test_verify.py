@@ -14,6 +14,7 @@ from englishroom.errors import EnglishRoomError, InvalidProgramError
 from englishroom.ir.program import (
     Block,
     Level,
+    Lookup,
     Normalise,
     Program,
     Rotate,
@@ -479,7 +480,47 @@ def test_kinds_that_do_not_stand_at_the_exact_level(kind: str) -> None:
     assert f"{name}: a {kind} block does not stand at the exact level" in faults
 
 
-@pytest.mark.parametrize("kind", ["Rotate", "Attend"])
+def filled(n_rows: int, n_columns: int, row_entries: int) -> Program:
+    """Make a sparse program of one lookup by position, whose table has so many entries in each row."""
+    starts = np.arange(n_rows + 1) * row_entries
+    table = SparseTable("E", starts, np.tile(np.arange(row_entries), n_rows), np.ones(starts[-1]), n_columns)
+    blocks = (
+        Lookup(name="x", space="s", index="position", table=table),
+        Vote(name="v", space="s", reads=("x",)),
+    )
+    return Program("sparse", n_rows, (Space("s", n_columns),), blocks)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_columns", "row_entries", "faults"),
+    [
+        (2, 600, 256, []),
+        (2, 600, 257, ["x: table E has a row of 257 entries, expected 256 at most"]),
+        (16, 16, 16, []),
+        (1, 257, 129, ["x: table E stores 129 of 257 entries, expected half of them at most"]),
+        (1, 257, 128, []),
+        (20, 20, 10, []),
+        (20, 20, 11, ["x: table E stores 220 of 400 entries, expected half of them at most"]),
+        (
+            2,
+            300,
+            300,
+            [
+                "x: table E has a row of 300 entries, expected 256 at most",
+                "x: table E stores 600 of 600 entries, expected half of them at most",
+            ],
+        ),
+    ],
+)
+def test_sparse_tables_have_short_rows_at_the_sparse_level(
+    n_rows: int, n_columns: int, row_entries: int, faults: list[str]
+) -> None:
+    program = filled(n_rows, n_columns, row_entries)
+    assert verify(program) == faults
+    assert verify(replace(program, level="featured")) == []
+
+
+@pytest.mark.parametrize("kind", ["Activate", "Rotate", "Attend"])
 def test_kinds_that_do_not_stand_at_the_sparse_level(kind: str) -> None:
     faults = verify(replace(BASES["exact"], level="sparse"))
     name = next(block.name for block in BASES["exact"].blocks if type(block).__name__ == kind)

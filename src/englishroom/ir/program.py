@@ -425,6 +425,19 @@ def tables_in(value: object) -> Iterator[AnyTable]:
             yield from tables_in(part)
 
 
+def rule_count(program: Program) -> int:
+    """Count what a program at the sparse level consists of: its rules, and the edges beside them.
+
+    A row of a :class:`Rules` block is one rule, however many features it reads and adds to, and whatever its tables
+    share with others. Every number other than 0 in any other sparse table is one edge, in tables that several blocks
+    hold once. Dense tables (biases, thresholds, gains) are not counted.
+    """
+    rules = [block for block in program.blocks if isinstance(block, Rules)]
+    tables = {t.name: t for b in program.blocks if not isinstance(b, Rules) for t in tables_of(b)}
+    edges = sum(int(np.count_nonzero(t.values)) for t in tables.values() if isinstance(t, SparseTable))
+    return sum(block.conditions.shape[0] for block in rules) + edges
+
+
 def rule_at(block: Rules, index: int) -> Rule:
     """View one rule of a block: which features it reads, its bias and threshold, what it adds to which features."""
     return Rule(

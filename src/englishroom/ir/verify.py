@@ -37,7 +37,12 @@ from englishroom.ir.program import (
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 _EXACT: tuple[type, ...] = (Lookup, Linear, Sum, Product, Normalise, Activate, Rotate, Attend, Vote)
-_SPARSE: tuple[type, ...] = (Lookup, Linear, Sum, Join, Product, Normalise, Activate, Select, Match, Rules, Vote)
+_SPARSE: tuple[type, ...] = (Lookup, Linear, Sum, Join, Product, Normalise, Select, Match, Rules, Vote)
+
+SPARSE_ROW_ENTRIES = 256
+"""Entries that a row of a sparse table may have at the sparse level."""
+SMALL_MATRIX = 256
+"""Size (rows times columns) of a matrix up to which more than half of it may be stored at the sparse level."""
 
 
 def verify(program: Program) -> list[str]:
@@ -127,6 +132,17 @@ class _Verifier:
                 is_distance = isinstance(block, Match) and table is block.distance
                 if isinstance(table, Table) and table.values.ndim > 1 and not is_distance:
                     self.fault(f"table {table.name} is a dense matrix, which does not stand at the sparse level")
+                if isinstance(table, SparseTable):
+                    self._short(table)
+
+    def _short(self, table: SparseTable) -> None:
+        """Hold a table to short rows, so that a matrix in sparse clothing is no sparse program."""
+        longest = int(np.diff(table.starts).max(initial=0)) if table.starts.ndim == 1 else 0
+        if longest > SPARSE_ROW_ENTRIES:
+            self.fault(f"table {table.name} has a row of {longest} entries, expected {SPARSE_ROW_ENTRIES} at most")
+        size = math.prod(table.shape)
+        if size > SMALL_MATRIX and table.n_entries > size // 2:
+            self.fault(f"table {table.name} stores {table.n_entries} of {size} entries, expected half of them at most")
 
     def _table(self, table: AnyTable) -> None:
         self._name(table.name, "table")
