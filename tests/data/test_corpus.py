@@ -6,8 +6,8 @@ import lzma
 
 import pytest
 
-from englishroom.data.corpus import read_documents, split_of, text_hash
-from englishroom.errors import ArtifactError
+from englishroom.data.corpus import read_documents, split, text_hash
+from englishroom.errors import ArtifactError, ConfigError
 
 
 def test_documents_are_separated_stripped_and_lose_blank_lines(tmp_path) -> None:
@@ -28,12 +28,24 @@ def test_xz_is_read_and_damage_is_told(tmp_path) -> None:
         read_documents(path)
 
 
-def test_equal_documents_fall_on_the_same_side_in_the_asked_share() -> None:
-    documents = [f"story {i}" for i in range(4000)]
-    sides = [split_of(document, 0.25) for document in documents]
-    assert sides == [split_of(document, 0.25) for document in documents]
-    assert 0.22 < sides.count("choose") / 4000 < 0.28
-    assert {split_of(document, 0.0) for document in documents} == {"fit"}
+def test_split_is_by_hash_in_the_asked_share() -> None:
+    documents = [f"story {i}" for i in range(4000)] * 2
+    fit, choose = split(documents, 0.25)
+    assert 0.22 < len(choose) / 4000 < 0.28
+    assert len(set(choose)) == len(choose), "each held-out document once"
+    assert len(fit) == 2 * (4000 - len(choose)), "what is given twice is fitted on twice"
+    assert not set(fit) & set(choose)
+    again, _ = split(documents[::-1], 0.25)
+    assert set(again) == set(fit)
+
+
+def test_at_least_one_document_is_held_out_and_never_fitted_on() -> None:
+    for share in (0.0, 1e-9):
+        fit, choose = split(["a", "b", "c", "a"], share)
+        assert len(choose) == 1
+        assert set(fit) == {"a", "b", "c"} - set(choose)
+    with pytest.raises(ConfigError, match="fewer than two different documents"):
+        split(["a", "a"], 0.5)
 
 
 def test_text_hash_tells_texts_and_cuts_apart() -> None:

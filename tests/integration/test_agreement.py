@@ -34,6 +34,15 @@ from tiny import CASES, oracle_log_probs, random_tokens
 N_POS = 40
 """The whole context of the tiny models."""
 GREEDY = TalkOptions(greedy=True, max_tokens=200)
+GOLDEN = (
+    "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One"
+    " day, she saw a big, red ball. She wanted to play with it, but it was too high.\n"
+    "Lily's mom said, \"Lily, let's go to the park.\" Lily was sad and didn't know what to do. She said, \"I"
+    " want to play with your ball, but I can't find it.\"\n"
+    "Lily was sad and didn't know what to do. She said, \"I'm sorry, Lily. I didn't know what to do.\"\n"
+    "Lily didn't want to help her mom, so she"
+)
+"""The story that llama2.c's own tests expect of stories260K: its 200 greedy tokens, 464 characters."""
 
 
 class Decompiled:
@@ -156,11 +165,7 @@ def test_stories260k_tells_its_golden_story(room_260k: Path):
     assert printed.stderr == ""
     story = printed.stdout.removesuffix("\n")
     assert len(story) == 464
-    assert story.startswith(
-        "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
-        "One day, she saw a big, red ball."
-    )
-    assert story.endswith("Lily didn't want to help her mom, so she")
+    assert story == GOLDEN
     program, tokenizer = load_program(room_260k)
     for dtype in (np.float32, np.float64):
         assert "".join(talk(ProgramTalker("", program, tokenizer, dtype), "", GREEDY)) == story

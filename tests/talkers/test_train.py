@@ -63,15 +63,35 @@ def test_another_run_in_the_same_folder_is_refused(story_file: Path, tmp_path: P
         build_talker([story_file], tmp_path / "talker", dataclasses.replace(TINY, seed=1))
 
 
-def test_settings_that_make_no_sense(story_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="not a multiple of n_heads"):
-        build_talker([story_file], tmp_path / "a", dataclasses.replace(TINY, n_heads=3))
-    with pytest.raises(ConfigError, match="lower --vocabulary or give more text"):
-        build_talker([story_file], tmp_path / "b", dataclasses.replace(TINY, vocabulary=60_000))
-    with pytest.raises(ConfigError, match="fewer than one batch"):
-        build_talker([story_file], tmp_path / "c", dataclasses.replace(TINY, batch=10_000))
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"n_heads": 3}, "not a multiple of n_heads"),
+        ({"vocabulary": 60_000}, "lower --vocabulary or give more text"),
+        ({"vocabulary": 100}, "--vocabulary is 100, expected 257"),
+        ({"batch": 10_000}, "fewer than one batch"),
+        ({"batch": 0}, "--batch is 0, expected 1 or more"),
+        ({"n_layers": 0}, "--n-layers is 0, expected 1 or more"),
+        ({"seed": -1}, "--seed is -1, expected 0 or more"),
+        ({"matrix_rate": float("nan")}, "--matrix-rate is nan, expected a number above 0"),
+        ({"choose_share": 1.5}, "--choose-share is 1.5, expected 0 to 1"),
+        ({"n_ctx": 100_000}, "too few for a context of 100000"),
+    ],
+)
+def test_settings_that_make_no_sense(story_file: Path, tmp_path: Path, changes: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        build_talker([story_file], tmp_path / "talker", dataclasses.replace(TINY, **changes))
+
+
+def test_no_text_and_places_that_hold_other_things(story_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no text to train on"):
-        build_talker([], tmp_path / "d", TINY)
+        build_talker([], tmp_path / "talker", TINY)
+    (tmp_path / "config.json").write_text("precious")
+    with pytest.raises(ConfigError, match="holds other things, and no run to go on with"):
+        build_talker([story_file], tmp_path, TINY)
+    with pytest.raises(ConfigError, match="is a file"):
+        build_talker([story_file], tmp_path / "config.json", TINY)
+    assert (tmp_path / "config.json").read_text() == "precious"
 
 
 def test_the_folder_loads_in_transformers(tiny_talker: Path) -> None:

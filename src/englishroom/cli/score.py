@@ -18,7 +18,7 @@ class Command:
     talker: tyro.conf.Positional[str]
     """A room, a shipped model, a model folder or .bin file, or a hub name."""
     text: Path
-    """UTF-8 text, plain or .xz; documents separated by <|endoftext|>; blank lines count as one newline."""
+    """UTF-8 text, plain or .xz; documents separated by <|endoftext|>; white space at line ends is dropped."""
     max_documents: int | None = None
     """Score the first documents only."""
     tokenizer: Path | None = None

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from englishroom.errors import ArtifactError
+from englishroom.errors import ArtifactError, ConfigError
 
 SEPARATOR = "<|endoftext|>"
 _BLANK_LINES = re.compile(r"\s*\n\s*")
@@ -17,8 +17,9 @@ _BLANK_LINES = re.compile(r"\s*\n\s*")
 def read_documents(path: Path) -> list[str]:
     """Read the documents of a UTF-8 text file, plain or ``.xz``, separated by ``<|endoftext|>``.
 
-    A file without separators is one document. Runs of blank lines become one newline and outer white space is
-    dropped: TinyStories V1 and V2 differ in nothing but that, and models should not be scored on it.
+    A file without separators is one document. White space around line ends, blank lines included, becomes one newline,
+    and outer white space is dropped: TinyStories V1 and V2 differ in little but that, and models should not be scored
+    on it.
 
     Raises:
         ArtifactError: the file is missing, damaged, not UTF-8, or holds no text.
@@ -43,10 +44,25 @@ def read_documents(path: Path) -> list[str]:
     return documents
 
 
-def split_of(document: str, choose_share: float) -> str:
-    """Assign a document to ``fit`` or ``choose`` by its own hash, so that equal texts never stand on both sides."""
-    bucket = int.from_bytes(hashlib.sha256(document.encode()).digest()[:8], "big") / 2**64
-    return "choose" if bucket < choose_share else "fit"
+def split(documents: Sequence[str], choose_share: float) -> tuple[list[str], list[str]]:
+    """Split documents by their own hash into those to fit on and, each once, those to choose on.
+
+    Equal texts never stand on both sides. At least one document is held out, that of the lowest hash.
+
+    Raises:
+        ConfigError: there are fewer than two different documents.
+    """
+    place = {document: _place(document) for document in documents}
+    if len(place) < 2:
+        raise ConfigError("the text has fewer than two different documents, so none can be held out; give more text")
+    limit = max(choose_share, min(place.values()))
+    choose = [document for document, at in place.items() if at <= limit]
+    return [document for document in documents if place[document] > limit], choose
+
+
+def _place(document: str) -> float:
+    """Place a document in 0..1 by its hash."""
+    return int.from_bytes(hashlib.sha256(document.encode()).digest()[:8], "big") / 2**64
 
 
 def text_hash(documents: Sequence[str]) -> str:

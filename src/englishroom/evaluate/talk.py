@@ -91,5 +91,6 @@ def choose(answer: NDArray[Any], chance: float, temperature: float, top_k: int |
     if top_k is not None and top_k < len(scores):
         tokens = np.sort(np.argsort(-scores, kind="stable")[:top_k])
         scores = scores[tokens]
-    summed = np.cumsum(np.exp((scores - scores.max()) / temperature))
+    with np.errstate(over="ignore"):  # at the coldest temperatures all but the likeliest fall to minus infinity
+        summed = np.cumsum(np.exp((scores - scores.max()) / temperature))
     return int(tokens[min(np.searchsorted(summed, chance * summed[-1], side="right"), len(tokens) - 1)])

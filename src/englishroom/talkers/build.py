@@ -16,7 +16,7 @@ import tokenizers
 import torch
 
 import englishroom
-from englishroom.data.corpus import SEPARATOR, read_documents, split_of, text_hash
+from englishroom.data.corpus import SEPARATOR, read_documents, split, text_hash
 from englishroom.errors import ConfigError
 from englishroom.models.adapters import gpt2
 from englishroom.models.adapters.mapping import Family, write_weights
@@ -24,6 +24,11 @@ from englishroom.talkers.config import TrainConfig
 from englishroom.talkers.text import TokenisedText, learn_bpe, tokenise
 from englishroom.talkers.train import Run, train
 
+VALIDATION = (
+    "nats per token on documents of the training text held out by hash: the first 256 windows of n_ctx + 1 tokens, "
+    "each from the start of a document and running into the next, end-of-text tokens included; "
+    "not the protocol of score"
+)
 BPE_DOCUMENTS = 20_000
 """Documents, spread evenly over the text, that the tokenizer is learnt from."""
 
@@ -41,26 +46,22 @@ def build_talker(
     A file listed twice is seen twice as often. Documents are held out for the validation curve by their own hash.
     Beside the model stand ``tokenizer.json`` and ``training.json`` (settings, seed, text hashes, versions, curve).
     """
-    if not texts:
-        raise ConfigError("no text to train on; give at least one text file")
-    out.mkdir(parents=True, exist_ok=True)
-    identity = _identity(texts, config)
-    with _work(out, identity) as work:
-        if not (work / "text.npz").exists():
-            say("reading and tokenising the text")
-            _prepare(texts, config, work, progress)
-        bpe = tokenizers.Tokenizer.from_file(str(work / "tokenizer.json"))
-        with np.load(work / "text.npz") as arrays:
-            fit = TokenisedText(arrays["fit_tokens"], arrays["fit_starts"])
-            choose = TokenisedText(arrays["choose_tokens"], arrays["choose_starts"])
-            hashes = {name: str(arrays[f"{name}_hash"]) for name in ("fit", "choose")}
-        say(f"training: {len(fit.tokens):,} tokens of text, {config.n_steps:,} steps")
+    work = _work_folder(out, texts, config)
+    if not (work / "text.npz").exists():
+        say("reading and tokenising the text")
+        _prepare(texts, config, work, progress)
+    bpe = tokenizers.Tokenizer.from_file(str(work / "tokenizer.json"))
+    with np.load(work / "text.npz") as arrays:
+        fit = TokenisedText(arrays["fit_tokens"], arrays["fit_starts"])
+        choose = TokenisedText(arrays["choose_tokens"], arrays["choose_starts"])
+        hashes = {name: str(arrays[f"{name}_hash"]) for name in ("fit", "choose")}
+    say(f"training: {len(fit.tokens):,} tokens of text, {config.n_steps:,} steps")
 
-        def after_step(run: Run, loss: float) -> None:
-            progress("training", run.step, config.n_steps)
-            on_step(run, loss)
+    def after_step(run: Run, loss: float) -> None:
+        progress("training", run.step, config.n_steps)
+        on_step(run, loss)
 
-        run = train(config, fit, choose, work / "checkpoint.pt", after_step)
+    run = train(config, fit, choose, work / "checkpoint.pt", after_step)
     bpe.save(str(out / "tokenizer.json"))
     start_id = bpe.get_vocab()[SEPARATOR]
     (out / "config.json").write_text(json.dumps(gpt2.config_of(run.spec, start_id), indent=2) + "\n")
@@ -71,7 +72,7 @@ def build_talker(
         "config": asdict(config),
         "texts": [path.name for path in texts],
         "text_sha256": hashes,
-        "validation": "documents of the training text held out by hash, first 256 windows, nats per token",
+        "validation": VALIDATION,
         "versions": {
             "englishroom": englishroom.__version__,
             "torch": torch.__version__,
@@ -83,37 +84,37 @@ def build_talker(
     return run
 
 
-class _work:
-    """The folder of a run's intermediate files, tied to its settings so that two runs never mix."""
+def _work_folder(out: Path, texts: Sequence[Path], config: TrainConfig) -> Path:
+    """Return the folder of a run's intermediate files, tied to its texts and settings so that two runs never mix.
 
-    def __init__(self, out: Path, identity: str) -> None:
-        self.path, self.identity = out / "work", identity
-
-    def __enter__(self) -> Path:
-        self.path.mkdir(exist_ok=True)
-        mark = self.path / "identity"
-        if mark.exists() and mark.read_text() != self.identity:
-            raise ConfigError(
-                f"{self.path}: holds a run with other settings or texts; choose another --out or delete this folder"
-            )
-        mark.write_text(self.identity)
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        return None
+    Raises:
+        ConfigError: ``out`` holds another run, or things that are not of a run.
+    """
+    if not texts:
+        raise ConfigError("no text to train on; give at least one text file")
+    config.check()
+    work = out / "work"
+    mark = work / "identity"
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file; choose another --out")
+    if out.is_dir() and any(out.iterdir()) and not mark.exists():
+        raise ConfigError(f"{out}: holds other things, and no run to go on with; choose another --out")
+    identity = _identity(texts, config)
+    if mark.exists() and mark.read_text() != identity:
+        raise ConfigError(f"{work}: holds a run with other settings or texts; choose another --out or delete {out}")
+    work.mkdir(parents=True, exist_ok=True)
+    mark.write_text(identity)
+    return work
 
 
 def _identity(texts: Sequence[Path], config: TrainConfig) -> str:
-    sizes = [(path.name, path.stat().st_size if path.exists() else -1) for path in texts]
-    return hashlib.sha256(json.dumps([sizes, asdict(config)]).encode()).hexdigest()
+    hashes = {path: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in set(texts)}
+    return hashlib.sha256(json.dumps([[hashes[path] for path in texts], asdict(config)]).encode()).hexdigest()
 
 
 def _prepare(texts: Sequence[Path], config: TrainConfig, work: Path, progress: Callable[[str, int, int], None]) -> None:
     files = {path: read_documents(path) for path in set(texts)}
-    documents = [document for path in texts for document in files[path]]
-    fit = [document for document in documents if split_of(document, config.choose_share) == "fit"]
-    held = [document for document in documents if split_of(document, config.choose_share) == "choose"]
-    choose = list(dict.fromkeys(held)) or fit[:1]
+    fit, choose = split([document for path in texts for document in files[path]], config.choose_share)
     bpe = learn_bpe(fit[:: max(1, len(fit) // BPE_DOCUMENTS)], config.vocabulary)
     if bpe.get_vocab_size() != config.vocabulary:
         raise ConfigError(

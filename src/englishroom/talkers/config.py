@@ -35,6 +35,27 @@ class TrainConfig:
     """Precision of matrix products in training; bfloat16 is about 1.6 times faster where the processor has it."""
     seed: int = 0
 
+    def check(self) -> None:
+        """Refuse values that make no sense.
+
+        Raises:
+            ConfigError: a value is out of range.
+        """
+        for name in ("n_layers", "d_model", "n_heads", "n_ctx", "tokens", "batch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected 1 or more")
+        if not 257 <= self.vocabulary <= 65_536:
+            raise ConfigError(f"--vocabulary is {self.vocabulary}, expected 257 (the bytes and one more) to 65536")
+        for name in ("matrix_rate", "vector_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected a number above 0")
+        for name in ("decay_share", "choose_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected 0 to 1")
+        if self.seed < 0:
+            raise ConfigError(f"--seed is {self.seed}, expected 0 or more")
+        self.spec()
+
     def spec(self) -> ModelSpec:
         """Describe the model that this configuration trains."""
         if self.d_model % self.n_heads:

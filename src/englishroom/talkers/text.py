@@ -33,7 +33,8 @@ class TokenisedText:
         """Return ``length`` tokens from the start of document ``index`` on, running into the next ones (wrapping)."""
         start = int(self.starts[index])
         piece = self.tokens[start : start + length]
-        return piece if len(piece) == length else np.concatenate([piece, self.tokens[: length - len(piece)]])
+        missing = length - len(piece)
+        return np.concatenate([piece, np.resize(self.tokens, missing)]) if missing else piece
 
 
 def learn_bpe(documents: Sequence[str], vocabulary: int) -> tokenizers.Tokenizer:

@@ -158,6 +158,11 @@ def train(
 
     The validation curve gets a point at steps spaced geometrically, then every fiftieth of the run.
     """
+    if min(len(fit.tokens), len(choose.tokens)) <= config.n_ctx:
+        raise ConfigError(
+            f"{len(fit.tokens)} tokens to fit on and {len(choose.tokens)} held out are too few for a context of "
+            f"{config.n_ctx}; give more text or lower --n-ctx"
+        )
     if fit.n_windows < config.batch:
         raise ConfigError(
             f"the text has {fit.n_windows} windows, fewer than one batch of {config.batch}; give more text"

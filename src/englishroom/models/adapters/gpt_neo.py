@@ -12,7 +12,7 @@ def read(config: Config) -> Family:
     d_model, n_heads, n_layers = (
         config.size("hidden_size", 2048),
         config.size("num_heads", 16),
-        config.size("num_layers", 24),
+        config.size("num_layers", 24, at_most=1000),
     )
     if d_model % n_heads:
         raise ArtifactError(

@@ -12,7 +12,10 @@ from englishroom.models.spec import ModelSpec
 def read(config: Config) -> Family:
     """Read a Llama ``config.json``."""
     d_model, n_heads = config.size("hidden_size", 4096), config.size("num_attention_heads", 32)
-    n_layers, n_kv_heads = config.size("num_hidden_layers", 32), config.size("num_key_value_heads", n_heads)
+    n_layers, n_kv_heads = (
+        config.size("num_hidden_layers", 32, at_most=1000),
+        config.size("num_key_value_heads", n_heads),
+    )
     if n_heads % n_kv_heads:
         raise ArtifactError(
             f"{config.where}: num_attention_heads {n_heads} is not a multiple of num_key_value_heads {n_kv_heads}; "

@@ -58,13 +58,16 @@ class Config:
         value = self.values.get(key)
         return default if value is None else value
 
-    def size(self, key: str, default: int | None = None) -> int:
+    def size(self, key: str, default: int | None = None, at_most: int = 2**31) -> int:
         """Read a whole number, 1 or more."""
         value = self.get(key, default)
+        wanted = ""
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ArtifactError(
-                f"{self.where}: {key} is {value!r}, expected a whole number, 1 or more; repair the config"
-            )
+            wanted = "a whole number, 1 or more"
+        elif value > at_most:
+            wanted = f"at most {at_most}"
+        if wanted:
+            raise ArtifactError(f"{self.where}: {key} is {value!r}, expected {wanted}; repair the config")
         return value
 
     def number(self, key: str, default: float) -> float:
@@ -118,6 +121,7 @@ def read_weights(family: Family, tensors: Mapping[str, Tensor], where: str) -> d
             f"{where}: tensor {extra[0]} has no place in a {family.spec.family} model{_and_more(extra)}; "
             "supported: the plain architecture, without adapters or extra heads"
         )
+    widest = any(tensors[source.theirs].dtype == torch.float64 for source in family.sources)
     weights: dict[str, Tensor] = {}
     for name, shape in expected.items():
         source = sources[name]
@@ -136,8 +140,7 @@ def read_weights(family: Family, tensors: Mapping[str, Tensor], where: str) -> d
                 f"{str(tensor.dtype).removeprefix('torch.')} (quantised?); "
                 "supported: float16, bfloat16, float32, float64"
             )
-        if tensor.dtype.itemsize < 4:
-            tensor = tensor.float()
+        tensor = tensor.to(torch.float64 if widest else torch.float32)
         if not tensor.isfinite().all():
             raise ArtifactError(f"{where}: tensor {source.theirs} holds NaN or infinity; restore the weights file")
         if source.transposed:
