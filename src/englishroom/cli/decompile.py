@@ -28,7 +28,7 @@ class Command:
     check: bool = True
     """Do not compare the model's forward pass with transformers first."""
     seed: int = 0
-    """Seed of whatever is random."""
+    """Seed of whatever is random, kept in the manifest; at the exact level nothing is."""
 
     def run(self) -> None:
         from englishroom.pipeline import DecompileConfig, decompile

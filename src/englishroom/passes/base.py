@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, Protocol
 
 from englishroom.ir.program import Program
@@ -54,7 +54,7 @@ def run_passes(
         began = time.perf_counter()
         program, rewrites = step(program)
         require_valid(program)
-        options = asdict(step) if hasattr(step, "__dataclass_fields__") else {}  # type: ignore[arg-type]
+        options = asdict(step) if is_dataclass(step) and not isinstance(step, type) else {}
         records.append(Record(step.name, options, rewrites, time.perf_counter() - began))
         each(records[-1])
     return program, tuple(records)

@@ -31,6 +31,8 @@ def talk(prompt="", temperature=1.0, top_k=None, seed=None, max_tokens=None, gre
         max_tokens: stop after so many tokens; by default at the end of the story or of the context.
         greedy: always take the likeliest token.
     """
+    if not 0 <= temperature < math.inf or (top_k is not None and top_k < 1):
+        raise ValueError("expected a temperature of 0 or more and a top_k of 1 or more")
     tokens = [TOKENIZER.start_id, *TOKENIZER.encode(prompt)]
     if len(tokens) > N_CTX:
         raise ValueError(f"the prompt has {len(tokens)} tokens, the context holds {N_CTX}; shorten the prompt")
