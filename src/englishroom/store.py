@@ -144,6 +144,7 @@ def _swap(part: Path, path: Path) -> None:
     check_out(path)
     try:
         if path.exists():
+            shutil.rmtree(_old(path), ignore_errors=True)  # of a writer that died just before removing it
             path.rename(_old(path))
         part.rename(path)
     finally:
@@ -184,10 +185,10 @@ def _strangers(folder: Path) -> list[str]:
     """List what is in a folder and is not of a sound room of ours."""
     names = sorted(entry.name for entry in folder.iterdir())
     try:
-        manifest = _parse((folder / MANIFEST).read_bytes(), folder / MANIFEST) if names else None
+        known = _parse((folder / MANIFEST).read_bytes(), folder / MANIFEST).files
     except (OSError, ArtifactError):
         return names
-    return [name for name in names if manifest is not None and name not in manifest.files and name not in _OURS]
+    return [name for name in names if name not in known and name not in _OURS]
 
 
 @contextlib.contextmanager

@@ -366,19 +366,23 @@ def test_kill_during_decompile_leaves_the_old_room(tiny_room: Path, tiny_talker:
     assert [path.name for path in tiny_room.parent.iterdir()] == [tiny_room.name]
 
 
-def test_kill_between_the_two_renames_loses_no_room(tiny_room: Path, tiny_talker: Path) -> None:
+@pytest.mark.parametrize("renames", [1, 2])
+def test_kill_around_the_renames_loses_no_room(tiny_room: Path, tiny_talker: Path, renames: int) -> None:
+    """Die after the old room was moved aside, or after the new one was put in place: one of them is always whole."""
     program, _ = load_program(tiny_room)
     code = (
         "import os, signal, sys; from pathlib import Path; from englishroom.cli import main\n"
-        "rename = Path.rename\n"
-        "def once(self, target):\n"
-        "    moved = rename(self, target)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "Path.rename = once\n"
+        "rename, done = Path.rename, []\n"
+        "def counted(self, target):\n"
+        "    done.append(rename(self, target))\n"
+        f"    if len(done) == {renames}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Path.rename = counted\n"
         "main(sys.argv[1:])"
     )
-    command = [sys.executable, "-c", code, "decompile", str(tiny_talker), "--out", str(tiny_room), "--no-check"]
-    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
-    assert not tiny_room.exists()
-    again, _ = load_program(tiny_room)
-    assert again == program
+    arguments = ["decompile", str(tiny_talker), "--out", str(tiny_room), "--no-check"]
+    assert subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True).returncode == -signal.SIGKILL
+    assert tiny_room.exists() == (renames == 2)
+    assert load_program(tiny_room)[0] == program
+    assert main(arguments) == 0
+    assert load_program(tiny_room)[0] == program
+    assert [path.name for path in tiny_room.parent.iterdir()] == [tiny_room.name]
