@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from englishroom.evaluate.curve import measure_run
 from englishroom.pipeline import DecompileConfig, decompile
 from englishroom.talkers.build import build_talker
 from englishroom.talkers.config import TrainConfig
@@ -49,7 +50,7 @@ def story_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_talker(story_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a GPT-2-style model trained for a few steps."""
     out = tmp_path_factory.mktemp("talker") / "tiny"
-    build_talker([story_file], out, TINY)
+    build_talker([story_file], out, TINY, measure_run)
     shutil.rmtree(out / "work")
     return out
 

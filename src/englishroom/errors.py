@@ -3,6 +3,7 @@
 EnglishRoomError
 ├── UnsupportedModelError   the model is of a kind that is not supported
 ├── ConfigError             a setting or a command-line value makes no sense (also a ValueError)
+├── InvalidTalkerError      a talker's answers are no probabilities, or depend on what is yet to come
 ├── ArtifactError           a file on disk is damaged, missing or not what it should be
 └── InvalidProgramError     a program breaks a rule of its level; carries every fault found
 
@@ -30,6 +31,10 @@ class UnsupportedModelError(EnglishRoomError):
 
 class ConfigError(EnglishRoomError, ValueError):
     """A setting or a command-line value makes no sense."""
+
+
+class InvalidTalkerError(EnglishRoomError):
+    """A talker's answers are no probabilities, or depend on what is yet to come."""
 
 
 class ArtifactError(EnglishRoomError):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
+import operator
 
 import numpy as np
 import pytest
 
 from englishroom.data.corpus import windows
-from englishroom.errors import ConfigError
+from englishroom.errors import ConfigError, InvalidTalkerError
 from englishroom.evaluate import score as score_module
-from englishroom.evaluate.score import Score, encode_windows, score
+from englishroom.evaluate.score import Judgement, Score, cut_windows, encode, judge, score
 from englishroom.ir.tokenizer import Tokenizer
 
 LETTERS = Tokenizer(
@@ -90,7 +93,8 @@ def test_every_token_is_scored_once_with_half_a_context_before_it() -> None:
 
 
 def test_windows_start_with_the_start_token_only_at_the_document() -> None:
-    cut = encode_windows(Successor(4), ["abcabcabc"])
+    talker = Successor(4)
+    cut = list(cut_windows(talker, 0, encode(talker, ["abcabcabc"])[0]))
     assert [window.tokens[0] for window in cut] == [3, 1, 0, 2][: len(cut)]
     assert cut[0].scored_from == 1
 
@@ -98,3 +102,156 @@ def test_windows_start_with_the_start_token_only_at_the_document() -> None:
 def test_text_outside_the_vocabulary() -> None:
     with pytest.raises(ConfigError, match="no token for byte 0x64"):
         score(Successor(8), ["abcd"])
+
+
+class Flat(Successor):
+    """Gives every letter the same probability."""
+
+    name = "flat"
+
+    def log_probs(self, tokens: np.ndarray) -> np.ndarray:
+        return np.full((*tokens.shape, 4), math.log(0.25))
+
+
+def test_hand_computed_comparison_with_a_reference() -> None:
+    target, flat = Successor(8), Flat(8)
+    own, other = judge([target, flat], ["abca", "cc"], reference=target)
+    assert own.tallies["kl_target_talker"].mean == 0
+    assert own.tallies["top1_agreement"].mean == 1
+    assert own.ce_increase is not None
+    assert own.ce_increase.total == 0
+    entropy = -0.7 * math.log(0.7) - 0.3 * math.log(0.1)
+    assert other.tallies["kl_target_talker"].mean == pytest.approx(math.log(4) - entropy)
+    mean_log = (math.log(0.7) + 3 * math.log(0.1)) / 4
+    assert other.tallies["kl_talker_target"].mean == pytest.approx(-math.log(4) - mean_log)
+    assert other.tallies["nats"].mean == pytest.approx(math.log(4))
+    assert other.tallies["target_nats"].mean == pytest.approx(own.tallies["nats"].mean)
+    assert other.ce_increase is not None
+    assert other.ce_increase.mean == pytest.approx(math.log(4) - own.tallies["nats"].mean)
+    # the first of equals is token a: it is the target's likeliest after c and at the start, at 4 of 6 positions
+    assert other.tallies["top1_agreement"].mean == pytest.approx(4 / 6)
+    # 6 answers with confidence 0.7, of which 4 are right
+    assert own.calibration.expected_error == pytest.approx(0.7 - 4 / 6)
+    assert other.calibration.expected_error == pytest.approx(abs(0.25 - 2 / 6))
+
+
+@pytest.mark.parametrize("cuts", [[0, 2, 4], [0, 1, 2, 3, 4], [0, 3, 4]])
+@pytest.mark.parametrize("n_ctx", [3, 64])
+def test_sharded_judgements_add_up_to_the_whole(cuts: list[int], n_ctx: int) -> None:
+    documents = ["abcabcaabbcc", "c", "ab", "bcabcabcabcabcabc"]
+    talkers = [Flat(n_ctx), Successor(n_ctx)]
+
+    def judged(part: range | None) -> list[Judgement]:
+        return judge(talkers, documents, reference=talkers[1], categories=True, part=part)
+
+    whole = judged(None)
+    shards = [judged(range(a, b)) for a, b in itertools.pairwise(cuts)]
+    for index, expected in enumerate(whole):
+        summed = functools.reduce(operator.add, (shard[index] for shard in shards))
+        for name, tally in expected.tallies.items():
+            assert np.array_equal(summed.tallies[name].counts, tally.counts), name
+            assert np.allclose(summed.tallies[name].sums, tally.sums), name
+        assert np.allclose(summed.calibration.confidence, expected.calibration.confidence)
+        assert np.array_equal(summed.calibration.counts, expected.calibration.counts)
+        assert summed.score.bits_per_byte == pytest.approx(expected.score.bits_per_byte)
+
+
+def test_talkers_of_other_vocabularies_or_shorter_contexts_are_judged_by_themselves() -> None:
+    target = Successor(8)
+    longer, shorter = Flat(100), Flat(4)
+    judged = judge([longer, shorter], ["abcaabbccabc"], reference=target)
+    assert "kl_target_talker" in judged[0].tallies
+    assert "kl_target_talker" not in judged[1].tallies
+    assert judged[1].ce_increase is None
+    assert judged[1].tallies["nats"].mean == pytest.approx(judged[0].tallies["nats"].mean)
+    with pytest.raises(ConfigError, match="different metrics cannot be added"):
+        _ = judged[0] + judged[1]
+
+
+class Peeking(Successor):
+    """Looks at the token that it is asked to predict."""
+
+    name = "peeking"
+
+    def log_probs(self, tokens: np.ndarray) -> np.ndarray:
+        answer = super().log_probs(tokens)
+        known = np.full((*tokens.shape, 4), math.log(0.01))
+        np.put_along_axis(known[:, :-1], tokens[:, 1:, None], math.log(0.97), axis=2)
+        answer[:, :-1] = known[:, :-1]
+        return answer
+
+
+class Boasting(Successor):
+    """Says that everything was likely."""
+
+    name = "boasting"
+
+    def log_probs(self, tokens: np.ndarray) -> np.ndarray:
+        return np.full((*tokens.shape, 4), math.log(0.9))
+
+
+class Boasting1(Successor):
+    """Boasts at one position of one text only."""
+
+    name = "boasting once"
+
+    def log_probs(self, tokens: np.ndarray) -> np.ndarray:
+        answer = super().log_probs(tokens)
+        answer[-1, -1] += 0.1
+        return answer
+
+
+class Whispering(Successor):
+    """Looks at the texts beside it."""
+
+    name = "whispering"
+
+    def log_probs(self, tokens: np.ndarray) -> np.ndarray:
+        answer = super().log_probs(tokens)
+        return answer if len(tokens) == 1 else np.roll(answer, 1, axis=2)
+
+
+class Silent(Successor):
+    name = "silent"
+
+    def log_probs(self, tokens: np.ndarray) -> np.ndarray:
+        return np.full((*tokens.shape, 4), np.nan)
+
+
+class Narrow(Successor):
+    name = "narrow"
+
+    def log_probs(self, tokens: np.ndarray) -> np.ndarray:
+        return super().log_probs(tokens)[..., :3]
+
+
+@pytest.mark.parametrize(
+    ("talker", "said"),
+    [
+        (Peeking, r"peeking: its answer at position \d+ moves by .* must not look ahead"),
+        (Boasting, r"boasting: its probabilities at position 0 sum to 3.6, expected 1"),
+        (Boasting1, r"boasting once: its probabilities at position \d+ sum to 1.105"),
+        (Whispering, r"whispering: its answer at position \d+ moves by .* the texts beside it"),
+        (Silent, r"silent: its probabilities at position 0 sum to nan"),
+        (Narrow, r"narrow: found answers of shape \(2, 12, 3\), expected \(2, 12, 4\)"),
+    ],
+)
+def test_the_measure_cannot_be_fooled(talker: type[Successor], said: str) -> None:
+    documents = ["abcabcaabbca", "bcabccabcabc"]
+    with pytest.raises(InvalidTalkerError, match=said):
+        score(talker(64), documents)
+    with pytest.raises(InvalidTalkerError, match=said):
+        judge([talker(64)], documents, reference=Successor(64))
+
+
+def test_looking_ahead_now_and_then_is_caught_over_many_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Sometimes(Peeking):
+        calls = 0
+
+        def log_probs(self, tokens: np.ndarray) -> np.ndarray:
+            self.calls += 1
+            return super().log_probs(tokens) if self.calls > 20 else Successor.log_probs(self, tokens)
+
+    monkeypatch.setattr(score_module, "BATCH_TOKENS", 30)
+    with pytest.raises(InvalidTalkerError, match="must not look ahead"):
+        score(Sometimes(64), ["abcabcaabbca"] * 200)

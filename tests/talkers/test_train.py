@@ -12,15 +12,22 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from torch.utils.flop_counter import FlopCounterMode
 
+from englishroom.data.corpus import read_documents, text_hash
 from englishroom.errors import ConfigError
-from englishroom.models.forward import log_probs
+from englishroom.evaluate.curve import measure_run
+from englishroom.evaluate.score import score
+from englishroom.models.forward import forward, log_probs
 from englishroom.models.load import load_target
+from englishroom.models.spec import training_flops
+from englishroom.pipeline import open_talker
 from englishroom.talkers.build import build_talker
 from englishroom.talkers.config import TrainConfig
+from englishroom.talkers.kernels import LinearCrossEntropy, explicit_attend
 from englishroom.talkers.shipped import DEFAULT, shipped_names, shipped_path
 from englishroom.talkers.text import TokenisedText
-from englishroom.talkers.train import Run, batches, curve_steps, rate_factor
+from englishroom.talkers.train import Run, batches, curve_steps, initial_weights, rate_factor
 
 TINY = TrainConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=32, vocabulary=300, tokens=4 * 32 * 20, batch=4)
 
@@ -32,7 +39,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_killed_run_resumes_to_the_same_weights(story_file: Path, tmp_path: Path, precision: str) -> None:
     config = dataclasses.replace(TINY, precision=precision)
-    whole = build_talker([story_file], tmp_path / "whole", config)
+    whole = build_talker([story_file], tmp_path / "whole", config, measure_run)
     at = random.randrange(1, config.n_steps)
 
     def kill(run: Run, _loss: float) -> None:
@@ -42,8 +49,8 @@ def test_a_killed_run_resumes_to_the_same_weights(story_file: Path, tmp_path: Pa
             raise Killed
 
     with pytest.raises(Killed):
-        build_talker([story_file], tmp_path / "parts", config, on_step=kill)
-    resumed = build_talker([story_file], tmp_path / "parts", config)
+        build_talker([story_file], tmp_path / "parts", config, measure_run, on_step=kill)
+    resumed = build_talker([story_file], tmp_path / "parts", config, measure_run)
     assert resumed.step == config.n_steps
     assert resumed.curve == whole.curve
     for name, weight in whole.weights.items():
@@ -53,14 +60,14 @@ def test_a_killed_run_resumes_to_the_same_weights(story_file: Path, tmp_path: Pa
 
 
 def test_training_lowers_the_validation_loss(story_file: Path, tmp_path: Path) -> None:
-    run = build_talker([story_file], tmp_path / "talker", dataclasses.replace(TINY, tokens=4 * 32 * 60))
-    assert run.curve[-1]["nats"] < 0.8 * run.curve[0]["nats"]
+    run = build_talker([story_file], tmp_path / "talker", dataclasses.replace(TINY, tokens=4 * 32 * 60), measure_run)
+    assert run.curve[-1]["nats_per_token"] < 0.9 * run.curve[0]["nats_per_token"]
 
 
 def test_another_run_in_the_same_folder_is_refused(story_file: Path, tmp_path: Path) -> None:
-    build_talker([story_file], tmp_path / "talker", TINY)
+    build_talker([story_file], tmp_path / "talker", TINY, measure_run)
     with pytest.raises(ConfigError, match="holds a run with other settings or texts"):
-        build_talker([story_file], tmp_path / "talker", dataclasses.replace(TINY, seed=1))
+        build_talker([story_file], tmp_path / "talker", dataclasses.replace(TINY, seed=1), measure_run)
 
 
 @pytest.mark.parametrize(
@@ -80,17 +87,17 @@ def test_another_run_in_the_same_folder_is_refused(story_file: Path, tmp_path: P
 )
 def test_settings_that_make_no_sense(story_file: Path, tmp_path: Path, changes: dict, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        build_talker([story_file], tmp_path / "talker", dataclasses.replace(TINY, **changes))
+        build_talker([story_file], tmp_path / "talker", dataclasses.replace(TINY, **changes), measure_run)
 
 
 def test_no_text_and_places_that_hold_other_things(story_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no text to train on"):
-        build_talker([], tmp_path / "talker", TINY)
+        build_talker([], tmp_path / "talker", TINY, measure_run)
     (tmp_path / "config.json").write_text("precious")
     with pytest.raises(ConfigError, match="holds other things, and no run to go on with"):
-        build_talker([story_file], tmp_path, TINY)
+        build_talker([story_file], tmp_path, TINY, measure_run)
     with pytest.raises(ConfigError, match="is a file"):
-        build_talker([story_file], tmp_path / "config.json", TINY)
+        build_talker([story_file], tmp_path / "config.json", TINY, measure_run)
     assert (tmp_path / "config.json").read_text() == "precious"
 
 
@@ -109,9 +116,58 @@ def test_training_record_names_texts_seed_and_versions(tiny_talker: Path) -> Non
     record = json.loads((tiny_talker / "training.json").read_text())
     assert record["config"]["seed"] == 0
     assert record["texts"] == ["stories.txt"]
-    assert len(record["text_sha256"]["fit"]) == 64
+    assert len(record["fit_sha256"]) == 64
     assert record["versions"]["torch"] == torch.__version__
-    assert record["curve"][-1]["tokens"] == 4 * 32 * 12
+    (curve,) = record["curves"]
+    assert curve["points"][-1]["tokens"] == 4 * 32 * 12
+    assert curve["points"][-1]["flops"] == training_flops(load_target(str(tiny_talker)).spec, 32) * 4 * 32 * 12
+
+
+def test_checkpoints_along_the_way_are_the_weights_of_their_step(story_file: Path, tmp_path: Path) -> None:
+    run = build_talker([story_file], tmp_path / "talker", TINY, measure_run)
+    kept = sorted((tmp_path / "talker" / "work" / "checkpoints").iterdir())
+    assert [path.name for path in kept] == [f"step-{point['step']:07}.safetensors" for point in run.curve]
+    assert kept[-1].read_bytes() == (tmp_path / "talker" / "model.safetensors").read_bytes()
+    assert kept[0].read_bytes() != kept[-1].read_bytes()
+
+
+def test_the_curve_is_what_score_says_of_the_talker(story_file: Path, tmp_path: Path) -> None:
+    build_talker([story_file], tmp_path / "talker", TINY, measure_run)
+    held = read_documents(tmp_path / "talker" / "work" / "choose.txt")
+    talker = open_talker(str(tmp_path / "talker"), check=False)
+    (curve,) = json.loads((tmp_path / "talker" / "training.json").read_text())["curves"]
+    assert curve["sha256"] == text_hash(held)
+    assert curve["points"][-1]["nats_per_token"] == pytest.approx(score(talker, held).nats_per_token, abs=1e-3)
+
+
+def test_flops_count_every_product_of_a_forward_pass() -> None:
+    spec = TINY.spec()
+    weights = initial_weights(spec, 0)
+    with FlopCounterMode(display=False) as counted:
+        forward(spec, weights, torch.zeros((1, 32), dtype=torch.long), tap=lambda _site, value: value)
+    scores_above_the_diagonal = 2 * 2 * spec.n_layers * spec.n_heads * spec.d_head * (32 * 31 // 2)
+    assert 3 * (counted.get_total_flops() - scores_above_the_diagonal) == training_flops(spec, 32) * 32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_fused_loss_has_the_gradients_of_cross_entropy(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2500, 16, generator=generator, requires_grad=True)
+    w = torch.randn(16, 300, generator=generator, requires_grad=True)
+    targets = torch.randint(300, (2500,), generator=generator)
+    ours = LinearCrossEntropy.apply(x, w, targets, dtype)
+    gradients = torch.autograd.grad(3 * ours, [x, w])
+    theirs = torch.nn.functional.cross_entropy(x @ w, targets)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    assert abs(ours - theirs) < tolerance * theirs
+    for mine, expected in zip(gradients, torch.autograd.grad(3 * theirs, [x, w]), strict=True):
+        assert (mine - expected).norm() < tolerance * expected.norm()
+
+
+def test_explicit_attention_is_fused_attention() -> None:
+    q, k, v = torch.randn(3, 2, 4, 10, 8, generator=torch.Generator().manual_seed(0))
+    fused = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3)
+    assert (explicit_attend(q, k, v, None, 0.3) - fused).abs().max() < 1e-5
 
 
 def test_batches_depend_on_seed_and_step_alone() -> None:
@@ -135,9 +191,9 @@ def test_rate_rises_holds_and_falls_to_zero() -> None:
 
 def test_curve_covers_the_run() -> None:
     steps = sorted(curve_steps(5000))
-    assert steps[0] == 10
+    assert steps[0] == 16
     assert steps[-1] == 5000
-    assert max(b - a for a, b in itertools.pairwise(steps)) <= 100
+    assert max(b - a for a, b in itertools.pairwise(steps)) <= 125
 
 
 def test_shipped_models_are_small_ordinary_and_recorded() -> None:

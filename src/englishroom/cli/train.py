@@ -23,9 +23,14 @@ class Command:
     """Shape and schedule."""
 
     def run(self) -> None:
+        from englishroom.evaluate.curve import measure_run
         from englishroom.talkers.build import build_talker
 
         with progress_bar() as progress:
-            run = build_talker(self.texts, self.out, self.training, say, progress)
-        say(f"validation: {run.curve[-1]['nats']:.4f} nats per token after {run.curve[-1]['tokens']:,} tokens")
+            run = build_talker(self.texts, self.out, self.training, measure_run, say, progress)
+        last = run.curve[-1]
+        say(
+            f"held-out text: {last['nats_per_token']:.4f} nats per token, {last['bits_per_byte']:.4f} bits per byte "
+            f"after {last['tokens']:,} tokens"
+        )
         show(f"wrote {self.out}; next: englishroom decompile {self.out}")

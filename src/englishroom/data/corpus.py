@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from englishroom.errors import ArtifactError, ConfigError
 
 SEPARATOR = "<|endoftext|>"
@@ -71,6 +74,15 @@ def text_hash(documents: Sequence[str]) -> str:
     for document in documents:
         digest.update(hashlib.sha256(document.encode()).digest())
     return digest.hexdigest()
+
+
+def document_marks(documents: Sequence[str]) -> NDArray[np.uint64]:
+    """Return the first 64 bits of the hash of every different document, sorted, to tell whether texts overlap."""
+    return np.unique(np.array([_mark(document) for document in documents], dtype=np.uint64))
+
+
+def _mark(document: str) -> int:
+    return int.from_bytes(hashlib.sha256(document.encode()).digest()[:8], "big")
 
 
 def windows(tokens: Sequence[int], n_ctx: int) -> Iterator[tuple[int, int, int]]:

@@ -1,21 +1,33 @@
-"""Score a talker on text: nats per token, bits per byte, top-1 accuracy."""
+"""Score talkers on text: every token after a document's start token, by the same windows for all.
+
+1. Encode the documents and cut them to windows; every token is a target once.
+2. Feed windows of similar length side by side, to the reference first, then to every talker that reads its tokens.
+3. Check that the answers are probabilities, and that none of them looks ahead (``honesty``).
+4. Take every metric of every token into tallies per document and category.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.data.corpus import windows
 from englishroom.errors import ConfigError
+from englishroom.evaluate import metrics
+from englishroom.evaluate.categories import LABELS, WAYS, Sorter
+from englishroom.evaluate.honesty import Examiner
+from englishroom.evaluate.metrics import Calibration, Tally
 from englishroom.evaluate.protocol import Talker
 
 BATCH_TOKENS = 4096
 BATCH_NUMBERS = 2**24
 """Log-probabilities held at once (64 MB in float32)."""
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -56,46 +68,208 @@ class Score:
         return self.hits / self.tokens
 
 
+@dataclass
+class Judgement:
+    """All that was measured of one talker on one text; judgements of parts of the documents add up.
+
+    Attributes:
+        bytes: of every document in UTF-8, [document].
+        tallies: by metric: ``nats`` and ``top1``; beside a reference also ``kl_target_talker`` and
+            ``kl_talker_target`` (the target is the reference), ``top1_agreement`` and ``target_nats``, the reference's
+            own nats at the same tokens.
+        calibration: how sure it is, and how often right.
+    """
+
+    bytes: NDArray[np.int64]
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    calibration: Calibration = field(default_factory=Calibration.empty)
+
+    def __add__(self, other: Judgement) -> Judgement:
+        if self.tallies.keys() != other.tallies.keys():
+            raise ConfigError("judgements by different metrics cannot be added; measure both with the same reference")
+        return Judgement(
+            self.bytes,
+            {name: tally + other.tallies[name] for name, tally in self.tallies.items()},
+            self.calibration + other.calibration,
+        )
+
+    @property
+    def ce_increase(self) -> Tally | None:
+        """The tally of nats above the reference's, or ``None`` where there was none."""
+        return self.tallies["nats"] - self.tallies["target_nats"] if "target_nats" in self.tallies else None
+
+    @property
+    def score(self) -> Score:
+        """The plain sums."""
+        nats, top1 = self.tallies["nats"], self.tallies["top1"]
+        return Score(nats.total, nats.count, int(self.bytes.sum()), round(top1.total), len(self.bytes))
+
+
 @dataclass(frozen=True)
 class Window:
-    """Tokens to feed, and from which one on they are scored."""
+    """Tokens to feed, and from which one on they are scored.
+
+    Attributes:
+        document: the index of its document.
+        start: where in the document (start token included) it begins.
+    """
 
     tokens: tuple[int, ...]
     scored_from: int
+    document: int = 0
+    start: int = 0
 
 
-def score(
-    talker: Talker, documents: Sequence[str], progress: Callable[[int, int], None] = lambda _done, _total: None
-) -> Score:
+def score(talker: Talker, documents: Sequence[str], progress: Progress = lambda _done, _total: None) -> Score:
     """Score every document from its start token; longer ones than the context in windows that overlap by half.
 
     Raises:
         ConfigError: the text cannot be encoded, or has no token to score.
+        InvalidTalkerError: the answers are no probabilities, or look ahead.
     """
-    cut = encode_windows(talker, documents)
-    if not cut:
+    return judge([talker], documents, progress=progress)[0].score
+
+
+def judge(
+    talkers: Sequence[Talker],
+    documents: Sequence[str],
+    reference: Talker | None = None,
+    categories: bool = False,
+    progress: Progress = lambda _done, _total: None,
+    part: range | None = None,
+) -> list[Judgement]:
+    """Measure talkers on documents; those that read the reference's tokens are also compared with it, token by token.
+
+    Args:
+        reference: usually the target; measured among ``talkers`` only if it is one of them.
+        categories: whether to keep tallies by category (``categories.LABELS``), not only of all tokens.
+        part: the documents to measure now, where the work is shared out; sums of parts add up to the whole.
+
+    Raises:
+        ConfigError: the text cannot be encoded, or has no token to score.
+        InvalidTalkerError: a talker's answers are no probabilities, or look ahead.
+    """
+    beside = [i for i, talker in enumerate(talkers) if reference is not None and comparable(talker, reference)]
+    works: list[tuple[_Work, list[int]]] = []
+    if reference is not None and beside:
+        works.append((_Work([talkers[i] for i in beside], reference, documents, categories, part, True), beside))
+    for i, talker in enumerate(talkers):
+        if i not in beside:
+            works.append((_Work([talker], talker, documents, categories, part, False), [i]))
+    total, done = sum(work.size for work, _ in works), 0
+    if not total:
         raise ConfigError("the text has no token to score; give more text")
-    n_bytes = sum(len(document.encode()) for document in documents)
-    total = Score(bytes=n_bytes, documents=len(documents))
-    work, done = sum(len(window.tokens) for window in cut), 0
-    for batch in batches(cut, len(talker.tokenizer.pieces)):
-        total += score_batch(talker, batch)
-        done += sum(len(window.tokens) for window in batch)
-        progress(done, work)
-    return total
+    judged: dict[int, Judgement] = {}
+    for work, members in works:
+        for fed in work.run():
+            done += fed
+            progress(done, total)
+        judged |= dict(zip(members, work.judgements, strict=True))
+    return [judged[index] for index in range(len(talkers))]
 
 
-def encode_windows(talker: Talker, documents: Sequence[str]) -> list[Window]:
-    """Encode documents and cut them to the talker's context."""
-    cut: list[Window] = []
-    for document in documents:
-        try:
-            tokens = [talker.tokenizer.start_id, *talker.tokenizer.encode(document)]
-        except ValueError as error:
-            raise ConfigError(f"text: {error}; use a text of other characters") from None
-        for start, scored_from, stop in windows(tokens, talker.n_ctx):
-            cut.append(Window(tuple(tokens[start:stop]), scored_from - start))
-    return cut
+def comparable(talker: Talker, reference: Talker) -> bool:
+    """Say whether a talker can be fed the windows of a reference."""
+    return talker is reference or (talker.tokenizer == reference.tokenizer and talker.n_ctx >= reference.n_ctx)
+
+
+class _Work:
+    """Talkers that read the same windows."""
+
+    def __init__(
+        self,
+        talkers: Sequence[Talker],
+        lead: Talker,
+        documents: Sequence[str],
+        categories: bool,
+        part: range | None,
+        paired: bool,
+    ) -> None:
+        self.talkers, self.lead, self.paired = talkers, lead, paired
+        encoded = encode(lead, documents)
+        chosen = range(len(documents)) if part is None else part
+        self.cut = [window for at in chosen for window in cut_windows(lead, at, encoded[at])]
+        self.size = sum(len(window.tokens) for window in self.cut) * len(talkers)
+        sorter = Sorter(lead.tokenizer, [tokens[1:] for tokens in encoded]) if categories else None
+        self.labels = {at: sorter.labels(encoded[at][1:]) for at in chosen} if sorter else None
+        shape = (len(documents), len(LABELS) if categories else 1)
+        sizes = np.array([len(document.encode()) for document in documents], np.int64)
+        names = ["nats", "top1"]
+        if paired:
+            names += ["target_nats", "kl_target_talker", "kl_talker_target", "top1_agreement"]
+        self.judgements = [Judgement(sizes, {name: Tally.empty(*shape) for name in names}) for _ in talkers]
+        self.examiners = [Examiner(talker) for talker in talkers]
+
+    def run(self) -> Iterator[int]:
+        """Measure batch by batch; yield how many tokens were fed."""
+        for batch in batches(self.cut, len(self.lead.tokenizer.pieces)):
+            tokens, scored = pad(batch, self.lead.tokenizer.start_id)
+            targets, kept = tokens[:, 1:].reshape(-1), scored.reshape(-1)
+            owners = np.repeat([window.document for window in batch], scored.shape[1])[kept]
+            labels = self._labels(batch)
+            expected = self.lead.log_probs(tokens[:, :-1]) if self.paired else None
+            for talker, examiner, judgement in zip(self.talkers, self.examiners, self.judgements, strict=True):
+                same = expected is not None and talker is self.lead
+                answers = expected if same else talker.log_probs(tokens[:, :-1])
+                assert answers is not None
+                examiner.examine(tokens[:, :-1], answers)
+                values = _values(_flat(answers), targets, None if expected is None else _flat(expected))
+                sure = np.exp(_flat(answers).max(axis=1).astype(np.float64))
+                judgement.calibration += Calibration.of(sure[kept], values["top1"][kept])
+                for name, value in values.items():
+                    judgement.tallies[name].add(value[kept], owners, labels)
+                yield sum(len(window.tokens) for window in batch)
+
+    def _labels(self, batch: Sequence[Window]) -> NDArray[np.int64]:
+        if self.labels is None:
+            return np.empty((sum(map(_n_scored, batch)), 0), np.int64)
+        cut = [
+            self.labels[window.document][window.start + window.scored_from - 1 :][: _n_scored(window)]
+            for window in batch
+        ]
+        return np.concatenate(cut) if cut else np.empty((0, len(WAYS)), np.int64)
+
+
+def _flat(answers: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    return answers.reshape(-1, answers.shape[-1])
+
+
+def _values(
+    answers: NDArray[np.floating[Any]], targets: NDArray[np.integer], expected: NDArray[np.floating[Any]] | None
+) -> dict[str, NDArray[np.float64]]:
+    """Compute every metric at every position, [window * pos]."""
+    values = {"nats": metrics.nats(answers, targets), "top1": metrics.top1(answers, targets)}
+    if expected is None:
+        return values
+    return values | {
+        "target_nats": metrics.nats(expected, targets),
+        "kl_target_talker": metrics.kl_nats(expected, answers),
+        "kl_talker_target": metrics.kl_nats(answers, expected),
+        "top1_agreement": metrics.agreement(expected, answers),
+    }
+
+
+def _n_scored(window: Window) -> int:
+    return len(window.tokens) - window.scored_from
+
+
+def encode(talker: Talker, documents: Sequence[str]) -> list[list[int]]:
+    """Encode documents, each after the start token.
+
+    Raises:
+        ConfigError: a document has characters that the vocabulary lacks.
+    """
+    start = talker.tokenizer.start_id
+    try:
+        return [[start, *talker.tokenizer.encode(document)] for document in documents]
+    except ValueError as error:
+        raise ConfigError(f"text: {error}; use a text of other characters") from None
+
+
+def cut_windows(talker: Talker, document: int, tokens: Sequence[int]) -> Iterator[Window]:
+    """Cut one document to the talker's context."""
+    for start, scored_from, stop in windows(tokens, talker.n_ctx):
+        yield Window(tuple(tokens[start:stop]), scored_from - start, document, start)
 
 
 def batches(cut: Sequence[Window], d_vocab: int) -> Iterator[list[Window]]:
@@ -111,18 +285,16 @@ def batches(cut: Sequence[Window], d_vocab: int) -> Iterator[list[Window]]:
         yield group
 
 
-def score_batch(talker: Talker, batch: Sequence[Window]) -> Score:
-    """Score windows side by side; shorter ones are padded behind, where nothing is scored."""
+def pad(batch: Sequence[Window], start_id: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Lay windows side by side, shorter ones padded behind, where nothing is scored.
+
+    Returns:
+        tokens [window, length] and which predictions count, [window, length - 1].
+    """
     length = max(len(window.tokens) for window in batch)
-    tokens = np.full((len(batch), length), talker.tokenizer.start_id, dtype=np.int64)
+    tokens = np.full((len(batch), length), start_id, dtype=np.int64)
     scored = np.zeros((len(batch), length - 1), dtype=bool)
     for row, window in enumerate(batch):
         tokens[row, : len(window.tokens)] = window.tokens
         scored[row, window.scored_from - 1 : len(window.tokens) - 1] = True
-    answers = talker.log_probs(tokens[:, :-1])
-    targets = tokens[:, 1:]
-    chosen: NDArray[np.floating] = np.take_along_axis(answers, targets[..., None], axis=2)[..., 0]
-    hits = answers.argmax(axis=2) == targets
-    return Score(
-        nats=float(-chosen[scored].sum(dtype=np.float64)), tokens=int(scored.sum()), hits=int(hits[scored].sum())
-    )
+    return tokens, scored

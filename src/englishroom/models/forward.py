@@ -14,6 +14,8 @@ from englishroom.models.spec import Activation, ModelSpec
 
 Tap = Callable[[str, Tensor], Tensor]
 """Called with a site's name and value; what it returns takes the value's place."""
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
+"""Mixes values: (q, k, v, visible or ``None`` for causal, scale) -> z, all [batch, head, pos, d_head]."""
 
 
 @dataclass
@@ -54,6 +56,28 @@ def forward(
         tap: sees, and may replace, the value at every site (names of TransformerLens).
         cache: keys and values of earlier positions; extended in place. ``tokens`` are then the positions after them.
     """
+    x = final_normalized(spec, weights, tokens, tap, cache)
+    return (tap or _untouched)("hook_logits", x @ unembedding(spec, weights))
+
+
+def unembedding(spec: ModelSpec, weights: Mapping[str, Tensor]) -> Float[Tensor, "d_model d_vocab"]:
+    """Return the matrix that turns the last residual into logits."""
+    return weights["embed.W_E"].T if spec.tied else weights["unembed.W_U"]
+
+
+def final_normalized(
+    spec: ModelSpec,
+    weights: Mapping[str, Tensor],
+    tokens: Int[Tensor, "batch pos"],
+    tap: Tap | None = None,
+    cache: Cache | None = None,
+    attend: Attend | None = None,
+) -> Float[Tensor, "batch pos d_model"]:
+    """Compute all of :func:`forward` but the last product, for losses that form the logits piece by piece.
+
+    Args:
+        attend: takes the place of torch's fused attention where there is no tap.
+    """
     at = tap or _untouched
     start = cache.length if cache is not None else 0
     n_pos = tokens.shape[1]
@@ -68,15 +92,13 @@ def forward(
         block = f"blocks.{layer}"
         resid = at(f"{block}.hook_resid_pre", resid)
         x = at(f"{block}.ln1.hook_normalized", _norm(spec, weights, f"{block}.ln1", resid))
-        resid = resid + at(f"{block}.hook_attn_out", _attention(spec, weights, layer, x, rotation, tap, cache))
+        resid = resid + at(f"{block}.hook_attn_out", _attention(spec, weights, layer, x, rotation, tap, cache, attend))
         resid = at(f"{block}.hook_resid_mid", resid)
         x = at(f"{block}.ln2.hook_normalized", _norm(spec, weights, f"{block}.ln2", resid))
         resid = resid + at(f"{block}.hook_mlp_out", _mlp(spec, weights, f"{block}.mlp", x, at))
         resid = at(f"{block}.hook_resid_post", resid)
 
-    x = at("ln_final.hook_normalized", _norm(spec, weights, "ln_final", resid))
-    w_u = weights["embed.W_E"].T if spec.tied else weights["unembed.W_U"]
-    return at("hook_logits", x @ w_u)
+    return at("ln_final.hook_normalized", _norm(spec, weights, "ln_final", resid))
 
 
 def log_probs(
@@ -134,6 +156,7 @@ def _attention(
     rotation: tuple[Tensor, Tensor] | None,
     tap: Tap | None,
     cache: Cache | None,
+    attend: Attend | None,
 ) -> Float[Tensor, "batch pos d_model"]:
     part = f"blocks.{layer}.attn"
     at = tap or _untouched
@@ -154,15 +177,7 @@ def _attention(
         visible = None
         if spec.windows[layer] is not None or (n_pos > 1 and k.shape[2] > n_pos):
             visible = _visible(n_pos, k.shape[2], spec.windows[layer], x.device)  # [query, key]
-        z = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=visible,
-            is_causal=visible is None and n_pos > 1,
-            scale=spec.attn_scale,
-            enable_gqa=spec.n_heads != spec.n_kv_heads,
-        )
+        z = (attend or _fused_attend)(q, k, v, visible, spec.attn_scale)
     else:
         group = spec.n_heads // spec.n_kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
@@ -172,6 +187,13 @@ def _attention(
         z = at(f"{part}.hook_pattern", scores.softmax(dim=-1)) @ v
     z = at(f"{part}.hook_z", z.transpose(1, 2))  # [batch, pos, head, d_head]
     return _linear(weights, part, "O", z.reshape(batch, n_pos, -1))
+
+
+def _fused_attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, scale: float) -> Tensor:
+    causal = visible is None and q.shape[2] > 1
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=visible, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+    )
 
 
 def _visible(n_query: int, n_key: int, window: int | None, device: torch.device) -> Tensor:

@@ -97,3 +97,21 @@ def parameter_count(spec: ModelSpec) -> int:
             size *= axis
         total += size
     return total
+
+
+def training_flops(spec: ModelSpec, n_ctx: int) -> int:
+    """Count the floating-point operations of training on one token, in contexts of ``n_ctx`` tokens.
+
+    Every matrix entry is a multiply and an add in the forward pass and twice that in the backward pass (Kaplan et al.
+    2020); so is every product of a query with a key, or of a weight with a value, at half the context on average.
+    Embeddings are looked up; a tied unembedding counts as the matrix it is.
+    """
+    matrices = sum(
+        shape[0] * shape[1]
+        for name, shape in weight_shapes(spec).items()
+        if len(shape) == 2 and name.startswith(("blocks.", "unembed."))
+    )
+    if spec.tied:
+        matrices += spec.d_model * spec.d_vocab
+    attention = spec.n_layers * 2 * spec.n_heads * spec.d_head * (n_ctx + 1) // 2
+    return 6 * (matrices + attention)

@@ -8,7 +8,6 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -16,7 +15,7 @@ import tokenizers
 import torch
 
 import englishroom
-from englishroom.data.corpus import SEPARATOR, read_documents, split, text_hash
+from englishroom.data.corpus import SEPARATOR, document_marks, read_documents, split, text_hash
 from englishroom.errors import ConfigError
 from englishroom.models.adapters import gpt2
 from englishroom.models.adapters.mapping import Family, write_weights
@@ -24,19 +23,20 @@ from englishroom.talkers.config import TrainConfig
 from englishroom.talkers.text import TokenisedText, learn_bpe, tokenise
 from englishroom.talkers.train import Run, train
 
-VALIDATION = (
-    "nats per token on documents of the training text held out by hash: the first 256 windows of n_ctx + 1 tokens, "
-    "each from the start of a document and running into the next, end-of-text tokens included; "
-    "not the protocol of score"
-)
+Measure = Callable[[Run, Path, Sequence[str]], dict[str, float]]
+"""Measures a run on held-out documents, given the folder of its ``tokenizer.json`` and ``config.json``."""
+
 BPE_DOCUMENTS = 20_000
 """Documents, spread evenly over the text, that the tokenizer is learnt from."""
+CURVE_DOCUMENTS = 256
+"""Held-out documents, spread evenly, that the curve is measured on."""
 
 
 def build_talker(
     texts: Sequence[Path],
     out: Path,
     config: TrainConfig,
+    measure: Measure,
     say: Callable[[str], None] = lambda _line: None,
     progress: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
     on_step: Callable[[Run, float], None] = lambda _run, _loss: None,
@@ -51,37 +51,65 @@ def build_talker(
         say("reading and tokenising the text")
         _prepare(texts, config, work, progress)
     bpe = tokenizers.Tokenizer.from_file(str(work / "tokenizer.json"))
+    settings = json.dumps(gpt2.config_of(config.spec(), bpe.get_vocab()[SEPARATOR]), indent=2) + "\n"
+    (work / "config.json").write_text(settings)
+    choose = read_documents(work / "choose.txt")
+    held = choose[:: max(1, len(choose) // CURVE_DOCUMENTS)][:CURVE_DOCUMENTS]
     with np.load(work / "text.npz") as arrays:
         fit = TokenisedText(arrays["fit_tokens"], arrays["fit_starts"])
-        choose = TokenisedText(arrays["choose_tokens"], arrays["choose_starts"])
-        hashes = {name: str(arrays[f"{name}_hash"]) for name in ("fit", "choose")}
+        fit_hash = str(arrays["fit_hash"])
     say(f"training: {len(fit.tokens):,} tokens of text, {config.n_steps:,} steps")
+
+    def measure_and_keep(run: Run) -> dict[str, float]:
+        write_checkpoint(run, checkpoint_path(out, run.step))
+        return measure(run, work, held)
 
     def after_step(run: Run, loss: float) -> None:
         progress("training", run.step, config.n_steps)
         on_step(run, loss)
 
-    run = train(config, fit, choose, work / "checkpoint.pt", after_step)
+    run = train(config, fit, work / "checkpoint.pt", measure_and_keep, after_step)
     bpe.save(str(out / "tokenizer.json"))
-    start_id = bpe.get_vocab()[SEPARATOR]
-    (out / "config.json").write_text(json.dumps(gpt2.config_of(run.spec, start_id), indent=2) + "\n")
-    family = Family(run.spec, gpt2.sources(run.spec), ignored=())
-    tensors = {name: tensor.half() for name, tensor in write_weights(family, run.weights).items()}
-    safetensors.torch.save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    (out / "config.json").write_text(settings)
+    write_checkpoint(run, out / "model.safetensors")
     record = {
         "config": asdict(config),
         "texts": [path.name for path in texts],
-        "text_sha256": hashes,
-        "validation": VALIDATION,
+        "fit_sha256": fit_hash,
         "versions": {
             "englishroom": englishroom.__version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
+            "device": run.device.type,
         },
-        "curve": run.curve,
+        "curves": [
+            {
+                "text": "held out of the training text by hash",
+                "sha256": text_hash(held),
+                "documents": len(held),
+                "points": run.curve,
+            }
+        ],
     }
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    (out / "fit_documents.npy").write_bytes((work / "fit_documents.npy").read_bytes())
     return run
+
+
+def checkpoint_path(out: Path, step: int) -> Path:
+    """Return where the weights after a step are kept, for curves on other texts."""
+    return out / "work" / "checkpoints" / f"step-{step:07}.safetensors"
+
+
+def write_checkpoint(run: Run, path: Path) -> None:
+    """Write the weights of a run in float16, as GPT-2 names them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    family = Family(run.spec, gpt2.sources(run.spec), ignored=())
+    weights = {name: weight.detach().cpu() for name, weight in run.weights.items()}
+    tensors = {name: tensor.half().contiguous() for name, tensor in write_weights(family, weights).items()}
+    part = path.with_suffix(".part")
+    safetensors.torch.save_file(tensors, part, metadata={"format": "pt"})
+    part.replace(path)
 
 
 def _work_folder(out: Path, texts: Sequence[Path], config: TrainConfig) -> Path:
@@ -122,13 +150,9 @@ def _prepare(texts: Sequence[Path], config: TrainConfig, work: Path, progress: C
             "lower --vocabulary or give more text"
         )
     bpe.save(str(work / "tokenizer.json"))
-    encoded = {
-        "fit": tokenise(bpe, fit, lambda done, total: progress("tokenising", done, total)),
-        "choose": tokenise(bpe, choose),
-    }
+    (work / "choose.txt").write_text(f"\n{SEPARATOR}\n".join(choose), encoding="utf-8")
+    np.save(work / "fit_documents.npy", document_marks(fit))
+    text = tokenise(bpe, fit, lambda done, total: progress("tokenising", done, total))
     part = work / "text.part.npz"
-    arrays: dict[str, Any] = {"fit_hash": np.array(text_hash(fit)), "choose_hash": np.array(text_hash(choose))}
-    for name, text in encoded.items():
-        arrays |= {f"{name}_tokens": text.tokens, f"{name}_starts": text.starts}
-    np.savez(part, **arrays)
+    np.savez(part, fit_hash=np.array(text_hash(fit)), fit_tokens=text.tokens, fit_starts=text.starts)
     part.replace(work / "text.npz")

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from englishroom.errors import ArtifactError, ConfigError
-from englishroom.models.forward import forward
-from englishroom.models.spec import ModelSpec, weight_shapes
+from englishroom.models.forward import final_normalized, unembedding
+from englishroom.models.spec import ModelSpec, training_flops, weight_shapes
 from englishroom.talkers.config import TrainConfig
+from englishroom.talkers.kernels import LinearCrossEntropy, explicit_attend
 from englishroom.talkers.text import TokenisedText
 
 
@@ -51,8 +51,10 @@ class Run:
         self.config = config
         self.spec = config.spec()
         self.step = 0
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.curve: list[dict[str, float]] = []
-        self.weights = {k: w.requires_grad_() for k, w in initial_weights(self.spec, config.seed).items()}
+        initial = initial_weights(self.spec, config.seed)
+        self.weights = {k: w.to(self.device).requires_grad_() for k, w in initial.items()}
         inner = [w for k, w in self.weights.items() if w.ndim == 2 and k.startswith("blocks.")]
         decayed = [w for k, w in self.weights.items() if w.ndim == 2 and not k.startswith("blocks.")]
         vectors = [w for w in self.weights.values() if w.ndim == 1]
@@ -72,9 +74,15 @@ class Run:
         for optimiser, peaks in zip(self.optimisers, self._peaks, strict=True):
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
-        with torch.autocast(windows.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            logits = forward(self.spec, self.weights, windows[:, :-1]).float()
-        loss = F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
+        windows = windows.to(self.device)
+        low = self.config.precision == "bfloat16"
+        attend = explicit_attend if low and self.device.type == "cpu" else None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+            x = final_normalized(self.spec, self.weights, windows[:, :-1], attend=attend)
+        dtype = torch.bfloat16 if low else torch.float32
+        targets = windows[:, 1:].flatten()
+        loss = LinearCrossEntropy.apply(x.flatten(0, 1), unembedding(self.spec, self.weights), targets, dtype)
+        assert isinstance(loss, Tensor)
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -132,36 +140,23 @@ def batches(text: TokenisedText, config: TrainConfig, first_step: int) -> Iterat
         epoch += 1
 
 
-def validation_nats(run: Run, text: TokenisedText, n_windows: int = 256) -> float:
-    """Measure the mean loss, nats per token, on the first windows of held-out text."""
-    total, count = 0.0, 0
-    with torch.inference_mode():
-        for i in range(0, min(n_windows, text.n_windows), 32):
-            rows = [text.window(w, run.config.n_ctx + 1) for w in range(i, min(i + 32, text.n_windows, n_windows))]
-            tokens = torch.from_numpy(np.stack(rows).astype(np.int64))
-            logits = forward(run.spec, run.weights, tokens[:, :-1])
-            loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="sum")
-            total += loss.item()
-            count += tokens[:, 1:].numel()
-    return total / count
-
-
 def train(
     config: TrainConfig,
     fit: TokenisedText,
-    choose: TokenisedText,
     checkpoint: Path,
+    measure: Callable[[Run], dict[str, float]],
     on_step: Callable[[Run, float], None] = lambda _run, _loss: None,
     save_every_s: float = 60.0,
 ) -> Run:
     """Train to the end, or resume from ``checkpoint`` when it exists.
 
-    The validation curve gets a point at steps spaced geometrically, then every fiftieth of the run.
+    Args:
+        measure: called at the steps of :func:`curve_steps`; what it returns joins the point of the curve.
     """
-    if min(len(fit.tokens), len(choose.tokens)) <= config.n_ctx:
+    if len(fit.tokens) <= config.n_ctx:
         raise ConfigError(
-            f"{len(fit.tokens)} tokens to fit on and {len(choose.tokens)} held out are too few for a context of "
-            f"{config.n_ctx}; give more text or lower --n-ctx"
+            f"{len(fit.tokens)} tokens to fit on are too few for a context of {config.n_ctx}; "
+            "give more text or lower --n-ctx"
         )
     if fit.n_windows < config.batch:
         raise ConfigError(
@@ -176,8 +171,9 @@ def train(
         for rows in batches(fit, config, run.step):
             loss = run.update(rows)
             if run.step in marks:
-                nats = validation_nats(run, choose)
-                run.curve.append({"step": run.step, "tokens": run.step * config.batch * config.n_ctx, "nats": nats})
+                tokens = run.step * config.batch * config.n_ctx
+                flops = training_flops(run.spec, config.n_ctx) * tokens
+                run.curve.append({"step": run.step, "tokens": tokens, "flops": flops, **measure(run)})
             on_step(run, loss)
             if run.step == config.n_steps or time.monotonic() - saved > save_every_s:
                 run.save(checkpoint)
@@ -188,7 +184,7 @@ def train(
 
 
 def curve_steps(n_steps: int) -> frozenset[int]:
-    """Choose the steps at which the validation curve is measured."""
-    geometric = {round(10 * 1.5**i) for i in range(40)}
-    regular = {round(n_steps * i / 50) for i in range(1, 51)}
+    """Choose the steps at which a run is measured: spaced geometrically, and every fortieth of the run."""
+    geometric = {round(16 * 1.25**i) for i in range(80)}
+    regular = {round(n_steps * i / 40) for i in range(1, 41)}
     return frozenset(step for step in geometric | regular if 0 < step <= n_steps)
