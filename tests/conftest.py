@@ -47,6 +47,15 @@ def story_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def unseen_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a text file of other made-up stories, with speech in them."""
+    path = tmp_path_factory.mktemp("text") / "unseen.txt"
+    speech = 'Tom said, "I like it!"\n'
+    path.write_text("\n<|endoftext|>\n".join(speech + story(seed) for seed in range(900, 930)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny_talker(story_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a GPT-2-style model trained for a few steps."""
     out = tmp_path_factory.mktemp("talker") / "tiny"

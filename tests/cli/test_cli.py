@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from englishroom.cli import COMMANDS, main
@@ -67,12 +69,16 @@ def test_decompile_talk_score_show(
     assert stories[0] == stories[1] == stories[2]
     assert stories[0].startswith("Lily saw")
 
-    scores = []
-    for talker in (room, tiny_talker):
-        assert main(["score", str(talker), "--text", str(story_file), "--max-documents", "20"]) == 0
-        scores.append(capsys.readouterr().out.splitlines()[1:])
-    assert scores[0] == scores[1]
-    assert [line.split()[:3] for line in scores[0][:2]] == [["nats", "per", "token"], ["bits", "per", "byte"]]
+    options = ["--text", str(story_file), "--max-documents", "20", "--greedy-prompts", "2"]
+    assert main(["score", str(tiny_talker), str(room), *options, "--out", str(tmp_path / "scores")]) == 0
+    printed = capsys.readouterr()
+    assert "of the 20 documents of" in printed.err, "the talker was trained on this text"
+    assert "its score on this text flatters it" in printed.err
+    rows = json.loads((tmp_path / "scores.json").read_text())["rows"]
+    assert [row["role"] for row in rows] == ["target", "talker"]
+    assert rows[0]["nats_per_token"] == pytest.approx(rows[1]["nats_per_token"], abs=1e-4)
+    assert abs(rows[1]["kl_target_talker"]) < 1e-6
+    assert rows[1]["greedy_agreement"] == 1
 
     assert main(["show", str(room), "--blocks", "--records"]) == 0
     shown = capsys.readouterr().out
@@ -86,6 +92,75 @@ def test_decompile_twice_writes_the_same_program(tiny_talker: Path, tmp_path: Pa
         assert main(["decompile", str(tiny_talker), "--out", str(tmp_path / name), "--no-check"]) == 0
     for file in ("program.py", "program.ir", "tables.safetensors", "tokenizer.json", "origins.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_score_writes_what_it_prints(
+    tiny_talker: Path, unseen_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scores"
+    arguments = ["score", str(tiny_talker), "--text", str(unseen_file), "--no-check", "--categories"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    data = json.loads(out.with_suffix(".json").read_text())
+    (row,) = data["rows"]
+    assert f"{row['bits_per_byte']:.4f}" in printed
+    assert f"sha256 {data['text']['sha256'][:16]}" in printed
+    assert "speech: outside quotes" in printed
+    table = pq.read_table(out.with_suffix(".parquet"))
+    assert table.column("nats_per_token").to_pylist() == [row["nats_per_token"]]
+    assert table.column("nats_per_token_low").to_pylist() == [row["nats_per_token_interval"][0]]
+    assert json.loads(table.schema.metadata[b"englishroom"])["text"] == data["text"]
+    categories = pq.read_table(tmp_path / "scores.categories.parquet").to_pylist()
+    assert [c["category"] for c in categories] == [c["category"] for c in data["categories"]]
+    kinds = [c["tokens"] for c in categories if c["category"].startswith("kind: ")]
+    assert sum(kinds) == row["tokens"]
+
+
+def test_score_with_baselines(
+    tiny_talker: Path, tiny_room: Path, story_file: Path, unseen_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "choose.txt").write_text("Mia saw a red ball. Ben liked it.<|endoftext|>Tom saw Mia.\nTom liked it.")
+    arguments = ["score", str(tiny_talker), str(tiny_room), "--text", str(unseen_file), "--baselines", "--no-check"]
+    arguments += ["--fit", str(story_file), "--choose", str(tmp_path / "choose.txt"), "--greedy-prompts", "2"]
+    assert main([*arguments, "--out", str(tmp_path / "scores")]) == 0
+    rows = {row["talker"]: row for row in json.loads((tmp_path / "scores.json").read_text())["rows"]}
+    roles = [row["role"] for row in rows.values()]
+    assert [(role, roles.count(role)) for role in dict.fromkeys(roles)] == [
+        *(("target", 1), ("talker", 1), ("replaced", 3), ("n-gram", 7), ("hindsight", 1), ("quantised", 5)),
+        ("pruned", 3),
+    ]
+    assert rows["kneser-ney 5-gram"]["nats_per_token"] < rows["unigram"]["nats_per_token"]
+    target = rows["tiny"]
+    assert target["loss_recovered"] == {"zero": 1, "mean": 1, "unigram": 1}
+    assert rows["unigram"]["loss_recovered"]["unigram"] == 0
+    eight, two = (next(row for name, row in rows.items() if name.startswith(f"{bits} bits")) for bits in (8, 2))
+    assert eight["kl_target_talker"] < two["kl_target_talker"]
+    assert two["description_bits"] < eight["description_bits"] < target["description_bits"]
+    assert all(row["kl_target_talker"] >= 0 for name, row in rows.items() if row["role"] in ("replaced", "n-gram"))
+
+
+def test_baselines_are_never_fitted_on_the_text_that_is_reported(
+    tiny_talker: Path, story_file: Path, unseen_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["score", str(tiny_talker), "--baselines", "--no-check", "--text", str(story_file)]
+    for fit, choose in ((story_file, unseen_file), (unseen_file, story_file)):
+        assert main([*arguments, "--fit", str(fit), "--choose", str(choose)]) == 1
+        assert "200 of the 200 documents of" in capsys.readouterr().err
+
+
+def test_compare(tiny_talker: Path, tiny_room: Path, unseen_file: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "found.json"
+    arguments = ["compare", str(tiny_talker), str(tiny_room), "--text", str(unseen_file), "--no-check"]
+    assert main([*arguments, "--prompt", "Lily saw", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert abs(found["gain"]) < 1e-5
+    assert found["top1_agreement"] > 0.99
+    (told,) = found["stories"]
+    assert told["first"] == told["second"]
+    assert "A: Lily saw" in printed
+    assert "B: Lily saw" in printed
+    assert "category" in printed
 
 
 def test_train_from_the_command_line(story_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,8 @@ from englishroom.pipeline import open_talker
 from englishroom.talkers.build import build_talker
 from englishroom.talkers.config import TrainConfig
 from englishroom.talkers.kernels import LinearCrossEntropy, explicit_attend
-from englishroom.talkers.shipped import DEFAULT, shipped_names, shipped_path
+from englishroom.talkers.record import read_training
+from englishroom.talkers.shipped import DEFAULT, marks_path, shipped_names, shipped_path
 from englishroom.talkers.text import TokenisedText
 from englishroom.talkers.train import Run, batches, curve_steps, initial_weights, rate_factor
 
@@ -196,14 +197,26 @@ def test_curve_covers_the_run() -> None:
     assert max(b - a for a, b in itertools.pairwise(steps)) <= 125
 
 
-def test_shipped_models_are_small_ordinary_and_recorded() -> None:
+def test_shipped_models_are_a_family_that_differs_in_layers_alone() -> None:
     assert DEFAULT in shipped_names()
+    assert shipped_names() == ["tiny-1l", "tiny-2l", "tiny-4l"]
+    records, ends = [], []
     for name in shipped_names():
         folder = shipped_path(name)
         assert folder is not None
         assert sum(path.stat().st_size for path in folder.iterdir()) <= 4_000_000
-        record = json.loads((folder / "training.json").read_text())
-        assert record["curve"][-1]["nats"] < record["curve"][0]["nats"]
+        record = read_training(folder)
+        assert record is not None
+        records.append(record)
         target = load_target(str(folder))
-        assert 800_000 < target.parameter_count < 1_300_000
+        assert target.spec.n_layers == record["config"].pop("n_layers") == int(name[5])
         assert target.spec.d_vocab == 2048
+        points = record["curves"][0]["points"]
+        ends.append(points[-1]["bits_per_byte"])
+        assert points[-1]["tokens"] == points[-1]["step"] * 32 * 256
+        assert marks_path(folder) is not None
+    assert records[0]["config"] == records[1]["config"] == records[2]["config"]
+    assert len({record["fit_sha256"] for record in records}) == 1
+    assert ends == sorted(ends, reverse=True)
+    tokenizers = {(path / "tokenizer.json").read_bytes() for name in shipped_names() if (path := shipped_path(name))}
+    assert len(tokenizers) == 1

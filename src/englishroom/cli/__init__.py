@@ -17,9 +17,13 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "decompile": "turn a model into a room: a program in plain Python, with the evidence",
         "talk": "let a room or a model tell a story",
-        "score": "measure a room or a model on a text",
+        "sample": "write a text of documents sampled from a room or a model",
+        "score": "measure rooms and models on a text, beside baselines",
+        "compare": "show where two talkers differ, with paired stories",
         "show": "say what is in a room",
         "train": "train a small talker from plain text",
+        "curve": "measure the checkpoints of a training run on a text",
+        "ladder": "train, measure and show the ladder of models that compute is read off",
     }
 )
 

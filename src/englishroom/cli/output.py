@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from englishroom.emit.prelude.talking import shown
 
@@ -17,6 +17,28 @@ def say(line: str) -> None:
 def show(text: str, end: str = "\n") -> None:
     """Print a result, with control characters escaped."""
     print(shown(text), end=end, flush=True)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], first_left: int = 1) -> None:
+    """Print a table on standard output, control characters escaped; wide ones are not cut when piped.
+
+    Args:
+        first_left: how many of the first columns are set left; the others are set right.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(shown(title)), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for at, column in enumerate(columns):
+        table.add_column(Text(shown(column)), justify="left" if at < first_left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(shown(cell)) for cell in row))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=400)
+    console.print(table)
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ from englishroom.talkers.config import TrainConfig
 class Command:
     """Train a small GPT-2-style talker from plain text; run again to resume."""
 
-    texts: tyro.conf.Positional[tuple[Path, ...]]
-    """UTF-8 text files, plain or .xz; a file given twice is seen twice as often."""
+    texts: tyro.conf.Positional[tuple[str, ...]]
+    """Text files (plain or .xz), folders of them, hub datasets (streamed); one given twice is seen twice as often."""
     out: Path
     """Folder to write the model to, in the format of Hugging Face."""
     training: TrainConfig = TrainConfig()

@@ -78,7 +78,7 @@ class Sorter:
         kind, letters = about.kind[ids], about.kind[ids] <= 2
         previous = np.concatenate([[False], letters[:-1]])
         opens = letters & (about.opens[ids] | ~previous)
-        word = np.cumsum(opens) * letters  # 0 outside words, else the number of the word
+        word = np.where(letters, np.cumsum(opens), 0)  # 0 outside words, else the number of the word
         kind = np.where(letters, np.where(opens, np.where(about.capital[ids], 1, 0), 2), kind)
         inside = np.cumsum(about.quotes[ids]) - about.quotes[ids]
         quoted = (inside % 2 == 1) & (about.quotes[ids] == 0)

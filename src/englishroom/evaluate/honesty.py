@@ -28,8 +28,8 @@ class Examiner:
         self._chance = np.random.default_rng(seed)
         self._batches = 0
 
-    def examine(self, tokens: NDArray[np.integer], answers: NDArray[np.floating[Any]]) -> None:
-        """Check the answers to tokens [batch, pos], [batch, pos, d_vocab].
+    def examine(self, tokens: NDArray[np.integer], answers: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """Check the answers to tokens [batch, pos], [batch, pos, d_vocab], and return their probabilities.
 
         Every position has to be a distribution. In the first batches and then every eighth, one text is read again by
         itself, cut at a random place and followed by random tokens: its answers up to there must stay.
@@ -41,18 +41,19 @@ class Examiner:
         expected = (*tokens.shape, d_vocab)
         if answers.shape != expected:
             raise InvalidTalkerError(f"{name}: found answers of shape {answers.shape}, expected {expected}")
-        flat = answers.reshape(-1, d_vocab)
-        off = np.abs(_sums(flat) - 1)
+        probabilities = np.exp(answers)
+        sums = probabilities.sum(axis=2).reshape(-1)
+        off = np.abs(sums - 1)
         if not (off <= SUM_TOLERANCE).all():  # also true of nan
             at = int(np.argmax(np.where(np.isnan(off), np.inf, off)))
-            found = float(_sums(flat[at : at + 1])[0])
             raise InvalidTalkerError(
-                f"{name}: its probabilities at position {at % tokens.shape[1]} sum to {found:.4g}, "
+                f"{name}: its probabilities at position {at % tokens.shape[1]} sum to {sums[at]:.4g}, "
                 "expected 1; it must return normalised natural-log probabilities"
             )
         if self._batches < FIRST or self._batches % EVERY == 0:
             self._look_ahead(tokens, answers)
         self._batches += 1
+        return probabilities
 
     def _look_ahead(self, tokens: NDArray[np.integer], answers: NDArray[np.floating[Any]]) -> None:
         row = int(self._chance.integers(len(tokens)))
@@ -68,11 +69,3 @@ class Examiner:
                 f"{self._talker.name}: its answer at position {at} moves by {moved[at]:.2g} nats when the tokens after "
                 f"position {last} or the texts beside it change, expected the same answer; it must not look ahead"
             )
-
-
-def _sums(answers: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Sum the probabilities of every row, [row], without a copy of them all."""
-    found = np.empty(len(answers))
-    for start in range(0, len(answers), 256):
-        found[start : start + 256] = np.exp(answers[start : start + 256]).sum(axis=1)
-    return found

@@ -17,6 +17,8 @@ from englishroom.errors import ConfigError
 LogProbs = NDArray[np.floating[Any]]
 """Natural-log probabilities, [token, d_vocab]."""
 Numbers = NDArray[np.float64]
+ROWS = 256
+"""Positions handled at once, so that what is in between stays in the cache."""
 BINS = 15
 """Bins of confidence, of equal width."""
 DRAWS = 1000
@@ -28,22 +30,33 @@ def nats(answers: LogProbs, targets: NDArray[np.integer]) -> Numbers:
     return -np.take_along_axis(answers, targets[:, None], axis=1)[:, 0].astype(np.float64)
 
 
-def top1(answers: LogProbs, targets: NDArray[np.integer]) -> Numbers:
-    """1 where the token that came was the likeliest, [token]."""
-    return (answers.argmax(axis=1) == targets).astype(np.float64)
+def top1(best: NDArray[np.integer], targets: NDArray[np.integer]) -> Numbers:
+    """1 where the token that came is the likeliest, [token]."""
+    return (best == targets).astype(np.float64)
 
 
-def kl_nats(first: LogProbs, second: LogProbs) -> Numbers:
-    """KL(first ‖ second) in nats, [token]: what it costs to expect ``second`` where ``first`` is true."""
-    kept = np.exp(first)
-    with np.errstate(invalid="ignore"):  # 0 * (-inf - x)
-        terms = np.where(kept > 0, kept * (first - second), 0.0)
-    return terms.sum(axis=1, dtype=np.float64)
+def agreement(best: NDArray[np.integer], other: NDArray[np.integer]) -> Numbers:
+    """1 where two talkers hold the same token for the likeliest, [token]."""
+    return (best == other).astype(np.float64)
 
 
-def agreement(first: LogProbs, second: LogProbs) -> Numbers:
-    """1 where both hold the same token for the likeliest, [token]."""
-    return (first.argmax(axis=1) == second.argmax(axis=1)).astype(np.float64)
+def kl_nats(first: LogProbs, second: LogProbs, probabilities: NDArray[np.floating[Any]] | None = None) -> Numbers:
+    """KL(first ‖ second) in nats, [token]: what it costs to expect ``second`` where ``first`` is true.
+
+    Args:
+        probabilities: of ``first``, if known already.
+    """
+    found = np.empty(len(first))
+    for start in range(0, len(first), ROWS):
+        log = first[start : start + ROWS]
+        p = np.exp(log) if probabilities is None else probabilities[start : start + ROWS]
+        with np.errstate(invalid="ignore"):
+            ratio = log - second[start : start + ROWS]
+            sums = np.einsum("ij,ij->i", p, ratio)
+            if not np.isfinite(sums).all():  # a probability of 0 costs nothing, whatever is expected
+                sums = np.where(p > 0, p * ratio, 0).sum(axis=1)
+        found[start : start + ROWS] = sums
+    return found
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,8 @@ class Calibration:
     def of(cls, sure: Numbers, hits: Numbers) -> Calibration:
         """Sort tokens into bins by the probability of the likeliest, [token], 0 to 1; hits as of :func:`top1`."""
         bins = np.clip((sure * BINS).astype(np.int64), 0, BINS - 1)
-        return cls(np.bincount(bins, sure, BINS), np.bincount(bins, hits, BINS), np.bincount(bins, None, BINS))
+        summed = (np.bincount(bins, values, BINS).astype(np.float64) for values in (sure, hits))
+        return cls(*summed, np.bincount(bins, None, BINS).astype(np.int64))
 
     def __add__(self, other: Calibration) -> Calibration:
         return Calibration(self.confidence + other.confidence, self.hits + other.hits, self.counts + other.counts)

@@ -7,7 +7,6 @@ import itertools
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,8 +31,21 @@ class ProgramTalker:
     def log_probs(self, tokens: NDArray[np.integer]) -> NDArray[Any]:
         return self.interpreter.log_probs(tokens)
 
-    def stream(self) -> Stream:
-        return self.interpreter.stream()
+    def stream(self) -> ProgramReading:
+        return ProgramReading(self.interpreter)
+
+
+class ProgramReading:
+    """Texts being read by a program, side by side; the first tokens say how many."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self._interpreter = interpreter
+        self._stream: Stream | None = None
+
+    def extend(self, tokens: NDArray[np.integer]) -> NDArray[Any]:
+        if self._stream is None:
+            self._stream = self._interpreter.stream(len(tokens))
+        return self._stream.extend(tokens)
 
 
 _HARNESS = """
@@ -83,7 +95,11 @@ class EmittedTalker:
         return np.stack([self.stream().extend(row[None, :])[0] for row in np.atleast_2d(tokens)])
 
     def stream(self) -> EmittedReading:
-        return EmittedReading(self, next(self._texts))
+        return EmittedReading(self)
+
+    def new_text(self) -> int:
+        """Begin a text, and return its number."""
+        return next(self._texts)
 
     def answers(self, text: int, tokens: list[int]) -> NDArray[np.float64]:
         """Let a text go on by some tokens and return the answers after each of them, [pos, d_vocab].
@@ -106,12 +122,15 @@ class EmittedTalker:
         return np.frombuffer(data).reshape(len(tokens), self.d_vocab)
 
 
-@dataclass(frozen=True)
 class EmittedReading:
-    """One text being read by an emitted program."""
+    """Texts being read by an emitted program, one after the other; the first tokens say how many."""
 
-    talker: EmittedTalker
-    text: int
+    def __init__(self, talker: EmittedTalker) -> None:
+        self._talker = talker
+        self._texts: list[int] = []
 
     def extend(self, tokens: NDArray[np.integer]) -> NDArray[np.float64]:
-        return self.talker.answers(self.text, [int(token) for token in tokens[0]])[None]
+        if not self._texts:
+            self._texts = [self._talker.new_text() for _ in tokens]
+        pairs = zip(self._texts, tokens.tolist(), strict=True)
+        return np.stack([self._talker.answers(text, row) for text, row in pairs])

@@ -120,6 +120,10 @@ class Window:
     start: int = 0
 
 
+Observe = Callable[[int, Sequence[Window], NDArray[np.bool_], NDArray[np.floating[Any]]], None]
+"""Sees (talker, windows, scored [window, pos], log-probabilities [window, pos, d_vocab]); ``i`` predicts ``i + 1``."""
+
+
 def score(talker: Talker, documents: Sequence[str], progress: Progress = lambda _done, _total: None) -> Score:
     """Score every document from its start token; longer ones than the context in windows that overlap by half.
 
@@ -137,6 +141,7 @@ def judge(
     categories: bool = False,
     progress: Progress = lambda _done, _total: None,
     part: range | None = None,
+    observe: Observe = lambda _talker, _batch, _scored, _log_probs: None,
 ) -> list[Judgement]:
     """Measure talkers on documents; those that read the reference's tokens are also compared with it, token by token.
 
@@ -144,6 +149,7 @@ def judge(
         reference: usually the target; measured among ``talkers`` only if it is one of them.
         categories: whether to keep tallies by category (``categories.LABELS``), not only of all tokens.
         part: the documents to measure now, where the work is shared out; sums of parts add up to the whole.
+        observe: called with the index of a talker and what it answers to every batch; see :data:`Observe`.
 
     Raises:
         ConfigError: the text cannot be encoded, or has no token to score.
@@ -161,8 +167,9 @@ def judge(
         raise ConfigError("the text has no token to score; give more text")
     judged: dict[int, Judgement] = {}
     for work, members in works:
-        for fed in work.run():
-            done += fed
+        for member, batch, scored, log_probs in work.run():
+            observe(members[member], batch, scored, log_probs)
+            done += sum(len(window.tokens) for window in batch)
             progress(done, total)
         judged |= dict(zip(members, work.judgements, strict=True))
     return [judged[index] for index in range(len(talkers))]
@@ -199,26 +206,28 @@ class _Work:
             names += ["target_nats", "kl_target_talker", "kl_talker_target", "top1_agreement"]
         self.judgements = [Judgement(sizes, {name: Tally.empty(*shape) for name in names}) for _ in talkers]
         self.examiners = [Examiner(talker) for talker in talkers]
+        self.lead_examiner = Examiner(lead)
 
-    def run(self) -> Iterator[int]:
-        """Measure batch by batch; yield how many tokens were fed."""
+    def run(self) -> Iterator[tuple[int, list[Window], NDArray[np.bool_], NDArray[np.floating[Any]]]]:
+        """Measure batch by batch; yield which talker read what, which positions count, and its answers."""
         for batch in batches(self.cut, len(self.lead.tokenizer.pieces)):
             tokens, scored = pad(batch, self.lead.tokenizer.start_id)
             targets, kept = tokens[:, 1:].reshape(-1), scored.reshape(-1)
             owners = np.repeat([window.document for window in batch], scored.shape[1])[kept]
             labels = self._labels(batch)
-            expected = self.lead.log_probs(tokens[:, :-1]) if self.paired else None
-            for talker, examiner, judgement in zip(self.talkers, self.examiners, self.judgements, strict=True):
-                same = expected is not None and talker is self.lead
-                answers = expected if same else talker.log_probs(tokens[:, :-1])
-                assert answers is not None
-                examiner.examine(tokens[:, :-1], answers)
-                values = _values(_flat(answers), targets, None if expected is None else _flat(expected))
-                sure = np.exp(_flat(answers).max(axis=1).astype(np.float64))
-                judgement.calibration += Calibration.of(sure[kept], values["top1"][kept])
+            truth: _Answers | None = None
+            if self.paired:
+                truth = _Answers.of(self.lead, tokens[:, :-1], self.lead_examiner)
+            beside = zip(self.talkers, self.examiners, self.judgements, strict=True)
+            for member, (talker, examiner, judgement) in enumerate(beside):
+                same = truth is not None and talker is self.lead
+                ours = truth if same else _Answers.of(talker, tokens[:, :-1], examiner)
+                assert ours is not None
+                values = _values(ours, targets, truth)
+                judgement.calibration += Calibration.of(ours.sure[kept], values["top1"][kept])
                 for name, value in values.items():
                     judgement.tallies[name].add(value[kept], owners, labels)
-                yield sum(len(window.tokens) for window in batch)
+                yield member, batch, scored, ours.log.reshape(*scored.shape, -1)
 
     def _labels(self, batch: Sequence[Window]) -> NDArray[np.int64]:
         if self.labels is None:
@@ -230,22 +239,39 @@ class _Work:
         return np.concatenate(cut) if cut else np.empty((0, len(WAYS)), np.int64)
 
 
-def _flat(answers: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    return answers.reshape(-1, answers.shape[-1])
+@dataclass(frozen=True)
+class _Answers:
+    """What a talker answers at every position of a batch, window after window.
+
+    Attributes:
+        log, p: log-probabilities and probabilities, [window * pos, d_vocab].
+        best, sure: the likeliest token and its probability, [window * pos].
+    """
+
+    log: NDArray[np.floating[Any]]
+    p: NDArray[np.floating[Any]]
+    best: NDArray[np.integer]
+    sure: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, talker: Talker, tokens: NDArray[np.int64], examiner: Examiner) -> _Answers:
+        log = talker.log_probs(tokens)
+        p = examiner.examine(tokens, log)
+        log, p = log.reshape(-1, log.shape[-1]), p.reshape(-1, log.shape[-1])
+        best = log.argmax(axis=1)
+        return cls(log, p, best, p[np.arange(len(p)), best].astype(np.float64))
 
 
-def _values(
-    answers: NDArray[np.floating[Any]], targets: NDArray[np.integer], expected: NDArray[np.floating[Any]] | None
-) -> dict[str, NDArray[np.float64]]:
+def _values(ours: _Answers, targets: NDArray[np.integer], truth: _Answers | None) -> dict[str, NDArray[np.float64]]:
     """Compute every metric at every position, [window * pos]."""
-    values = {"nats": metrics.nats(answers, targets), "top1": metrics.top1(answers, targets)}
-    if expected is None:
+    values = {"nats": metrics.nats(ours.log, targets), "top1": metrics.top1(ours.best, targets)}
+    if truth is None:
         return values
     return values | {
-        "target_nats": metrics.nats(expected, targets),
-        "kl_target_talker": metrics.kl_nats(expected, answers),
-        "kl_talker_target": metrics.kl_nats(answers, expected),
-        "top1_agreement": metrics.agreement(expected, answers),
+        "target_nats": metrics.nats(truth.log, targets),
+        "kl_target_talker": metrics.kl_nats(truth.log, ours.log, truth.p),
+        "kl_talker_target": metrics.kl_nats(ours.log, truth.log, ours.p),
+        "top1_agreement": metrics.agreement(truth.best, ours.best),
     }
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -15,11 +17,14 @@ import tokenizers
 import torch
 
 import englishroom
-from englishroom.data.corpus import SEPARATOR, document_marks, read_documents, split, text_hash
+from englishroom.data.corpus import SEPARATOR, read_documents, split, text_hash
+from englishroom.data.overlap import MARKS_FILE, write_marks
+from englishroom.data.texts import open_text, text_identity
 from englishroom.errors import ConfigError
 from englishroom.models.adapters import gpt2
 from englishroom.models.adapters.mapping import Family, write_weights
 from englishroom.talkers.config import TrainConfig
+from englishroom.talkers.record import FILE, read_training, write_json
 from englishroom.talkers.text import TokenisedText, learn_bpe, tokenise
 from englishroom.talkers.train import Run, train
 
@@ -33,7 +38,7 @@ CURVE_DOCUMENTS = 256
 
 
 def build_talker(
-    texts: Sequence[Path],
+    texts: Sequence[str | Path],
     out: Path,
     config: TrainConfig,
     measure: Measure,
@@ -41,10 +46,14 @@ def build_talker(
     progress: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
     on_step: Callable[[Run, float], None] = lambda _run, _loss: None,
 ) -> Run:
-    """Train a talker on text files and write it to ``out`` as a GPT-2 folder; run again to resume after a kill.
+    """Train a talker on texts and write it to ``out`` as a GPT-2 folder; run again to resume after a kill.
 
-    A file listed twice is seen twice as often. Documents are held out for the validation curve by their own hash.
-    Beside the model stand ``tokenizer.json`` and ``training.json`` (settings, seed, text hashes, versions, curve).
+    A text listed twice is seen twice as often. Documents are held out for the validation curve by their own hash.
+    Beside the model stand ``tokenizer.json``, ``training.json`` (settings, seed, text hashes, versions, curve) and the
+    marks of the documents it was trained on, by which ``score`` knows them again.
+
+    Args:
+        texts: as :func:`open_text` names them: files, folders, datasets on the hub.
     """
     work = _work_folder(out, texts, config)
     if not (work / "text.npz").exists():
@@ -72,9 +81,15 @@ def build_talker(
     bpe.save(str(out / "tokenizer.json"))
     (out / "config.json").write_text(settings)
     write_checkpoint(run, out / "model.safetensors")
+    curve: dict[str, Any] = {
+        "text": "held out of the training text by hash",
+        "sha256": text_hash(held),
+        "documents": len(held),
+        "points": run.curve,
+    }
     record = {
         "config": asdict(config),
-        "texts": [path.name for path in texts],
+        "texts": [_short_name(name) for name in texts],
         "fit_sha256": fit_hash,
         "versions": {
             "englishroom": englishroom.__version__,
@@ -82,18 +97,17 @@ def build_talker(
             "python": platform.python_version(),
             "device": run.device.type,
         },
-        "curves": [
-            {
-                "text": "held out of the training text by hash",
-                "sha256": text_hash(held),
-                "documents": len(held),
-                "points": run.curve,
-            }
-        ],
+        "curves": [curve, *_other_curves(out, curve)],
     }
-    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
-    (out / "fit_documents.npy").write_bytes((work / "fit_documents.npy").read_bytes())
+    write_json(out / FILE, record)
+    shutil.copyfile(work / MARKS_FILE, out / MARKS_FILE)
     return run
+
+
+def _other_curves(out: Path, own: dict[str, Any]) -> list[Any]:
+    """Return the curves on other texts that a finished run was given since."""
+    record = read_training(out)
+    return [] if record is None else [curve for curve in record["curves"] if curve["sha256"] != own["sha256"]]
 
 
 def checkpoint_path(out: Path, step: int) -> Path:
@@ -112,7 +126,12 @@ def write_checkpoint(run: Run, path: Path) -> None:
     part.replace(path)
 
 
-def _work_folder(out: Path, texts: Sequence[Path], config: TrainConfig) -> Path:
+def _short_name(name: str | Path) -> str:
+    """Name a text in the record: of a path only its last part."""
+    return Path(name).name if Path(name).exists() else str(name)
+
+
+def _work_folder(out: Path, texts: Sequence[str | Path], config: TrainConfig) -> Path:
     """Return the folder of a run's intermediate files, tied to its texts and settings so that two runs never mix.
 
     Raises:
@@ -135,14 +154,16 @@ def _work_folder(out: Path, texts: Sequence[Path], config: TrainConfig) -> Path:
     return work
 
 
-def _identity(texts: Sequence[Path], config: TrainConfig) -> str:
-    hashes = {path: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in set(texts)}
-    return hashlib.sha256(json.dumps([[hashes[path] for path in texts], asdict(config)]).encode()).hexdigest()
+def _identity(texts: Sequence[str | Path], config: TrainConfig) -> str:
+    hashes = {name: text_identity(name) for name in set(texts)}
+    return hashlib.sha256(json.dumps([[hashes[name] for name in texts], asdict(config)]).encode()).hexdigest()
 
 
-def _prepare(texts: Sequence[Path], config: TrainConfig, work: Path, progress: Callable[[str, int, int], None]) -> None:
-    files = {path: read_documents(path) for path in set(texts)}
-    fit, choose = split([document for path in texts for document in files[path]], config.choose_share)
+def _prepare(
+    texts: Sequence[str | Path], config: TrainConfig, work: Path, progress: Callable[[str, int, int], None]
+) -> None:
+    documents = {name: open_text(name, progress).documents for name in set(texts)}
+    fit, choose = split([document for name in texts for document in documents[name]], config.choose_share)
     bpe = learn_bpe(fit[:: max(1, len(fit) // BPE_DOCUMENTS)], config.vocabulary)
     if bpe.get_vocab_size() != config.vocabulary:
         raise ConfigError(
@@ -151,7 +172,7 @@ def _prepare(texts: Sequence[Path], config: TrainConfig, work: Path, progress: C
         )
     bpe.save(str(work / "tokenizer.json"))
     (work / "choose.txt").write_text(f"\n{SEPARATOR}\n".join(choose), encoding="utf-8")
-    np.save(work / "fit_documents.npy", document_marks(fit))
+    write_marks(work / MARKS_FILE, fit)
     text = tokenise(bpe, fit, lambda done, total: progress("tokenising", done, total))
     part = work / "text.part.npz"
     np.savez(part, fit_hash=np.array(text_hash(fit)), fit_tokens=text.tokens, fit_starts=text.starts)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from englishroom.data.overlap import MARKS_FILE
+
 DEFAULT = "tiny-2l"
+SHIPPED_MARKS = "shipped_fit_documents.npz"
 
 
 def shipped_names() -> list[str]:
@@ -18,6 +21,17 @@ def shipped_path(name: str) -> Path | None:
     """Return the folder of a shipped talker, or ``None`` for any other name."""
     path = _folder() / name
     return path if name in shipped_names() else None
+
+
+def marks_path(folder: Path) -> Path | None:
+    """Return the file of the marks of a model's training documents, or ``None`` where there is none.
+
+    The shipped models were trained on the same text, so their marks ship once.
+    """
+    own = folder / MARKS_FILE
+    if folder.parent == _folder():
+        own = _folder().with_name(SHIPPED_MARKS)
+    return own if own.exists() else None
 
 
 def _folder() -> Path:

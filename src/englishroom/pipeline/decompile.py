@@ -1,41 +1,36 @@
-"""From a model to a room: ``decompile`` reads like the table of contents of the project."""
+"""From a model to a room; :func:`decompile` reads like the table of contents of the project."""
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 import englishroom
 from englishroom.emit.python import Heading, emit
-from englishroom.errors import ConfigError, UnsupportedModelError
+from englishroom.errors import ConfigError
 from englishroom.evaluate.program import EmittedTalker, ProgramTalker
 from englishroom.evaluate.protocol import Talker
 from englishroom.evaluate.talk import TalkOptions, continuation
-from englishroom.ir.room import TABLES, load_program, pack
-from englishroom.ir.tokenizer import Tokenizer
-from englishroom.store import SCHEMA_VERSION, Manifest, check_out, looks_like_room, sha256, write_room
-from englishroom.talkers.shipped import DEFAULT, shipped_path
+from englishroom.ir.room import TABLES, pack
+from englishroom.pipeline.opening import TOLERANCE_NATS, check_forward, open_target
+from englishroom.pipeline.steps import Progress, Say
+from englishroom.store import SCHEMA_VERSION, Manifest, check_out, sha256, write_room
+from englishroom.talkers.shipped import DEFAULT
 
 if TYPE_CHECKING:  # torch loads only where a target is needed
     from englishroom.models.load import Target
 
-Say = Callable[[str], None]
-Progress = Callable[[str, int, int], None]
-"""Called with the name of the step at hand, how much of it is done, and how much there is."""
-
 MEASURED_POSITIONS = 128
 EMITTED_NUMBERS = 60_000_000
 """Multiply-adds that pure Python may spend on checking the emitted file (a few seconds)."""
-TOLERANCE_NATS = 1e-2
-"""Above this the program does not say what the target says, and no room is written."""
 
 
 @dataclass(frozen=True)
@@ -119,71 +114,6 @@ def _emptying(contents: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
     while contents:
         name = next(iter(contents))
         yield name, contents.pop(name)
-
-
-def open_talker(
-    name_or_path: str,
-    tokenizer: Path | None = None,
-    check: bool = True,
-    say: Say = lambda _line: None,
-    dtype: DTypeLike = np.float32,
-) -> Talker:
-    """Open a room or a model as a talker; torch is loaded for models only.
-
-    Args:
-        dtype: precision in which a room's program is run.
-    """
-    path = Path(name_or_path)
-    if looks_like_room(path):
-        program, own = load_program(path)
-        return ProgramTalker(f"{name_or_path} ({program.level})", program, own, dtype)
-    from englishroom.evaluate.target import TargetTalker
-
-    target, own = open_target(name_or_path, tokenizer)
-    if check:
-        check_forward(target, say)
-    return TargetTalker(target, own)
-
-
-def open_target(name_or_path: str, tokenizer: Path | None = None) -> tuple[Target, Tokenizer]:
-    """Read a model and its tokenizer: a shipped name, a path, or a hub name.
-
-    Raises:
-        ConfigError: there is no such model, or its tokenizer cannot be found.
-    """
-    from englishroom.data.tokens import read_hf_tokenizer, read_llama2c_tokenizer
-    from englishroom.models.load import load_target
-
-    here = Path(name_or_path).exists()
-    target = load_target(name_or_path if here else str(shipped_path(name_or_path) or name_or_path))
-    if target.kind == "huggingface":
-        return target, read_hf_tokenizer(tokenizer or target.path, target.spec.d_vocab)
-    if tokenizer is None:
-        found = sorted(target.path.parent.glob("tok*.bin"))
-        if len(found) != 1:
-            raise ConfigError(
-                f"{target.path}: {len(found)} files tok*.bin beside it, expected its tokenizer; give --tokenizer FILE"
-            )
-        tokenizer = found[0]
-    return target, read_llama2c_tokenizer(tokenizer, target.spec.d_vocab)
-
-
-def check_forward(target: Target, say: Say) -> float:
-    """Compare our forward pass with ``transformers``, and say how far they are apart.
-
-    Raises:
-        UnsupportedModelError: they differ by more than rounding can explain.
-    """
-    from englishroom.models.reference import largest_difference
-
-    difference = largest_difference(target)
-    if not difference <= TOLERANCE_NATS:
-        raise UnsupportedModelError(
-            f"{target.path}: our forward pass differs from transformers by {difference:.2g} nats, more than "
-            f"{TOLERANCE_NATS:g}; this model needs something that is not supported, please report it"
-        )
-    say(f"largest log-probability difference from transformers: {difference:.2g} nats (64 random tokens)")
-    return difference
 
 
 def measure(

@@ -1,0 +1,111 @@
+"""englishroom compare"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from englishroom.cli.output import print_table, progress_bar, say, show
+from englishroom.errors import ConfigError
+
+NEW_TOKENS = 120
+
+
+@dataclass(frozen=True)
+class Command:
+    """Show where two talkers differ: by category, token by token, and in what they tell."""
+
+    first: tyro.conf.Positional[str]
+    """A room, a shipped model, a model folder or .bin file, or a hub name."""
+    second: tyro.conf.Positional[str]
+    """Another one, of the same vocabulary."""
+    text: str = "sampled"
+    """A text file (plain or .xz), a folder of them, a hub dataset, or "sampled", the ready corpus."""
+    max_documents: int | None = None
+    """Compare on the first documents only."""
+    prompt: tuple[str, ...] = ("Once upon a time", "Lily and Tom", "")
+    """Prompts that both tell on; an empty one begins a story."""
+    seed: int = 0
+    """Seed of the stories and of the intervals."""
+    top: int = 8
+    """Tokens to show in each direction."""
+    out: Path | None = None
+    """Write everything as JSON to this file, too."""
+    check: bool = True
+    """Do not compare models' forward passes with transformers first."""
+
+    def run(self) -> None:
+        from englishroom.data.texts import open_text
+        from englishroom.evaluate.compare import compare
+        from englishroom.evaluate.talk import TalkOptions
+        from englishroom.pipeline import open_talker
+
+        if self.top < 0:
+            raise ConfigError(f"--top is {self.top}, expected 0 or more")
+        if self.out is not None and not self.out.parent.is_dir():
+            raise ConfigError(f"{self.out.parent}: no such folder; create it first, or choose another --out")
+        first, second = (open_talker(name, None, self.check, say) for name in (self.first, self.second))
+        with progress_bar() as progress:
+            text = open_text(self.text, progress, self.max_documents)
+            found = compare(
+                first,
+                second,
+                text.documents,
+                self.prompt,
+                self.seed,
+                self.top,
+                TalkOptions(max_tokens=NEW_TOKENS),
+                lambda done, total: progress("comparing", done, total),
+            )
+        one, two = found.names
+        show(f"A = {one}, B = {two}, on {text.name}: {found.documents:,} documents, {found.tokens:,} tokens")
+        show(f"  nats per token  A {found.nats_per_token[0]:.4f}  B {found.nats_per_token[1]:.4f}")
+        show(f"  bits per byte   A {found.bits_per_byte[0]:.4f}  B {found.bits_per_byte[1]:.4f}")
+        show(f"  B gains {found.gain:.4f} nats per token (95 %: {found.interval[0]:.4f} to {found.interval[1]:.4f})")
+        show(f"  KL(A‖B) {found.kl_nats[0]:.4f} nats, KL(B‖A) {found.kl_nats[1]:.4f} nats")
+        show(f"  same likeliest token {found.top1_agreement:.1%}")
+        print_table(
+            "Where B is better (nats per token), by category",
+            ("category", "tokens", "A", "B", "B gains", "95 %", "share of the whole"),
+            [
+                (
+                    row.category,
+                    f"{row.tokens:,}",
+                    *(f"{value:.3f}" for value in row.nats),
+                    f"{row.gain:+.3f}",
+                    f"{row.interval[0]:+.3f} to {row.interval[1]:+.3f}",
+                    f"{row.share:.0%}",
+                )
+                for row in found.categories
+            ],
+        )
+        for title, rows in (("B much better", found.second_better), ("A much better", found.first_better)):
+            print_table(
+                f"Tokens on which {title}",
+                ("text before", "token", "A nats", "B nats", "A expects", "B expects"),
+                [
+                    (
+                        "…" + _short(row.before),
+                        repr(row.token),
+                        *(f"{value:.2f}" for value in row.nats),
+                        *map(repr, row.expected),
+                    )
+                    for row in rows
+                ],
+            )
+        for story in found.stories:
+            show(f"\nFrom {story.prompt!r}, seed {story.seed}; alike for {story.alike} characters")
+            show(f"A: {story.prompt}{story.first}")
+            show(f"B: {story.prompt}{story.second}")
+        if self.out is not None:
+            part = self.out.with_name(self.out.name + ".part")
+            part.write_text(json.dumps({"text": text.name, "sha256": text.sha256} | found.as_dict(), indent=1) + "\n")
+            part.replace(self.out)
+            say(f"wrote {self.out}")
+
+
+def _short(text: str) -> str:
+    return text[-48:].replace("\n", "⏎")

@@ -1,0 +1,137 @@
+"""The sanity rows of every table: what a talker has to be compared with before its own number means anything.
+
+1. The target with the outputs of all its layers replaced: by zero, by their mean, by those of a random other position.
+2. N-grams of the target's own tokens, from unigrams to unbounded contexts, fitted on the fitting text.
+3. The rule of Nguyen (2024) that comes closest to the target, picked with hindsight.
+4. The target quantised and pruned, the curve that a program of some length is compared with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import get_args
+
+import torch
+
+from englishroom.data.corpus import document_marks
+from englishroom.data.overlap import check_overlap
+from englishroom.data.texts import Text
+from englishroom.evaluate.description import describe
+from englishroom.evaluate.hindsight import hindsight
+from englishroom.evaluate.replaced import ReplacedTalker, Replacement
+from englishroom.evaluate.rows import packed_rows
+from englishroom.evaluate.score import score
+from englishroom.evaluate.table import Row
+from englishroom.evaluate.tabulate import Entry
+from englishroom.evaluate.target import TargetTalker
+from englishroom.models.compress.prune import prune
+from englishroom.models.compress.quantise import BITS, quantise_best
+from englishroom.models.load import Target
+from englishroom.talkers.ngrams.encode import encode_documents
+from englishroom.talkers.ngrams.infini import InfiniTalker, fit_infini
+from englishroom.talkers.ngrams.skip import SkipTalker, fit_skips
+from englishroom.talkers.ngrams.talker import NgramTalker, fit_orders
+from englishroom.talkers.ngrams.template import template_rules
+
+Progress = Callable[[str, int, int], None]
+KEPT_SHARES = (0.5, 0.25, 0.1)
+"""Shares of the weights that pruned targets keep."""
+CALIBRATION_ROWS = 64
+"""Full contexts of the fitting text that error compensation and replacement see."""
+CHOOSING_DOCUMENTS = 60
+"""Documents of the choosing text that settings are chosen on."""
+HINDSIGHT_DOCUMENTS = 40
+HINDSIGHT_FIT_DOCUMENTS = 5000
+ORDER_NAMES = ("unigram", "bigram", "trigram", "kneser-ney 4-gram", "kneser-ney 5-gram")
+
+
+def check_texts(fit: Text, choose: Text, report: Text) -> None:
+    """Refuse texts that share a document: fit on one, choose on another, report on a third.
+
+    Raises:
+        ConfigError: two of them share a document.
+    """
+    check_overlap(fit.name, document_marks(fit.documents), report)
+    check_overlap(choose.name, document_marks(choose.documents), report)
+    check_overlap(fit.name, document_marks(fit.documents), choose)
+
+
+def baselines(target: TargetTalker, fit: Text, choose: Text, seed: int, progress: Progress) -> Iterator[Entry]:
+    """Make the sanity rows of a target, one after the other.
+
+    Args:
+        fit: what n-grams are counted on, and what replacement and error compensation see.
+        choose: what settings are chosen on; never the text that is reported on.
+        seed: of the random replacement.
+    """
+    yield from _replaced(target, fit, seed)
+    yield from _ngrams(target, fit, choose, progress)
+    yield from _compressed(target, fit, choose, progress)
+
+
+def _replaced(target: TargetTalker, fit: Text, seed: int) -> Iterator[Entry]:
+    rows = packed_rows(target.tokenizer, fit.documents, target.n_ctx, CALIBRATION_ROWS)
+    for how in get_args(Replacement):
+        yield Entry(ReplacedTalker(target.target, target.tokenizer, how, rows, seed), "replaced", how)
+
+
+def _ngrams(target: TargetTalker, fit: Text, choose: Text, progress: Progress) -> Iterator[Entry]:
+    models = fit_orders(fit.documents, target.tokenizer, range(1, len(ORDER_NAMES) + 1), progress)
+    for model, name in zip(models, ORDER_NAMES, strict=True):
+        yield _entry(model, name)
+    progress("sorting contexts", 0, 1)
+    held = choose.documents[:CHOOSING_DOCUMENTS]
+    yield _entry(fit_infini(fit.documents, held, models[-1]), "infini-gram")
+    progress("sorting contexts", 1, 1)
+    yield _entry(fit_skips(fit.documents, held, target.tokenizer, progress=progress), "skip-trigram")
+
+
+def _entry(model: NgramTalker | InfiniTalker | SkipTalker, name: str) -> Entry:
+    return Entry(model, "n-gram", name, describe(model).bits)
+
+
+def hindsight_row(target: TargetTalker, fit: Text, text: Text, progress: Progress) -> Row:
+    """Make the row of the oracle, on the first documents of the text only: what no program could know.
+
+    Its rules are those of all templates over the last four tokens, counted on the first documents of the fitting text.
+    """
+    documents = text.documents[:HINDSIGHT_DOCUMENTS]
+    counted = encode_documents(fit.documents[:HINDSIGHT_FIT_DOCUMENTS], target.tokenizer)
+    rules = template_rules(counted, target.tokenizer, reach=4)
+    found = hindsight(rules, target, documents, progress=lambda done, total: progress("hindsight", done, total))
+    n_bytes = sum(len(document.encode()) for document in documents)
+    nats = found.hindsight_nats_per_token
+    return Row(
+        talker=f"n-gram rules, first {len(documents)} documents",
+        role="hindsight",
+        target=target.name,
+        documents=len(documents),
+        tokens=found.tokens,
+        bytes=n_bytes,
+        nats_per_token=nats,
+        nats_per_token_interval=None,
+        bits_per_byte=found.hindsight_nats / math.log(2) / n_bytes,
+        bits_per_byte_interval=None,
+        ce_increase=nats - found.target_nats / found.tokens,
+        top1_agreement=found.hindsight_top1_agreement,
+    )
+
+
+def _compressed(target: TargetTalker, fit: Text, choose: Text, progress: Progress) -> Iterator[Entry]:
+    tokenizer = target.tokenizer
+    rows = torch.from_numpy(packed_rows(tokenizer, fit.documents, target.n_ctx, CALIBRATION_ROWS))
+    held = choose.documents[:CHOOSING_DOCUMENTS]
+
+    def objective(candidate: Target) -> float:
+        return score(TargetTalker(candidate, tokenizer), held).nats_per_token
+
+    for done, bits in enumerate(BITS):
+        progress("quantising", done, len(BITS))
+        found = quantise_best(target.target, bits, rows, objective)
+        name = f"{'ternary' if bits == 'ternary' else f'{bits} bits'} ({found.method})"
+        yield Entry(TargetTalker(found.target, tokenizer), "quantised", name, describe(found).bits)
+    progress("quantising", len(BITS), len(BITS))
+    for keep in KEPT_SHARES:
+        pruned = prune(target.target, keep)
+        yield Entry(TargetTalker(pruned, tokenizer), "pruned", f"{keep:.0%} of the weights", describe(pruned).bits)

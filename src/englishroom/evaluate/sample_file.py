@@ -1,0 +1,295 @@
+"""Files of sampled documents: written resumably, with a record of where they come from beside them.
+
+1. Every document is appended, as it is sampled, to FILE.part, whose first line says what is being sampled.
+2. When there are enough, FILE and FILE.json (parts.json for a corpus of three parts) are put in their places.
+3. FILE.part is removed. A run that died before goes on after the last whole line of FILE.part.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+
+import englishroom
+from englishroom.data.corpus import (
+    MARKS_FORM,
+    SEPARATOR,
+    cut_documents,
+    document_marks,
+    marks_in_order,
+    replace_file,
+    text_hash,
+    write_documents,
+)
+from englishroom.data.texts import PARTS, SUFFIXES, part_file
+from englishroom.errors import ConfigError
+from englishroom.evaluate.protocol import Talker
+from englishroom.evaluate.sample import SampleOptions, samples
+
+FORMAT = "englishroom sample"
+PARTS_RECORD = "parts.json"
+Cut = Literal["keep", "drop"]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is sampled from: a model or a room, by name and hash."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A sampled document as it is kept in FILE.part.
+
+    Attributes:
+        text: with white space made uniform; it may be empty.
+        tokens: as sampled, the stop token included.
+    """
+
+    text: str
+    tokens: int
+    finished: bool
+
+
+def write_sample(
+    talker: Talker,
+    source: Source,
+    options: SampleOptions,
+    n_documents: int,
+    out: Path,
+    cut: Cut = "keep",
+    progress: Progress = lambda _step, _done, _total: None,
+) -> dict[str, Any]:
+    """Sample documents into a text file; run again to go on after a kill.
+
+    Documents without text are left out, and counted. A file that this function wrote before is replaced.
+
+    Args:
+        out: ``.txt`` or ``.xz``; the record goes to the same name with ``.json`` added.
+        cut: whether documents that the context cut short are kept, or dropped, which favours short ones.
+
+    Returns:
+        The record.
+
+    Raises:
+        ConfigError: an option is out of range, something else stands at ``out``, or an unfinished run with other
+            settings, or one that is still running.
+    """
+    _check_count(n_documents)
+    check_file(out)
+    with _drawing(talker, source, options, n_documents, out, progress) as drawn:
+        documents, counts = _select(drawn, cut)
+        if not documents:
+            raise ConfigError(f"{source.name}: none of {n_documents:,} sampled documents has text; nothing to write")
+        record = _record(source, options, cut) | {"file": out.name} | counts
+        write_documents(out, documents)
+        _write_json(_record_path(out), record)
+    return record
+
+
+def write_parts(
+    talker: Talker,
+    source: Source,
+    options: SampleOptions,
+    sizes: Sequence[int],
+    out: Path,
+    cut: Cut = "keep",
+    progress: Progress = lambda _step, _done, _total: None,
+) -> dict[str, Any]:
+    """Sample a corpus of three parts without a common document, to fit on, to choose on and to report on.
+
+    The parts are sampled with the given seed and the two after it. A document whose words stand in an earlier part
+    is dropped from the later one. Run again to go on after a kill.
+
+    Args:
+        sizes: documents to sample for each part.
+        out: folder for ``fit.txt.xz``, ``choose.txt.xz``, ``report.txt.xz`` and the record, ``parts.json``.
+
+    Returns:
+        The record.
+
+    Raises:
+        ConfigError: as for :func:`write_sample`.
+    """
+    for size in sizes:
+        _check_count(size)
+    check_folder(out)
+    parts: dict[str, Any] = {}
+    texts: dict[Path, list[str]] = {}
+    earlier = np.empty(0, dtype=np.uint64)
+    with ExitStack() as stack:
+        for i, (part, size) in enumerate(zip(PARTS, sizes, strict=True)):
+            file, seeded = part_file(out, part), replace(options, seed=options.seed + i)
+            drawn = stack.enter_context(_drawing(talker, source, seeded, size, file, progress))
+            texts[file], counts = _select(drawn, cut, earlier)
+            if not texts[file]:
+                raise ConfigError(f"{source.name}: none of the {size:,} documents sampled for {part!r} can be used")
+            earlier = np.union1d(earlier, document_marks(texts[file]))
+            parts[part] = {"file": file.name, "seed": seeded.seed} | counts
+        record = _record(source, options, cut) | {"same_document": MARKS_FORM, "parts": parts}
+        for file, documents in texts.items():
+            write_documents(file, documents)
+        _write_json(out / PARTS_RECORD, record)
+    return record
+
+
+def check_file(out: Path) -> None:
+    """Refuse a place for a sampled text before any work is done for it.
+
+    Raises:
+        ConfigError: the name does not end in .txt or .xz, or something that is no sampled text stands there.
+    """
+    if out.suffix not in SUFFIXES:
+        raise ConfigError(f"{out}: expected a name that ends in .txt or .xz; choose another --out")
+    if out.is_dir():
+        raise ConfigError(f"{out}: is a folder; choose another --out")
+    if out.exists() and not (_is_ours(_record_path(out)) or _is_ours(_part_path(out))):
+        raise ConfigError(f"{out}: is there already, and not written by englishroom sample; choose another --out")
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a place for a corpus of three parts before any work is done for it.
+
+    Raises:
+        ConfigError: a file stands there, or a folder with a text of that name that is no sampled one.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file, expected a folder for the three parts; choose another --out")
+    if not _is_ours(out / PARTS_RECORD):
+        for file in (part_file(out, part) for part in PARTS):
+            if file.exists() and not _is_ours(_part_path(file)):
+                raise ConfigError(
+                    f"{file}: is there already, and not written by englishroom sample; choose another --out"
+                )
+
+
+def _check_count(n_documents: int) -> None:
+    if n_documents < 1:
+        raise ConfigError(f"the number of documents is {n_documents}, expected 1 or more")
+
+
+def _is_ours(path: Path) -> bool:
+    """Say whether a record, or a FILE.part by its first line, is of this module."""
+    try:
+        data = path.read_bytes()
+        values = json.loads(data.partition(b"\n")[0] if path.name.endswith(".part") else data)
+    except (OSError, ValueError):
+        return False
+    return isinstance(values, dict) and values.get("format") == FORMAT
+
+
+@contextmanager
+def _drawing(
+    talker: Talker,
+    source: Source,
+    options: SampleOptions,
+    n_documents: int,
+    out: Path,
+    progress: Progress,
+) -> Iterator[list[Drawn]]:
+    """Yield the drawn documents, those of FILE.part first, and remove FILE.part when they have been used."""
+    options.check()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    path = _part_path(out)
+    heading = json.dumps({"format": FORMAT, "source": asdict(source)} | asdict(options))
+    with path.open("ab+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{path}: another englishroom sample is writing this text; wait for it") from None
+        drawn = _read_part(file, path, heading)
+        progress(f"sampling {out.name}", min(len(drawn), n_documents), n_documents)
+        for sample in samples(talker, range(len(drawn), n_documents), options):
+            text = "\n".join(cut_documents(sample.text.partition(SEPARATOR)[0]))
+            drawn.append(Drawn(text, len(sample.tokens) + sample.finished, sample.finished))
+            file.write(json.dumps(asdict(drawn[-1])).encode() + b"\n")
+            if len(drawn) % 16 == 0:
+                file.flush()
+            progress(f"sampling {out.name}", len(drawn), n_documents)
+        file.flush()
+        yield drawn[:n_documents]
+        path.unlink(missing_ok=True)
+
+
+def _read_part(file: IO[bytes], path: Path, heading: str) -> list[Drawn]:
+    """Read the whole lines of FILE.part, and leave it ready for the next one.
+
+    Raises:
+        ConfigError: it belongs to other settings, or is no such file.
+    """
+    file.seek(0)
+    lines = file.read().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):  # the writer died in the middle of it
+        file.truncate(sum(map(len, lines[:-1])))
+        lines.pop()
+    if not lines:
+        file.write(heading.encode() + b"\n")
+        return []
+    if lines[0].decode(errors="replace").rstrip("\n") != heading:
+        raise ConfigError(
+            f"{path}: an unfinished sample with another model, seed or settings; delete it or choose another --out"
+        )
+    try:
+        return [Drawn(**json.loads(line)) for line in lines[1:]]
+    except (ValueError, TypeError):
+        raise ConfigError(f"{path}: damaged; delete it to start again") from None
+
+
+def _select(drawn: Sequence[Drawn], cut: Cut, earlier: Any = ()) -> tuple[list[str], dict[str, Any]]:
+    """Return the documents to write, and the counts that say what became of the others."""
+    kept = [document for document in drawn if document.text and (document.finished or cut == "keep")]
+    fresh = ~np.isin(marks_in_order([document.text for document in kept]), earlier)
+    documents = [document for document, new in zip(kept, fresh, strict=True) if new]
+    texts = [document.text for document in documents]
+    counts = {
+        "sampled_documents": len(drawn),
+        "sampled_tokens": sum(document.tokens for document in drawn),
+        "sampled_unfinished": sum(not document.finished for document in drawn),
+        "dropped_empty": sum(not document.text for document in drawn),
+        "dropped_unfinished": sum(bool(d.text) and not d.finished for d in drawn) if cut == "drop" else 0,
+        "dropped_in_earlier_part": int((~fresh).sum()),
+        "documents": len(texts),
+        "bytes": sum(len(text.encode()) for text in texts),
+        "text_sha256": text_hash(texts),
+        "unfinished": " ".join(str(i) for i, document in enumerate(documents) if not document.finished),
+    }
+    return texts, counts
+
+
+def _record(source: Source, options: SampleOptions, cut: Cut) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "model": asdict(source),
+        **asdict(options),
+        "unfinished_documents": cut,
+        "versions": {
+            "englishroom": englishroom.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "torch": metadata.version("torch"),
+        },
+    }
+
+
+def _write_json(path: Path, record: dict[str, Any]) -> None:
+    replace_file(path, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def _record_path(out: Path) -> Path:
+    return out.with_name(f"{out.name}.json")
+
+
+def _part_path(out: Path) -> Path:
+    return out.with_name(f"{out.name}.part")

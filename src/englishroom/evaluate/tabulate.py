@@ -1,0 +1,115 @@
+"""From talkers to their table: judge them side by side, then say what each number is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from englishroom.data.texts import Text
+from englishroom.evaluate.compute import training_compute_recovered
+from englishroom.evaluate.greedy import continue_greedily, greedy_agreement, prompts_of
+from englishroom.evaluate.ladder import LadderFit, equivalent_parameters, fit_ladder, ladder_compute_recovered, rungs_on
+from englishroom.evaluate.protocol import Talker
+from englishroom.evaluate.score import Judgement, comparable, judge
+from englishroom.evaluate.table import CategoryRow, Extra, Role, Row, category_rows, make_row, with_loss_recovered
+from englishroom.talkers.ladder import LadderRun
+from englishroom.talkers.record import Curve
+
+Progress = Callable[[str, int, int], None]
+GREEDY_ROLES = ("target", "talker", "quantised", "pruned")
+"""Roles whose greedy text is worth comparing with the target's."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A talker that is to stand in the table."""
+
+    talker: Talker
+    role: Role
+    name: str
+    description_bits: float | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the target's training: its curve on this text, and the ladder's runs if they read its tokens."""
+
+    curve: Curve | None = None
+    ladder: Sequence[LadderRun] = ()
+
+
+def tabulate(
+    entries: Sequence[Entry],
+    reference: Talker,
+    text: Text,
+    known: Known,
+    greedy_prompts: int,
+    seed: int,
+    progress: Progress,
+) -> tuple[list[Row], list[CategoryRow]]:
+    """Judge talkers against a reference on one text and make their rows, in their order.
+
+    Args:
+        greedy_prompts: beginnings of documents from which greedy texts are compared; 0 leaves that out.
+    """
+    talkers = [entry.talker for entry in entries]
+    judged = judge(
+        talkers,
+        text.documents,
+        reference,
+        categories=True,
+        progress=lambda done, total: progress("scoring", done, total),
+    )
+    agreed = _greedy(entries, reference, text.documents, greedy_prompts, progress)
+    fit = _ladder(known.ladder, text.sha256, seed)
+    own = [j for entry, j in zip(entries, judged, strict=True) if entry.talker is reference]
+    at_target = own[0].score.nats_per_token if own else None
+    rows: list[Row] = []
+    for at, (entry, judgement) in enumerate(zip(entries, judged, strict=True)):
+        progress("resampling documents", at, len(entries))
+        compute = _compute(judgement, known.curve, fit, at_target, seed)
+        extra = Extra(entry.role, entry.description_bits, agreed.get(entry.name), **compute)
+        rows.append(make_row(entry.name, reference.name, judgement, extra, seed))
+    progress("resampling documents", len(entries), len(entries))
+    broken_down = [category_rows(entry.name, j, seed) for entry, j in zip(entries, judged, strict=True)]
+    return with_loss_recovered(rows), [row for rows_of_one in broken_down for row in rows_of_one]
+
+
+def _greedy(
+    entries: Sequence[Entry], reference: Talker, documents: Sequence[str], count: int, progress: Progress
+) -> dict[str, float]:
+    chosen = [e for e in entries if e.role in GREEDY_ROLES and comparable(e.talker, reference)]
+    prompts = prompts_of(reference, documents, count)
+    if not len(prompts) or not chosen:
+        return {}
+    told = continue_greedily(reference, prompts)
+    found: dict[str, float] = {}
+    for at, entry in enumerate(chosen):
+        progress("greedy texts", at, len(chosen))
+        theirs = told if entry.talker is reference else continue_greedily(entry.talker, prompts)
+        found[entry.name] = greedy_agreement(told, theirs).share
+    progress("greedy texts", len(chosen), len(chosen))
+    return found
+
+
+def _ladder(runs: Sequence[LadderRun], sha256: str, seed: int) -> LadderFit | None:
+    rungs = rungs_on(runs, sha256)
+    return fit_ladder(rungs, seed) if rungs else None
+
+
+def _compute(
+    judgement: Judgement, curve: Curve | None, fit: LadderFit | None, at_target: float | None, seed: int
+) -> Mapping[str, Any]:
+    """Say which share of compute the talker's CE is worth, where it reads the target's tokens."""
+    increase = judgement.ce_increase
+    if increase is None:
+        return {}
+    ce, error = judgement.score.nats_per_token, float(increase.standard_errors(seed)[0])
+    found: dict[str, Any] = {}
+    if curve is not None:
+        found["training"] = training_compute_recovered(curve, ce, error)
+    if fit is not None and at_target is not None:
+        found["ladder"] = ladder_compute_recovered(fit, ce, at_target, error, seed=seed)
+        found["equivalent"] = equivalent_parameters(fit, ce, error, seed)
+    return found

@@ -1,0 +1,167 @@
+"""From talkers and a text to the table of what they score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from englishroom.data.overlap import overlap_warning, read_marks
+from englishroom.data.texts import Text, open_text
+from englishroom.errors import ConfigError
+from englishroom.evaluate.protocol import Talker
+from englishroom.pipeline.opening import open_talker
+from englishroom.pipeline.steps import Progress, Say
+from englishroom.talkers.ladder import read_runs
+from englishroom.talkers.record import find_curve, read_training
+from englishroom.talkers.shipped import marks_path
+
+if TYPE_CHECKING:  # torch loads only where a target is needed
+    from englishroom.evaluate.table import Row, Table
+    from englishroom.evaluate.tabulate import Entry, Known
+    from englishroom.evaluate.target import TargetTalker
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """What to score, on what, and beside what."""
+
+    talkers: tuple[str, ...]
+    text: str = "sampled"
+    baselines: bool = False
+    fit: tuple[str, ...] = ("sampled:fit",)
+    choose: str = "sampled:choose"
+    max_documents: int | None = None
+    greedy_prompts: int = 32
+    seed: int = 0
+    tokenizer: Path | None = None
+    check: bool = True
+
+
+def score_table(
+    config: ScoreConfig,
+    say: Say = lambda _line: None,
+    progress: Progress = lambda _step, _done, _total: None,
+) -> Table:
+    """Score talkers on a text, the first of them as the target; with baselines, every model beside its own.
+
+    1. Read the texts, and see that none of them shares a document with the one that is reported on.
+    2. Open the talkers; warn where a model saw the text in training.
+    3. Make the baselines of every model.
+    4. Judge all that read the same tokens side by side, and say what each number is worth.
+
+    Raises:
+        EnglishRoomError: a text, a talker or a setting will not do.
+    """
+    from englishroom.evaluate.table import Table
+    from englishroom.evaluate.tabulate import tabulate
+
+    if not config.talkers:
+        raise ConfigError("no talker to score; name at least one room or model")
+    if config.greedy_prompts < 0 or config.seed < 0:
+        raise ConfigError("--greedy-prompts and --seed are 0 or more; correct them")
+    text = open_text(config.text, progress, config.max_documents)
+    beside = _Beside.read(config, text, progress) if config.baselines else None
+    talkers = [open_talker(name, config.tokenizer, config.check, say) for name in config.talkers]
+    notes = [line for talker in talkers if (line := _overlap(talker, text)) is not None]
+    for line in notes:
+        say(line)
+    rows, categories = [], []
+    for lead, others in _groups(talkers, every_model=beside is not None):
+        entries = _entries(lead, others)
+        if beside is not None:
+            say(f"{lead.name}: making the baselines, fitted on {beside.fit.name}")
+            entries += beside.baselines(lead, config.seed, progress)
+        known = _known(lead, text)
+        if known.curve is None:
+            notes.append(f"{lead.name}: no training curve on this text, so no training compute recovered")
+        found = tabulate(entries, lead, text, known, config.greedy_prompts, config.seed, progress)
+        rows += found[0]
+        categories += found[1]
+        if beside is not None:
+            rows.append(beside.hindsight(lead, text, progress))
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    if beside is not None:
+        settings |= {"fit_sha256": beside.fit.sha256, "choose_sha256": beside.choose.sha256}
+    about = {"name": text.name, "sha256": text.sha256, "documents": len(text.documents), "bytes": text.n_bytes}
+    return Table(about, rows, categories, settings | {"notes": notes})
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """The texts of the baselines."""
+
+    fit: Text
+    choose: Text
+
+    @classmethod
+    def read(cls, config: ScoreConfig, report: Text, progress: Progress) -> _Beside:
+        from englishroom.evaluate.baselines import check_texts
+
+        found = cls(_joined(config.fit, progress), open_text(config.choose, progress))
+        check_texts(found.fit, found.choose, report)
+        return found
+
+    def baselines(self, lead: Talker, seed: int, progress: Progress) -> list[Entry]:
+        from englishroom.evaluate.baselines import baselines
+
+        return list(baselines(_model(lead), self.fit, self.choose, seed, progress))
+
+    def hindsight(self, lead: Talker, text: Text, progress: Progress) -> Row:
+        from englishroom.evaluate.baselines import hindsight_row
+
+        return hindsight_row(_model(lead), self.fit, text, progress)
+
+
+def _groups(talkers: Sequence[Talker], every_model: bool) -> list[tuple[Talker, list[Talker]]]:
+    """Say who is compared with whom: all with the first; or every model by itself, and rooms with the first model."""
+    if not every_model:
+        return [(talkers[0], list(talkers[1:]))]
+    models = [talker for talker in talkers if _is_model(talker)]
+    if not models:
+        raise ConfigError("--baselines are made of a model, and none is named; name the model beside the room")
+    rooms = [talker for talker in talkers if not _is_model(talker)]
+    return [(model, rooms if model is models[0] else []) for model in models]
+
+
+def _entries(lead: Talker, others: Sequence[Talker]) -> list[Entry]:
+    from englishroom.evaluate.description import describe
+    from englishroom.evaluate.tabulate import Entry
+
+    return [
+        Entry(talker, "target" if talker is lead else "talker", talker.name, describe(talker).bits)
+        for talker in (lead, *others)
+    ]
+
+
+def _joined(names: Sequence[str], progress: Progress) -> Text:
+    texts = [open_text(name, progress) for name in names]
+    return Text.of(" + ".join(text.name for text in texts), [d for text in texts for d in text.documents])
+
+
+def _is_model(talker: Talker) -> bool:
+    return hasattr(talker, "target")
+
+
+def _model(talker: Talker) -> TargetTalker:
+    from englishroom.evaluate.target import TargetTalker
+
+    assert isinstance(talker, TargetTalker)
+    return talker
+
+
+def _overlap(talker: Talker, text: Text) -> str | None:
+    if not _is_model(talker) or (marks := marks_path(_model(talker).target.path)) is None:
+        return None
+    return overlap_warning(talker.name, read_marks(marks), text)
+
+
+def _known(talker: Talker, text: Text) -> Known:
+    from englishroom.evaluate.tabulate import Known
+
+    record = read_training(_model(talker).target.path) if _is_model(talker) else None
+    if record is None:
+        return Known()
+    ladder = [run for run in read_runs() if run.fit_sha256 == record["fit_sha256"]]
+    return Known(find_curve(record, text.sha256), ladder)

@@ -1,0 +1,172 @@
+"""Write an n-gram talker as a folder with a Python program that imports only the standard library, and its tables."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import englishroom
+from englishroom.emit import tables as table_text
+from englishroom.emit.prelude import loading, talking
+from englishroom.emit.source import Verbatim
+from englishroom.errors import ArtifactError, ConfigError
+from englishroom.ir import tokenizer as tokenizer_module
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.store import sha256
+from englishroom.talkers.ngrams import mixing
+from englishroom.talkers.ngrams.model_file import ngrams_to_bytes
+from englishroom.talkers.ngrams.talker import NgramTalker
+
+PROGRAM, TABLES = "program.py", "tables.safetensors"
+
+STEP = '''
+def new_memory():
+    """Return an empty memory: the last tokens of the story."""
+    return []
+
+
+def step(token, position, memory):
+    """Read one token; return the log-probabilities of every token that may come next."""
+    if token == TOKENIZER.start_id:
+        memory.clear()
+    memory.append(token)
+    del memory[: max(0, len(memory) - len(NGRAMS) + 1)]
+    chances = UNIGRAMS
+    for length in range(1, len(memory) + 1):  # the longer the context, the more it has to say
+        place = find(NGRAMS, memory[-length:])
+        if place is None:
+            break
+        chances = mix(chances, NGRAMS[length], place)
+    return list(map(math.log, chances))
+'''
+
+
+def emit_ngrams(talker: NgramTalker, out: Path) -> None:
+    """Write ``program.py`` and ``tables.safetensors`` into a new folder, or an empty one; whole or not at all.
+
+    Raises:
+        ConfigError: there is something at ``out`` already.
+        ArtifactError: the folder cannot be written.
+    """
+    tables = ngrams_to_bytes(talker)
+    write_folder(out, {PROGRAM: spell_ngrams(talker, sha256(tables)).encode(), TABLES: tables})
+
+
+def spell_ngrams(talker: NgramTalker, tables_sha256: str) -> str:
+    """Write the program of a talker, whose tables have a hash."""
+    model = talker.model
+    sizes = [f"{len(level.tokens):,} of {length}" for length, level in enumerate(model.levels, 1)]
+    header = [
+        f"A program that talks: {talker.name}, counted on a text and smoothed (modified Kneser-Ney).",
+        "",
+        f"Written by englishroom {englishroom.__version__}. It needs nothing but Python 3.11 or later.",
+        f"{model.d_vocab:,} tokens; n-grams by length: {', '.join(sizes)}.",
+        f"sha256 of the text: {talker.text_sha256 or 'not known'}.",
+        "",
+        "To read it, begin at step(): it takes one token and says how likely every next token is. It begins with how",
+        "common each token is, and asks ever longer contexts, as far back as the text had them, what came after them.",
+        "NGRAMS has, by length: where the n-grams that begin alike begin, their last tokens, their counts (of the",
+        "longest, how often they occur; of shorter ones, how many different tokens stand before them), and discounts.",
+    ]
+    levels = [f'    ((0, D_VOCAB), range(D_VOCAB), rows("counts_1"), {model.levels[0].discounts}),']
+    for length, level in enumerate(model.levels[1:], 2):
+        parts = ", ".join(f'rows("{part}_{length}")' for part in ("starts", "tokens", "counts"))
+        levels += [f"    ({parts},", f"     {level.discounts}),"]
+    definitions = "\n".join(["NGRAMS = (", *levels, ")", "UNIGRAMS = mix([1 / D_VOCAB] * D_VOCAB, NGRAMS[0], 0)"])
+    return spell_program(
+        header, STEP, ("find", "mix", "rows"), (mixing,), definitions, talker.tokenizer, talker.n_ctx, tables_sha256
+    )
+
+
+def spell_program(
+    header: Sequence[str],
+    step: str,
+    calls: Iterable[str],
+    modules: Sequence[ModuleType],
+    definitions: str,
+    tokenizer: Tokenizer,
+    n_ctx: int,
+    tables_sha256: str,
+) -> str:
+    """Write a program that talks: a step of its own, and all that emitted programs share.
+
+    Args:
+        header: lines of its docstring, plain ASCII.
+        step: code of ``new_memory`` and ``step``, which needs ``math``.
+        calls: functions that ``step`` and ``definitions`` call.
+        modules: where those are copied from that are not shared ones.
+        definitions: code that makes what ``step`` reads from ``TABLES``.
+    """
+    shared = (talking, tokenizer_module, loading)
+    verbatim = Verbatim((*modules, *shared))
+    needed = verbatim.needed({"main", "log_probs", "talk", "Tokenizer", "numbers", "load_tables", *calls})
+    texts = {name: verbatim.pieces[name][0] for name in needed}
+
+    def copied(*sources: ModuleType) -> str:
+        return "".join(f"\n\n{text}\n" for name, text in texts.items() if verbatim.module_of[name] in sources)
+
+    how_to = [
+        "",
+        'To hear it:  python program.py "Once upon a time"  (--help lists the options)',
+        "In Python:   import program",
+        '             "".join(program.talk("Once upon a time", seed=1))',
+        "             program.log_probs(tokens)",
+    ]
+    return "\n".join(
+        [
+            '"""' + "\n".join([*header, *how_to]) + '\n"""\n',
+            *verbatim.imports_of([*texts.values(), step]),
+            f"\nN_CTX = {n_ctx}\nD_VOCAB = {len(tokenizer.pieces)}\n",
+            "\n# 1. How it thinks, one token at a time" + f"\n{step}{copied(*modules)}",
+            "\n# 2. How it talks" + copied(talking),
+            "\n# 3. Its tokenizer" + copied(tokenizer_module),
+            "\n# 4. Its tables, which stand in tables.safetensors" + copied(loading),
+            _spell_tokenizer(tokenizer),
+            f'\nTABLES = load_tables(__file__, "{tables_sha256}")\n{definitions}\nTABLES.clear()\n',
+            'if __name__ == "__main__":\n    main()\n',
+        ]
+    )
+
+
+def write_folder(out: Path, contents: dict[str, bytes]) -> None:
+    """Write files into a new folder, or one that is empty; whole or not at all.
+
+    Raises:
+        ConfigError: there is something at ``out`` already.
+        ArtifactError: the folder cannot be written.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"{out}: is a folder with other things in it; choose another one")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file; choose another place for the folder")
+    part = out.parent / f".{out.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part"
+    try:
+        part.mkdir(parents=True)
+        for name, data in contents.items():
+            (part / name).write_bytes(data)
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
+    except OSError as error:
+        raise ArtifactError(f"{out}: cannot be written ({error.strerror}); choose another place") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _spell_tokenizer(tokenizer: Tokenizer) -> str:
+    merges = [number for pair in tokenizer.merges for number in pair]
+    return (
+        f"\nPIECES = {table_text.bytes_tuple(tokenizer.pieces)}\n"
+        f"MERGES = {table_text.text_block('int', merges) if merges else '()'}\n"
+        "TOKENIZER = Tokenizer(\n"
+        f"    kind={tokenizer.kind!r},\n    pieces=PIECES,\n"
+        "    merges=tuple(zip(MERGES[::2], MERGES[1::2])),\n"
+        f"    scores={table_text.text_block('float', tokenizer.scores) if tokenizer.scores else '()'},\n"
+        f"    byte_ids={table_text.text_block('int', tokenizer.byte_ids)},\n"
+        f"    specials={tokenizer.specials!r},\n    start_id={tokenizer.start_id},\n"
+        f"    stop_ids={tokenizer.stop_ids!r},\n    prefix_space={tokenizer.prefix_space},\n)"
+    )

@@ -1,0 +1,148 @@
+"""The record of a training run, ``training.json``, and the validation curves in it. Reading one needs no torch."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
+from englishroom.errors import ArtifactError
+
+FILE = "training.json"
+ADVICE = "restore the file or train again"
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+@with_config(STRICT)
+class Point(TypedDict):
+    """One checkpoint: how far the run was, and what it scored."""
+
+    step: Count
+    tokens: Count
+    flops: Count
+    nats_per_token: Positive
+    bits_per_byte: Positive
+
+
+@with_config(STRICT)
+class CurveRecord(TypedDict):
+    """A run's checkpoints on one text; ``tokens`` and ``bytes`` are what each of them was scored on."""
+
+    text: str
+    sha256: Sha256
+    documents: Count
+    points: Annotated[list[Point], Field(min_length=1)]
+    tokens: NotRequired[Count]
+    bytes: NotRequired[Count]
+
+
+@with_config(STRICT)
+class TrainingRecord(TypedDict):
+    """What ``training.json`` holds."""
+
+    config: dict[str, Any]
+    texts: list[str]
+    fit_sha256: str
+    versions: dict[str, str]
+    curves: Annotated[list[CurveRecord], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The validation curve of a run on one text, [point], in order of training.
+
+    Attributes:
+        text, sha256, documents: what was read: a name for people, the hash of its documents, and their number.
+        tokens: read in training up to each point.
+        flops: spent in training up to each point.
+        nats: nats per token on the text.
+    """
+
+    text: str
+    sha256: str
+    documents: int
+    tokens: NDArray[np.float64]
+    flops: NDArray[np.float64]
+    nats: NDArray[np.float64]
+
+
+def read_training(folder: Path) -> dict[str, Any] | None:
+    """Read the record that training left beside a model, or ``None`` where there is none.
+
+    Raises:
+        ArtifactError: the file cannot be read, or is not what training writes.
+    """
+    where = folder / FILE
+    try:
+        raw = where.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ArtifactError(f"{where}: cannot be read ({error.strerror}); restore the file") from None
+    record = parse_record(raw, where, TypeAdapter(TrainingRecord), ADVICE)
+    for number, curve in enumerate(record["curves"]):
+        for key in ("step", "tokens", "flops"):
+            values = [point[key] for point in curve["points"]]
+            if any(b <= a for a, b in itertools.pairwise(values)):
+                raise ArtifactError(f"{where}: curves.{number}: {key} does not grow from point to point; {ADVICE}")
+    return dict(record)
+
+
+def parse_record(raw: bytes, where: Path, adapter: TypeAdapter[Any], advice: str) -> Any:
+    """Read JSON strictly: unknown, missing and mistyped values are refused in one line.
+
+    Raises:
+        ArtifactError: it is not JSON, or not what ``adapter`` describes.
+    """
+    try:
+        return adapter.validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ArtifactError(f"{where}: {place + ': ' if place else ''}{first['msg']}; {advice}") from None
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON whole or not at all; whoever reads meanwhile sees the old file."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(values, indent=1, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def label(given: str, name: str) -> str:
+    """Name a text in records that go with a model elsewhere: of a path only its last part.
+
+    Args:
+        given: what named the text.
+        name: its full name, which begins with that if it is a path.
+    """
+    return Path(given).name + name.removeprefix(given) if Path(given).exists() else name
+
+
+def find_curve(record: Mapping[str, Any], sha256: str) -> Curve | None:
+    """Find a run's curve on a text by the hash of its documents, or ``None`` where it was not measured on that text."""
+    for curve in record["curves"]:
+        if curve["sha256"] == sha256:
+            arrays = {
+                key: np.array([point[key] for point in curve["points"]], dtype=np.float64)
+                for key in ("tokens", "flops", "nats_per_token")
+            }
+            return Curve(
+                curve["text"], sha256, curve["documents"], arrays["tokens"], arrays["flops"], arrays["nats_per_token"]
+            )
+    return None
