@@ -94,7 +94,9 @@ class Coder:
         return found
 
 
-@given(st.integers(1, 6).flatmap(lambda size: st.tuples(st.just(size), st.lists(st.integers(0, size - 1), max_size=40))))
+@given(
+    st.integers(1, 6).flatmap(lambda size: st.tuples(st.just(size), st.lists(st.integers(0, size - 1), max_size=40)))
+)
 @settings(max_examples=60, deadline=None)
 def test_a_coder_of_that_length_is_read_back(drawn: tuple[int, list[int]]):
     size, symbols = drawn

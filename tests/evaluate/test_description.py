@@ -141,6 +141,7 @@ def test_what_the_source_spells_out_is_counted_there():
     assert found.source_bits > describe_program(program).source_bits
 
 
+@pytest.mark.parametrize("target", ["llama-grouped-tied"], indirect=True)
 def test_anything_with_tables_is_described(target: Target):
     program = full_program("featured")
     talker = ProgramTalker("program", program, tokenizer_for(program.d_vocab))

@@ -87,7 +87,9 @@ def test_zero_leaves_the_embedding_alone(talker: TargetTalker, tokens: NDArray):
 
 def test_mean_adds_what_blocks_say_on_average(talker: TargetTalker, tokens: NDArray, choosing: NDArray):
     added = torch.stack([values.mean(0) for values in outputs(talker, choosing).values()]).sum(0)
-    assert np.allclose(replaced(talker, "mean", choosing).log_probs(tokens), answers_to(talker, tokens, added), atol=1e-4)
+    assert np.allclose(
+        replaced(talker, "mean", choosing).log_probs(tokens), answers_to(talker, tokens, added), atol=1e-4
+    )
 
 
 def test_random_adds_what_blocks_said_somewhere(talker: TargetTalker, tokens: NDArray, choosing: NDArray):

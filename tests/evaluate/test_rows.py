@@ -6,14 +6,14 @@ import pytest
 
 from englishroom.errors import ConfigError
 from englishroom.evaluate.rows import packed_rows
-from test_score import LETTERS
+from programs import tokenizer_for
 
-START = LETTERS.start_id
+LETTERS, START = tokenizer_for(4), 0
 
 
 def test_documents_follow_each_other_each_after_the_start_token():
     rows = packed_rows(LETTERS, ["abc", "ab", "c"], 4)
-    assert rows.tolist() == [[START, 0, 1, 2], [START, 0, 1, START]]
+    assert rows.tolist() == [[START, 1, 2, 3], [START, 1, 2, START]]
 
 
 def test_no_more_rows_than_asked_for():

@@ -95,6 +95,7 @@ def error(values: Tensor, scales: Tensor, n_levels: int) -> Tensor:
         ([1.0, -1.0, 0.0, 1.0], 3, [2, 0, 1, 2], 1.0),
         ([0.5, 1.5, -0.5, -1.5], 4, [2, 3, 1, 0], 1.0),
         ([2.0, 2.0, -2.0, -2.0], 2, [1, 1, 0, 0], 4.0),
+        ([-3.5, 0.5, 2.5, 1.5], 8, [0, 4, 6, 5], 1.0),
         ([0.0, 0.0, 0.0, 0.0], 3, [1, 1, 1, 1], 0.0),
     ],
 )
@@ -115,10 +116,10 @@ def test_a_wild_number_is_clipped_where_that_costs_less():
     assert error(values, scales, 4) < 0.7 * error(values, unclipped, 4)
 
 
-@given(st.integers(0, 10**6), st.sampled_from([2, 3, 4, 8, 16, 256]))
+@given(st.integers(0, 10**6), st.sampled_from([2, 3, 4, 8, 16]))
 @settings(max_examples=25, deadline=None)
 def test_no_scale_nearby_does_better(seed: int, n_levels: int):
-    values = numbers(40, 3, seed=seed) * torch.tensor([1e-3, 1.0, 100.0])
+    values = numbers(200, 3, seed=seed) * torch.tensor([1e-3, 1.0, 100.0])
     scales = fitted_scales(values, n_levels)
     least = error(values, scales, n_levels)
     for factor in (0.7, 0.9, 1.1, 1.4):

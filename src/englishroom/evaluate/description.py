@@ -132,10 +132,11 @@ def _table(table: AnyTable) -> Length:
         case Table():
             return _array(table.name, table.values)
         case SparseTable(starts=starts, columns=columns, values=values):
-            rows = np.repeat(np.arange(table.shape[0]), np.diff(starts))
-            where = positions_bits(rows * table.n_columns + columns, table.shape)
+            n_rows = len(starts) - 1
+            rows = np.repeat(np.arange(n_rows), np.diff(starts))
             what = floats(values)
-            return Length(where + what.bits, f"{table.n_entries} of {table.shape[0]} x {table.shape[1]}, {what.form}")
+            where = positions_bits(rows * table.n_columns + columns, (n_rows, table.n_columns))
+            return Length(where + what.bits, f"{len(values)} of {n_rows} x {table.n_columns}, {what.form}")
 
 
 def _array(name: str, array: NDArray) -> Length:

@@ -156,8 +156,8 @@ class Calibration:
     def of(cls, sure: Numbers, hits: Numbers) -> Calibration:
         """Sort tokens into bins by the probability of the likeliest, [token], 0 to 1; hits as of :func:`top1`."""
         bins = np.clip((sure * BINS).astype(np.int64), 0, BINS - 1)
-        summed = (np.bincount(bins, values, BINS).astype(np.float64) for values in (sure, hits))
-        return cls(*summed, np.bincount(bins, None, BINS).astype(np.int64))
+        confidence, right = (np.bincount(bins, values, BINS).astype(np.float64) for values in (sure, hits))
+        return cls(confidence, right, np.bincount(bins, None, BINS).astype(np.int64))
 
     def __add__(self, other: Calibration) -> Calibration:
         return Calibration(self.confidence + other.confidence, self.hits + other.hits, self.counts + other.counts)

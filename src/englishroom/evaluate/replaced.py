@@ -121,9 +121,7 @@ def _activations(target: Target, choosing: Tensor) -> Mapping[str, Tensor]:
     return {site: torch.cat(values) for site, values in found.items()}
 
 
-def _hash(
-    seed: int, site: int, positions: NDArray[np.integer], tokens: NDArray[np.integer]
-) -> NDArray[np.uint64]:
+def _hash(seed: int, site: int, positions: NDArray[np.integer], tokens: NDArray[np.integer]) -> NDArray[np.uint64]:
     """Mix seed, site, position [pos] and token [batch, pos] to 64 even bits each, [batch, pos] (SplitMix64)."""
     mixed = np.zeros(tokens.shape, np.uint64)
     for part in (np.array(seed), np.array(site), positions, tokens):

@@ -216,14 +216,6 @@ def test_only_what_builds_on_ngrams_is_emitted(talker: InfiniTalker, tmp_path: P
         emit_infini(twice, tmp_path / "out")
 
 
-def test_tables_are_all_that_it_answers_by(talker: InfiniTalker) -> None:
-    assert sorted(talker.tables()) == ["counts_1", "counts_2", "starts_2", "text", "tokens_2", "weights"]
-    on_another = InfiniTalker(talker.array, talker, weights_of(), 5)
-    assert on_another.tables().keys() == talker.tables().keys()
-
-    class Nameless(InfiniTalker):
-        tables = None  # pyright: ignore[reportAssignmentType]
-
-    nameless = Nameless(talker.array, talker.base, weights_of(), 5)
-    with pytest.raises(ConfigError, match="has no tables to list; build on a talker that has"):
-        InfiniTalker(talker.array, nameless, weights_of(), 5).tables()
+def test_arrays_are_all_that_it_answers_by(talker: InfiniTalker) -> None:
+    base = set(talker.base.arrays())
+    assert talker.arrays().keys() == base | {"text", "weights"}

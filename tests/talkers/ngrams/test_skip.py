@@ -103,7 +103,7 @@ def answers_by_hand(talker: SkipTalker, read: list[int]) -> np.ndarray:
     begin = max((i for i, token in enumerate(read) if token == 0), default=0)
     chances = np.exp(talker.bigrams.log_probs(np.array([read]))[0, -1])
     total, summed = 1.0, chances.copy()
-    for i, table in enumerate(talker.by_distance):
+    for i, table in enumerate(talker.tables):
         rows = rows_of(table)
         for distance in range(table.nearest, table.farthest + 1):
             at = len(read) - 1 - distance
@@ -167,7 +167,7 @@ def test_answers_equal_those_by_hand(talker: SkipTalker) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_answers_are_probabilities_of_every_token(talker: SkipTalker, dtype: type) -> None:
     bigrams = NgramTalker(talker.bigrams.model, talker.tokenizer, dtype=dtype)
-    answers = SkipTalker(bigrams, talker.by_distance, talker.scores).log_probs(some_tokens(talker))
+    answers = SkipTalker(bigrams, talker.tables, talker.scores).log_probs(some_tokens(talker))
     assert np.isfinite(answers).all()
     assert answers.dtype == dtype
     assert np.abs(np.exp(answers.astype(np.float64)).sum(axis=2) - 1).max() < 1e-6
@@ -199,14 +199,14 @@ def test_work_in_small_parts_gives_the_same(talker: SkipTalker, monkeypatch: pyt
 def test_fitting_finds_scores_that_nothing_near_beats(talker: SkipTalker) -> None:
     choose = texts(1, 60)
     encoded = encode_documents(choose, talker.tokenizer)
-    scores = fit_scores(talker.bigrams, talker.by_distance, encoded)
+    scores = fit_scores(talker.bigrams, talker.tables, encoded)
 
     lengths = np.diff(encoded.starts, append=len(encoded.tokens))
     rows = np.zeros((len(lengths), lengths.max() + 1), dtype=np.int64)  # padded with the token that ends each text
     rows[np.arange(rows.shape[1]) < lengths[:, None]] = encoded.tokens
 
     def nats(changed: np.ndarray) -> float:
-        answers = SkipTalker(talker.bigrams, talker.by_distance, changed).log_probs(rows[:, :-1])
+        answers = SkipTalker(talker.bigrams, talker.tables, changed).log_probs(rows[:, :-1])
         came = np.take_along_axis(answers, rows[:, 1:, None], 2)[..., 0]
         return float(-came[np.arange(rows.shape[1] - 1) < lengths[:, None]].sum())
 
@@ -215,7 +215,7 @@ def test_fitting_finds_scores_that_nothing_near_beats(talker: SkipTalker) -> Non
     assert best < nats(np.zeros_like(scores)) - 10
     for changed in (scores * 2, scores / 2):
         assert nats(changed) > best
-    common = [(i, int(np.bincount(table.kinds).argmax())) for i, table in enumerate(talker.by_distance)]
+    common = [(i, int(np.bincount(table.kinds).argmax())) for i, table in enumerate(talker.tables)]
     for kind in common:
         for factor in (0.3, 3):
             changed = scores.copy()
@@ -247,7 +247,7 @@ def test_what_makes_no_sense_is_refused() -> None:
 def test_a_text_without_any_telling_pair_leaves_the_bigrams(tmp_path: Path) -> None:
     talker = fit_skips(["abc"], ["cba"], tokenizer_for(D_VOCAB), window=4)
     tokens = np.array([[0, 1, 2, 3, 1, 2]])
-    assert not any(len(table.pairs) for table in talker.by_distance)
+    assert not any(len(table.pairs) for table in talker.tables)
     assert np.allclose(talker.log_probs(tokens), talker.bigrams.log_probs(tokens), atol=1e-6)
     emit_skip(talker, tmp_path / "out")
     with EmittedTalker(tmp_path / "out" / "program.py", talker.tokenizer, talker.n_ctx) as program:
@@ -265,9 +265,11 @@ def test_a_bare_python_says_what_the_talker_says(talker: SkipTalker, tmp_path: P
     assert max(map(len, text.splitlines())) <= 120
 
 
-def test_tables_are_all_that_it_answers_by(talker: SkipTalker) -> None:
-    names = set(talker.tables())
-    parts = ("pairs", "starts", "tokens", "counts", "totals", "kinds")
-    assert names >= {"counts_1", "counts_2", "starts_2", "tokens_2", "skip_scores"}
-    assert {name for name in names if name[-1] == "0"} == {f"skip_{part}_0" for part in parts}
-    assert len(names) == 5 + len(parts) * len(talker.by_distance)
+def test_arrays_are_all_that_it_answers_by(talker: SkipTalker) -> None:
+    arrays = talker.arrays()
+    assert arrays.keys() >= talker.bigrams.arrays().keys() | {"scores", "skip discounts"}
+    own = {name.removeprefix("5 to 7 before: "): array for name, array in arrays.items() if name.startswith("5 to 7")}
+    table = talker.tables[-1]
+    assert own.keys() == {"pairs", "branches", "tokens", "counts", "totals", "kinds"}
+    assert len(own["tokens"]) == len(own["counts"]) == own["branches"].sum()
+    assert np.array_equal(own["totals"], table.totals)

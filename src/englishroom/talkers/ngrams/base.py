@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
-from englishroom.talkers.ngrams.talker import NgramTalker
 
 
 class BaseReading(Protocol):
@@ -33,6 +31,10 @@ class Base(Protocol):
     @property
     def n_ctx(self) -> int: ...
 
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Return everything that it answers by, by name."""
+        ...
+
     def log_probs(self, tokens: NDArray[np.integer]) -> NDArray[Any]:
         """Compute natural-log probabilities of the next token, [batch, pos] -> [batch, pos, d_vocab]."""
         ...
@@ -40,29 +42,3 @@ class Base(Protocol):
     def stream(self) -> BaseReading:
         """Start reading."""
         ...
-
-
-@runtime_checkable
-class Tabulated(Protocol):
-    """A talker that can list its tables."""
-
-    def tables(self) -> Mapping[str, NDArray[Any]]:
-        """Return everything that it answers by, by name."""
-        ...
-
-
-def tables_of(talker: Base) -> Mapping[str, NDArray[Any]]:
-    """List the tables of a talker: its own list, or the n-grams of an n-gram talker.
-
-    Raises:
-        ConfigError: it has neither.
-    """
-    if isinstance(talker, Tabulated):
-        return talker.tables()
-    if not isinstance(talker, NgramTalker):
-        raise ConfigError(f"{talker.name}: has no tables to list; build on a talker that has")
-    first, *others = talker.model.levels
-    arrays: dict[str, NDArray[Any]] = {"counts_1": first.counts}
-    for length, level in enumerate(others, 2):
-        arrays |= {f"{part}_{length}": getattr(level, part) for part in ("starts", "tokens", "counts")}
-    return arrays

@@ -109,7 +109,7 @@ def emit_skip(talker: SkipTalker, out: Path) -> None:
     ]
     own: dict[str, NDArray[np.generic]] = {}
     lines = []
-    for i, (table, scores) in enumerate(zip(talker.by_distance, talker.scores, strict=True)):
+    for i, (table, scores) in enumerate(zip(talker.tables, talker.scores, strict=True)):
         parts = ("pairs", "starts", "tokens", "counts", "totals", "kinds")
         own |= {f"skip_{part}_{i}": getattr(table, part) for part in parts}
         own[f"skip_kinds_{i}"] = table.kinds.astype(np.int32)

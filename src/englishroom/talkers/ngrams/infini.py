@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from englishroom.data.corpus import document_marks, text_hash
 from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
-from englishroom.talkers.ngrams.base import Base, BaseReading, tables_of
+from englishroom.talkers.ngrams.base import Base, BaseReading
 from englishroom.talkers.ngrams.encode import encode_documents
 from englishroom.talkers.ngrams.search import slices_of, spans
 from englishroom.talkers.ngrams.suffix_array import Matches, SuffixArray
-from englishroom.talkers.ngrams.talker import NgramTalker
 from englishroom.talkers.text import TokenisedText
 
 LENGTHS = 8
@@ -78,7 +77,7 @@ class InfiniTalker:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything that it answers by; the order of the places follows from the text."""
         own: dict[str, NDArray[Any]] = {"text": self.array.tokens, "weights": self.weights}
-        return own | (self.base.arrays() if isinstance(self.base, NgramTalker) else {})
+        return own | dict(self.base.arrays())
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -87,10 +86,6 @@ class InfiniTalker:
     @property
     def n_ctx(self) -> int:
         return self.base.n_ctx
-
-    def tables(self) -> dict[str, NDArray[Any]]:
-        """Return everything that it answers by, by name; the sorted places are left out, since the text gives them."""
-        return dict(tables_of(self.base)) | {"text": self.array.tokens, "weights": self.weights}
 
     def log_probs(self, tokens: NDArray[np.integer]) -> NDArray[Any]:
         return self.mixed(self.base.log_probs(tokens), self.array.longest(tokens))

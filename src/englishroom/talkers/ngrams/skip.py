@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from englishroom.data.corpus import document_marks, text_hash
 from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
-from englishroom.talkers.ngrams.base import tables_of
 from englishroom.talkers.ngrams.counts import count_ngrams
 from englishroom.talkers.ngrams.encode import encode_documents
 from englishroom.talkers.ngrams.kneser_ney import fit_kneser_ney
@@ -48,13 +47,13 @@ class SkipTalker:
 
     Attributes:
         bigrams: an n-gram talker of order 2.
-        by_distance: the tables, from distance 1 on.
+        tables: by distance, from 1 on.
         scores: of each table's kinds of pairs, [n_tables, KINDS]; that of the bigrams is 1.
         text_sha256, fit_marks: what was counted, as in :class:`~englishroom.talkers.ngrams.talker.NgramTalker`.
     """
 
     bigrams: NgramTalker
-    by_distance: tuple[SkipTable, ...]
+    tables: tuple[SkipTable, ...]
     scores: NDArray[np.float64]
     text_sha256: str = ""
     fit_marks: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
@@ -64,19 +63,19 @@ class SkipTalker:
         return f"skip-trigrams within {self.window}"
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return everything that it answers by; what the shares leave to the bigrams follows from the rest."""
+        """Return everything that it answers by."""
         found: dict[str, NDArray[Any]] = {"scores": self.scores} | self.bigrams.arrays()
+        found["skip discounts"] = np.array([table.discount for table in self.tables])
         for table in self.tables:
             name = f"{table.nearest} to {table.farthest} before"
-            found[f"{name}: pairs"] = table.pairs
             found[f"{name}: branches"] = np.diff(table.starts)
-            found[f"{name}: tokens"], found[f"{name}: shares"] = table.tokens, table.shares
-            found[f"{name}: kinds"] = table.kinds
+            for part in ("pairs", "tokens", "counts", "totals", "kinds"):
+                found[f"{name}: {part}"] = getattr(table, part)
         return found
 
     @property
     def window(self) -> int:
-        return self.by_distance[-1].farthest
+        return self.tables[-1].farthest
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -85,14 +84,6 @@ class SkipTalker:
     @property
     def n_ctx(self) -> int:
         return self.bigrams.n_ctx
-
-    def tables(self) -> dict[str, NDArray[Any]]:
-        """Return everything that it answers by, by name."""
-        arrays = dict(tables_of(self.bigrams)) | {"skip_scores": self.scores}
-        for i, table in enumerate(self.by_distance):
-            for part in ("pairs", "starts", "tokens", "counts", "totals", "kinds"):
-                arrays[f"skip_{part}_{i}"] = getattr(table, part)
-        return arrays
 
     def log_probs(self, tokens: NDArray[np.integer]) -> NDArray[Any]:
         return self.stream().extend(tokens)
@@ -105,7 +96,7 @@ class SkipTalker:
         answers = self.bigrams.log_probs(tokens[:, first:])
         flat = answers.reshape(-1, answers.shape[-1])
         step = max(1, CHUNK_NUMBERS // flat.shape[1])
-        hits = [found_pairs(table, tokens, first, self.tokenizer) for table in self.by_distance]
+        hits = [found_pairs(table, tokens, first, self.tokenizer) for table in self.tables]
         for start in range(0, len(flat), step):
             part = flat[start : start + step]
             part[:] = np.log(self._attended(np.exp(part, dtype=np.float64), hits, start))
@@ -118,7 +109,7 @@ class SkipTalker:
         n_pos, d_vocab = chances.shape
         total, rest = np.ones(n_pos), np.ones(n_pos)
         added = np.zeros(n_pos * d_vocab)
-        for table, scores, (at, row) in zip(self.by_distance, self.scores, hits, strict=True):
+        for table, scores, (at, row) in zip(self.tables, self.scores, hits, strict=True):
             mine = slice(*np.searchsorted(at, [start, start + n_pos]))
             where, rows = at[mine] - start, row[mine]
             score = scores[table.kinds[rows]]

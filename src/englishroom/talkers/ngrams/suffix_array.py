@@ -21,7 +21,7 @@ from englishroom.errors import ConfigError
 from englishroom.talkers.ngrams.search import context_limits
 
 SAMPLED = 64
-"""Of so many places in sorted order one has its nearest tokens packed into a number, to begin every search with."""
+"""One in so many places, in sorted order, has its nearest tokens packed into a number, to begin every search with."""
 CHUNK = 4
 """Tokens compared at once."""
 
@@ -179,11 +179,11 @@ class SuffixArray:
         per = 63 // self.bits
         key = _pack(text, ends, lengths, self.bits)
         unread = np.maximum(per - lengths, 0)  # tokens of a key that the query leaves open
-        if after:
+        if after:  # the last key that begins with the query
             key += np.left_shift(1, unread * self.bits, dtype=np.int64) - 1
         low = np.searchsorted(self.keys, key, side="left")
         high = np.searchsorted(self.keys, key, side="right")
-        if after:  # keys that leave nothing open but the query's own tokens say all there is to say
+        if after:  # a key holds all of a shorter query, so places whose keys begin with it are before the answer
             low = np.where(unread > 0, high, low)
         n = len(self.places)
         return np.maximum((low - 1) * SAMPLED + 1, 0), np.where(high < len(self.keys), high * SAMPLED, n)
