@@ -269,7 +269,7 @@ def test_the_shipped_ladder_fits() -> None:
     for sha256 in {sha256 for run in runs for sha256 in run.scores}:
         fit = fit_ladder(rungs_on(runs, sha256), n_draws=50)
         assert len(fit.rungs) == len(LADDER)
-        assert fit.noise < 0.05  # the models were trained on 14 to 36 tokens a parameter, so not all lie on one curve
+        assert fit.noise < 0.05  # the models were trained on 16 to 36 tokens a parameter, so not all lie on one curve
         low, high = fit.intervals[2]
         assert 0 < low < fit.alpha < high
 
