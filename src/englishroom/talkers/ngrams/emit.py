@@ -72,14 +72,20 @@ def spell_ngrams(talker: NgramTalker, tables_sha256: str) -> str:
         "NGRAMS has, by length: where the n-grams that begin alike begin, their last tokens, their counts (of the",
         "longest, how often they occur; of shorter ones, how many different tokens stand before them), and discounts.",
     ]
-    levels = [f'    ((0, D_VOCAB), range(D_VOCAB), rows("counts_1"), {model.levels[0].discounts}),']
-    for length, level in enumerate(model.levels[1:], 2):
-        parts = ", ".join(f'rows("{part}_{length}")' for part in ("starts", "tokens", "counts"))
-        levels += [f"    ({parts},", f"     {level.discounts}),"]
-    definitions = "\n".join(["NGRAMS = (", *levels, ")", "UNIGRAMS = mix([1 / D_VOCAB] * D_VOCAB, NGRAMS[0], 0)"])
+    definitions = "\n".join(ngram_definitions(talker))
     return spell_program(
         header, STEP, ("find", "mix", "rows"), (mixing,), definitions, talker.tokenizer, talker.n_ctx, tables_sha256
     )
+
+
+def ngram_definitions(talker: NgramTalker) -> list[str]:
+    """Spell ``NGRAMS`` and ``UNIGRAMS`` as n-gram programs have them."""
+    first, *others = talker.model.levels
+    levels = [f'    ((0, D_VOCAB), range(D_VOCAB), rows("counts_1"), {first.discounts}),']
+    for length, level in enumerate(others, 2):
+        parts = ", ".join(f'rows("{part}_{length}")' for part in ("starts", "tokens", "counts"))
+        levels += [f"    ({parts},", f"     {level.discounts}),"]
+    return ["NGRAMS = (", *levels, ")", "UNIGRAMS = mix([1 / D_VOCAB] * D_VOCAB, NGRAMS[0], 0)"]
 
 
 def spell_program(

@@ -14,7 +14,7 @@ from englishroom.emit import tables as table_text
 from englishroom.errors import ConfigError
 from englishroom.store import sha256
 from englishroom.talkers.ngrams import attending, matching, mixing
-from englishroom.talkers.ngrams.emit import PROGRAM, TABLES, spell_program, write_folder
+from englishroom.talkers.ngrams.emit import PROGRAM, TABLES, ngram_definitions, spell_program, write_folder
 from englishroom.talkers.ngrams.infini import InfiniTalker
 from englishroom.talkers.ngrams.model_file import ngrams_to_bytes
 from englishroom.talkers.ngrams.skip import SkipTalker
@@ -119,16 +119,6 @@ def emit_skip(talker: SkipTalker, out: Path) -> None:
     definitions = [*ngram_definitions(talker.bigrams), f"WINDOW = {talker.window}", "SKIPS = (", *lines, ")"]
     calls = ("mix", "attend", "rows", "numbers")
     _write(talker, talker.bigrams, out, header, SKIP_STEP, calls, definitions, own)
-
-
-def ngram_definitions(talker: NgramTalker) -> list[str]:
-    """Spell ``NGRAMS`` and ``UNIGRAMS`` as n-gram programs have them."""
-    first, *others = talker.model.levels
-    levels = [f'    ((0, D_VOCAB), range(D_VOCAB), rows("counts_1"), {first.discounts}),']
-    for length, level in enumerate(others, 2):
-        parts = ", ".join(f'rows("{part}_{length}")' for part in ("starts", "tokens", "counts"))
-        levels += [f"    ({parts},", f"     {level.discounts}),"]
-    return ["NGRAMS = (", *levels, ")", "UNIGRAMS = mix([1 / D_VOCAB] * D_VOCAB, NGRAMS[0], 0)"]
 
 
 def _write(
