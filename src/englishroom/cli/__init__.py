@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "score": "measure rooms and models on a text, beside baselines",
         "compare": "show where two talkers differ, with paired stories",
         "show": "say what is in a room",
+        "features": "list the features of a room, or look at one of them",
         "train": "train a small talker from plain text",
         "curve": "measure the checkpoints of a training run on a text",
         "ladder": "train, measure and show the ladder of models that compute is read off",

@@ -13,6 +13,9 @@ from englishroom.cli.output import progress_bar, say, show
 from englishroom.talkers.shipped import DEFAULT
 
 
+CHANGES = ("moved", "moved_active", "rules", "rules_active", "local_tokens", "joint_tokens", "tables")
+
+
 @dataclass(frozen=True)
 class Command:
     """Turn a model into a room: a program in plain Python, with the evidence of how faithful it is."""
@@ -21,8 +24,30 @@ class Command:
     """A shipped model, a Hugging Face folder or hub name (gpt2, gpt_neo, llama), or a llama2.c .bin file."""
     out: Path = Path("room")
     """Folder to write; a room that stands there is replaced when the new one is complete."""
-    level: Literal["exact"] = "exact"
-    """How far to go; exact lifts the weights one to one."""
+    level: Literal["exact", "featured"] = "exact"
+    """How far to go: exact lifts the weights one to one; featured puts dictionaries in, fitted to work together."""
+    preset: Literal["fast", "standard", "full"] = "fast"
+    """How long to fit and how much to measure: minutes, half an hour, or hours (levels after exact)."""
+    fit: tuple[str, ...] = ()
+    """Texts to fit on; documents sampled from the model itself where none is given."""
+    choose: str | None = None
+    """Text to choose settings on, with no document of the others."""
+    report: str | None = None
+    """Text that every number is reported on, with no document of the others."""
+    moved: int | None = None
+    """Latents for the output of each attention, in place of the preset's."""
+    moved_active: int | None = None
+    """How many of them may be active at a position."""
+    rules: int | None = None
+    """Latents for each MLP."""
+    rules_active: int | None = None
+    """How many of them may be active at a position."""
+    local_tokens: int | None = None
+    """Tokens to read while every dictionary is fitted by itself."""
+    joint_tokens: int | None = None
+    """Tokens to read while all are fitted together, errors propagating."""
+    tables: bool | None = None
+    """Whether every MLP's output is also given a table with a row for each token."""
     tokenizer: Path | None = None
     """Tokenizer file (llama2.c) or folder, where it does not stand beside the model."""
     check: bool = True
@@ -33,7 +58,18 @@ class Command:
     def run(self) -> None:
         from englishroom.pipeline import DecompileConfig, decompile
 
-        config = DecompileConfig(self.model, self.level, self.tokenizer, self.check, self.seed)
+        config = DecompileConfig(
+            self.model,
+            self.level,
+            self.tokenizer,
+            self.check,
+            self.seed,
+            self.preset,
+            self.fit,
+            self.choose,
+            self.report,
+            tuple((name, getattr(self, name)) for name in CHANGES if getattr(self, name) is not None),
+        )
         with progress_bar() as progress:
             manifest = decompile(config, self.out, say, progress)
         size = (self.out / "program.py").stat().st_size

@@ -84,6 +84,7 @@ class _Emitter:
         self.calls: set[str] = {"main", "log_probs", "talk", "Tokenizer", "numbers", "load_tables", "float32"}
         taken = (*self.verbatim.pieces, *self.verbatim.imports, *_FIXED)
         self.name = identifiers([block.name for block in program.blocks], taken)
+        self.writing = _writing(program)
         self.layouts = _layouts(program)
         tables = list(program.tables())
         self.table_name = identifiers(tables, (*taken, *self.name.values()))
@@ -186,6 +187,8 @@ class _Emitter:
             case Lookup(index=index, table=table):
                 row = f"{self._table(table, 'rows')}[{index}]"
                 return row if isinstance(table, Table) else self._call("spread", row, size)
+            case Linear(reads=reads, bias=Table() as bias) if block.name in self.writing:
+                return self._call("write_rows", v[reads], self._table(block.weight, "rows"), self._table(bias, "rows"))
             case Linear(reads=reads, bias=bias):
                 offset = () if bias is None else (self._table(bias, "rows"),)
                 return self._linear(v[reads], block.weight, block.transposed, size, offset)
@@ -314,9 +317,10 @@ def _layouts(program: Program) -> dict[str, set[str]]:
     Sparse tables are always rows of pairs, and have no other layout.
     """
     wanted: dict[str, set[str]] = {}
+    writing = _writing(program)
     for block in program.blocks:
         match block:
-            case Linear(transposed=False):
+            case Linear(transposed=False) if block.name not in writing:
                 layouts = {"weight": "columns"}
             case Match():
                 layouts = {"scores": "pairs", "moves": "pairs"}
@@ -327,6 +331,20 @@ def _layouts(program: Program) -> dict[str, set[str]]:
                 layout = layouts.get(item.name, "rows") if isinstance(table, Table) else "rows"
                 wanted.setdefault(table.name, set()).add(layout)
     return wanted
+
+
+def _writing(program: Program) -> frozenset[str]:
+    """Name the dense maps that read a few features out of many, whose rows are better added one by one."""
+    chosen = {block.name for block in program.blocks if isinstance(block, Select)}
+    return frozenset(
+        block.name
+        for block in program.blocks
+        if isinstance(block, Linear)
+        and block.reads in chosen
+        and isinstance(block.weight, Table)
+        and isinstance(block.bias, Table)
+        and not block.transposed
+    )
 
 
 def _comment_safe(text: str) -> str:

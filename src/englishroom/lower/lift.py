@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from englishroom.ir.program import (
     Activate,
@@ -35,13 +36,13 @@ def lift(target: Target) -> tuple[Program, Record]:
     Nothing is approximated: tables hold the target's own numbers in its own precision.
     """
     began = time.perf_counter()
-    lifter = _Lifter(target)
+    lifter = Lifter(target)
     program = require_valid(lifter.program())
-    rewrites = tuple(_rewrites(target))
+    rewrites = tuple(rewrites_of(target))
     return program, Record("lift", {"target": target.name}, rewrites, time.perf_counter() - began)
 
 
-def _rewrites(target: Target) -> list[str]:
+def rewrites_of(target: Target) -> list[str]:
     """Name every way in which a table differs from the tensor in the file."""
     found: list[str] = []
     for name, source in target.sources.items():
@@ -60,7 +61,9 @@ def _rewrites(target: Target) -> list[str]:
     return found
 
 
-class _Lifter:
+class Lifter:
+    """Walk the forward pass of a target and make a block for each of its steps."""
+
     def __init__(self, target: Target) -> None:
         self.target = target
         self.spec = target.spec
@@ -88,10 +91,11 @@ class _Lifter:
                     origin=self._origin("pos_embed.W_pos"),
                 )
             )
-            resid = self._sum("blocks.0.hook_resid_pre", resid, position)
+        else:
+            position = None
         for layer in range(spec.n_layers):
-            resid = self._layer(layer, resid)
-        final = self._norm("ln_final", resid)
+            resid = self._layer(layer, resid, position if layer == 0 else None)
+        final = self.site("ln_final.hook_normalized", lambda name: self._norm(name, resid))
         unembed = "embed.W_E" if spec.tied else "unembed.W_U"
         logits = self._add(
             Linear(
@@ -106,14 +110,25 @@ class _Lifter:
         self._add(Vote(name="log_probs", space="vocab", reads=(logits,), origin=Origin("lift")))
         return Program("exact", spec.n_ctx, tuple(self.spaces), tuple(self.blocks))
 
-    def _layer(self, layer: int, resid: str) -> str:
-        block = f"blocks.{layer}"
-        attn_out = self._attention(layer, self._norm(f"{block}.ln1", resid))
-        resid = self._sum(f"{block}.hook_resid_mid", resid, attn_out)
-        mlp_out = self._mlp(layer, self._norm(f"{block}.ln2", resid))
-        return self._sum(f"{block}.hook_resid_post", resid, mlp_out)
+    def site(self, name: str, make: Callable[[str], str]) -> str:
+        """Make the variable of a site and return its name; ``make`` adds the target's own blocks under a name."""
+        return make(name)
 
-    def _attention(self, layer: int, x: str) -> str:
+    def _layer(self, layer: int, resid: str, position: str | None) -> str:
+        block = f"blocks.{layer}"
+
+        def before(name: str) -> str:
+            return resid if position is None else self._sum(name, resid, position)
+
+        pre = self.site(f"{block}.hook_resid_pre", before)
+        x = self.site(f"{block}.ln1.hook_normalized", lambda name: self._norm(name, pre))
+        attn_out = self.site(f"{block}.hook_attn_out", lambda name: self._attention(layer, x, name))
+        mid = self.site(f"{block}.hook_resid_mid", lambda name: self._sum(name, pre, attn_out))
+        y = self.site(f"{block}.ln2.hook_normalized", lambda name: self._norm(name, mid))
+        mlp_out = self.site(f"{block}.hook_mlp_out", lambda name: self._mlp(layer, y, name))
+        return self.site(f"{block}.hook_resid_post", lambda name: self._sum(name, mid, mlp_out))
+
+    def _attention(self, layer: int, x: str, name: str) -> str:
         spec, part = self.spec, f"blocks.{layer}.attn"
         q_space = self._space(f"{part}.queries", spec.n_heads * spec.d_head)
         kv_space = self._space(f"{part}.keys", spec.n_kv_heads * spec.d_head)
@@ -137,21 +152,21 @@ class _Lifter:
                 origin=Origin("lift"),
             )
         )
-        return self._linear(f"blocks.{layer}.hook_attn_out", "resid", z, part, "O")
+        return self._linear(name, "resid", z, part, "O")
 
-    def _mlp(self, layer: int, x: str) -> str:
+    def _mlp(self, layer: int, x: str, name: str) -> str:
         spec, part = self.spec, f"blocks.{layer}.mlp"
         space = self._space(f"{part}.neurons", spec.d_mlp)
         first = "gate" if spec.gated_mlp else "in"
         pre = self._linear(f"{part}.hook_pre", space, x, part, first)
-        name = f"{part}.hook_act" if spec.gated_mlp else f"{part}.hook_post"
-        post = self._add(Activate(name=name, space=space, reads=pre, function=spec.activation, origin=Origin("lift")))
+        acted = f"{part}.hook_act" if spec.gated_mlp else f"{part}.hook_post"
+        post = self._add(Activate(name=acted, space=space, reads=pre, function=spec.activation, origin=Origin("lift")))
         if spec.gated_mlp:
             linear = self._linear(f"{part}.hook_pre_linear", space, x, part, "in")
             post = self._add(
                 Product(name=f"{part}.hook_post", space=space, reads=(post, linear), origin=Origin("lift"))
             )
-        return self._linear(f"blocks.{layer}.hook_mlp_out", "resid", post, part, "out")
+        return self._linear(name, "resid", post, part, "out")
 
     def _add(self, block: Block) -> str:
         self.blocks.append(block)
@@ -181,10 +196,11 @@ class _Lifter:
         )
 
     def _norm(self, name: str, reads: str) -> str:
-        gain, bias = self._table(f"{name}.w"), self._optional(f"{name}.b")
+        norm = name.partition(".hook_normalized")[0]
+        gain, bias = self._table(f"{norm}.w"), self._optional(f"{norm}.b")
         return self._add(
             Normalise(
-                name=f"{name}.hook_normalized",
+                name=name,
                 space="resid",
                 reads=reads,
                 centred=self.spec.norm == "layernorm",

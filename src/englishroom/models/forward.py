@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -72,11 +72,13 @@ def final_normalized(
     tap: Tap | None = None,
     cache: Cache | None = None,
     attend: Attend | None = None,
+    skipped: Collection[str] = (),
 ) -> Float[Tensor, "batch pos d_model"]:
     """Compute all of :func:`forward` but the last product, for losses that form the logits piece by piece.
 
     Args:
-        attend: takes the place of torch's fused attention where there is no tap.
+        attend: mixes values in place of torch's fused attention; with it a tap does not see scores and patterns.
+        skipped: MLPs (``blocks.0.mlp``) that are not computed; a tap sees zeros as their output.
     """
     at = tap or _untouched
     start = cache.length if cache is not None else 0
@@ -95,7 +97,9 @@ def final_normalized(
         resid = resid + at(f"{block}.hook_attn_out", _attention(spec, weights, layer, x, rotation, tap, cache, attend))
         resid = at(f"{block}.hook_resid_mid", resid)
         x = at(f"{block}.ln2.hook_normalized", _norm(spec, weights, f"{block}.ln2", resid))
-        resid = resid + at(f"{block}.hook_mlp_out", _mlp(spec, weights, f"{block}.mlp", x, at))
+        skip = f"{block}.mlp" in skipped
+        out = torch.zeros_like(resid) if skip else _mlp(spec, weights, f"{block}.mlp", x, at)
+        resid = resid + at(f"{block}.hook_mlp_out", out)
         resid = at(f"{block}.hook_resid_post", resid)
 
     return at("ln_final.hook_normalized", _norm(spec, weights, "ln_final", resid))
@@ -173,11 +177,11 @@ def _attention(
         k = at(f"{part}.hook_rot_k", _rotate(k, rotation).transpose(1, 2)).transpose(1, 2)
     if cache is not None:
         k, v = cache.extend(layer, k, v)
-    if tap is None:
+    if tap is None or attend is not None:
         visible = None
         if spec.windows[layer] is not None or (n_pos > 1 and k.shape[2] > n_pos):
             visible = _visible(n_pos, k.shape[2], spec.windows[layer], x.device)  # [query, key]
-        z = (attend or _fused_attend)(q, k, v, visible, spec.attn_scale)
+        z = (attend or fused_attend)(q, k, v, visible, spec.attn_scale)
     else:
         group = spec.n_heads // spec.n_kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
@@ -189,7 +193,8 @@ def _attention(
     return _linear(weights, part, "O", z.reshape(batch, n_pos, -1))
 
 
-def _fused_attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, scale: float) -> Tensor:
+def fused_attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, scale: float) -> Tensor:
+    """Mix values in torch's fused kernel."""
     causal = visible is None and q.shape[2] > 1
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=visible, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]

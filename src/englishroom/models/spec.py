@@ -88,6 +88,23 @@ def weight_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def site_sizes(spec: ModelSpec) -> dict[str, int]:
+    """List the sites of the forward pass that hold one vector a position, in its order, and the vectors' sizes.
+
+    Sites with a vector for every head, scores and patterns, and position vectors, which have no batch, are left out.
+    """
+    d = spec.d_model
+    sizes = {"hook_embed": d}
+    for layer in range(spec.n_layers):
+        block = f"blocks.{layer}"
+        for name in ("hook_resid_pre", "ln1.hook_normalized", "hook_attn_out", "hook_resid_mid", "ln2.hook_normalized"):
+            sizes[f"{block}.{name}"] = d
+        for name in ("hook_pre", "hook_pre_linear", "hook_post") if spec.gated_mlp else ("hook_pre", "hook_post"):
+            sizes[f"{block}.mlp.{name}"] = spec.d_mlp
+        sizes |= {f"{block}.hook_mlp_out": d, f"{block}.hook_resid_post": d}
+    return sizes | {"ln_final.hook_normalized": d}
+
+
 def parameter_count(spec: ModelSpec) -> int:
     """Count the numbers in every weight of ``spec``, tied weights once."""
     total = 0

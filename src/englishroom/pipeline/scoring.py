@@ -73,7 +73,7 @@ def score_table(
         if beside is not None:
             say(f"{lead.name}: making the baselines, fitted on {beside.fit.name}")
             entries += beside.baselines(lead, config.seed, progress)
-        known = _known(lead, text)
+        known = known_of(lead, text)
         if known.curve is None:
             notes.append(f"{lead.name}: no training curve on this text, so no training compute recovered")
         found = tabulate(entries, lead, text, known, config.greedy_prompts, config.seed, progress)
@@ -157,7 +157,8 @@ def _overlap(talker: Talker, text: Text) -> str | None:
     return overlap_warning(talker.name, read_marks(marks), text)
 
 
-def _known(talker: Talker, text: Text) -> Known:
+def known_of(talker: Talker, text: Text) -> Known:
+    """Look up what is known of a model's training: its curve on a text, and the ladder that read the same text."""
     from englishroom.evaluate.tabulate import Known
 
     record = read_training(_model(talker).target.path) if _is_model(talker) else None

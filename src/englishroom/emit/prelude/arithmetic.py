@@ -21,6 +21,15 @@ def linear(x, columns, bias=None):
     return y if bias is None else list(map(add, y, bias))
 
 
+def write_rows(x, rows, bias):
+    """Return x @ W + bias, W given by its rows; only the features that are on cost time."""
+    y = bias
+    for value, row in zip(x, rows):
+        if value:
+            y = [summed + value * weight for summed, weight in zip(y, row)]
+    return y
+
+
 def sparse_linear(x, rows, size, bias=None):
     """Return x @ W + bias, W given by rows of (column, value); only the features that are on cost time."""
     y = [0.0] * size if bias is None else list(bias)

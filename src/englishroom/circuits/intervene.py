@@ -1,0 +1,411 @@
+"""Faithfulness in mechanism: change the same part in target and program, and compare what happens to the answers.
+
+1. Pick a part: a head (``hook_z``), an MLP (``hook_mlp_out``), or a direction in the residual stream.
+2. Change it at every position, in the target and in the target with parts replaced by dictionaries: to zero, to its
+   mean over a text, or to its value in another text or at another position. Each model is given its own values.
+3. The effect is the change of log-probabilities: of the token that came next (``next_token``), and of all tokens with
+   the mean over the vocabulary taken off (``centred``), which is what logits mean.
+4. Over many texts, see how well the program's effect predicts the target's: Pearson correlation, least-squares slope.
+
+Effects of different parts resemble each other (rare tokens move most), so beside each correlation stands that of the
+target's effect with the program's effect of *another* part of the same kind. A program is faithful where the former is
+near 1 and well above the latter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from englishroom.circuits.basis import Basis
+from englishroom.circuits.heads import Progress, unwatched
+from englishroom.circuits.moments import Moments
+from englishroom.dictionaries.replacement import Replacement
+from englishroom.errors import ConfigError
+from englishroom.models.forward import Tap, final_normalized, fused_attend, unembedding
+from englishroom.models.spec import ModelSpec, site_sizes
+
+How = Literal["zero", "mean", "other_text", "other_position", "add"]
+Measure = Literal["next_token", "centred"]
+MEASURES: tuple[Measure, ...] = ("next_token", "centred")
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head: what it puts out, before ``W_O``."""
+
+    layer: int
+    head: int
+
+    kind = "head"
+
+    @property
+    def site(self) -> str:
+        return f"blocks.{self.layer}.attn.hook_z"
+
+    @property
+    def name(self) -> str:
+        return f"blocks.{self.layer}.attn head {self.head}"
+
+    def get(self, value: Tensor) -> Tensor:
+        """Read the part out of its site's value."""
+        return value[:, :, self.head]
+
+    def put(self, value: Tensor, part: Tensor) -> Tensor:
+        """Put the part in place."""
+        value = value.clone()
+        value[:, :, self.head] = part
+        return value
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """A whole MLP: what it adds to the residual stream."""
+
+    layer: int
+
+    kind = "mlp"
+
+    @property
+    def site(self) -> str:
+        return f"blocks.{self.layer}.hook_mlp_out"
+
+    @property
+    def name(self) -> str:
+        return f"blocks.{self.layer}.mlp"
+
+    def get(self, value: Tensor) -> Tensor:
+        """Read the part out of its site's value."""
+        return value
+
+    def put(self, value: Tensor, part: Tensor) -> Tensor:
+        """Put the part in place."""
+        return part.expand_as(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A direction in the residual stream, for example that of a latent's decoder: how far the residual goes along it.
+
+    Attributes:
+        vector: its length matters only where something is added: ``add`` adds it once.
+    """
+
+    name: str
+    site: str
+    vector: Float[Tensor, " d_model"]
+
+    kind = "direction"
+
+    @property
+    def _unit(self) -> Tensor:
+        return self.vector / self.vector.norm()
+
+    def get(self, value: Tensor) -> Tensor:
+        """Read the part out of its site's value."""
+        return (value @ self._unit)[..., None]
+
+    def put(self, value: Tensor, part: Tensor) -> Tensor:
+        """Put the part in place."""
+        return value + (part - self.get(value)) * self._unit
+
+
+Part = Head | Mlp | Direction
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """A part and what is done to it."""
+
+    part: Part
+    how: How
+
+
+@dataclass(frozen=True)
+class Row:
+    """How well the program's effects predict the target's.
+
+    Attributes:
+        kind: of part: ``head``, ``mlp`` or ``direction``.
+        part: its name, or ``all`` of the kind.
+        n: pairs of effects compared: positions, or positions times vocabulary.
+        pearson: correlation of the two effects.
+        other_part_pearson: the same with the program's effect of another part of the kind; nan where there is none.
+        slope: of the target's effect on the program's, by least squares.
+        rms_target_nats, rms_program_nats: size of the effects.
+    """
+
+    kind: str
+    part: str
+    how: How
+    measure: Measure
+    n: int
+    pearson: float
+    other_part_pearson: float
+    slope: float
+    rms_target_nats: float
+    rms_program_nats: float
+
+
+Key = tuple[str, str, How, Measure]
+"""Kind of part, its name, what is done to it, what is measured."""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Sums of effects, program as x and target as y; those of parts of a text add up to those of the whole.
+
+    Attributes:
+        same: of the same part in both.
+        other: of the part in the target, and another of its kind in the program.
+    """
+
+    same: Mapping[Key, Moments]
+    other: Mapping[Key, Moments]
+
+    def __add__(self, others: Effects) -> Effects:
+        return Effects(_added(self.same, others.same), _added(self.other, others.other))
+
+
+def _added(a: Mapping[Key, Moments], b: Mapping[Key, Moments]) -> dict[Key, Moments]:
+    return {key: a.get(key, Moments()) + b.get(key, Moments()) for key in dict.fromkeys([*a, *b])}
+
+
+def block_interventions(spec: ModelSpec, hows: Sequence[How] = ("zero", "mean", "other_text")) -> list[Intervention]:
+    """List every head and every MLP of a model, each changed in several ways."""
+    heads: list[Part] = [Head(layer, head) for layer in range(spec.n_layers) for head in range(spec.n_heads)]
+    mlps: list[Part] = [Mlp(layer) for layer in range(spec.n_layers)]
+    return [Intervention(part, how) for how in hows for part in [*heads, *mlps]]
+
+
+def feature_interventions(
+    basis: Basis, features: Sequence[int], hows: Sequence[How] = ("zero", "mean", "add")
+) -> list[Intervention]:
+    """List the directions of some features, each changed in the residual stream right after it is written."""
+    found: list[Part] = []
+    for feature in features:
+        group = basis.group_of(feature)
+        block, _, hook = group.site.rpartition(".")
+        site = f"{block or 'blocks.0'}.{_AFTER.get(hook, 'hook_resid_pre')}"
+        found.append(Direction(basis.id(feature), site, group.directions[feature - group.start]))
+    return [Intervention(part, how) for how in hows for part in found]
+
+
+_AFTER = MappingProxyType({"hook_attn_out": "hook_resid_mid", "hook_mlp_out": "hook_resid_post"})
+
+
+def measure_interventions(
+    spec: ModelSpec,
+    weights: Mapping[str, Tensor],
+    replacement: Replacement,
+    rows: Int[Tensor, "row pos"],
+    mean_rows: Int[Tensor, "mean_row pos"],
+    interventions: Sequence[Intervention],
+    rows_at_once: int = 2,
+    progress: Progress = unwatched,
+) -> list[Row]:
+    """Change the same parts in a target and a program, and say how well the program's effects predict the target's.
+
+    Args:
+        spec, weights: of the target.
+        replacement: the program: the target with parts replaced by dictionaries.
+        rows: texts that effects are measured on.
+        mean_rows: other texts, that means are taken over.
+        rows_at_once: texts run side by side; every one holds some copies of [pos, d_vocab] numbers.
+
+    Raises:
+        ConfigError: there is nothing to measure, or an intervention does not fit the model.
+    """
+    return tabulate_effects(
+        sum_effects(spec, weights, replacement, rows, mean_rows, interventions, rows_at_once, progress)
+    )
+
+
+def sum_effects(
+    spec: ModelSpec,
+    weights: Mapping[str, Tensor],
+    replacement: Replacement,
+    rows: Int[Tensor, "row pos"],
+    mean_rows: Int[Tensor, "mean_row pos"],
+    interventions: Sequence[Intervention],
+    rows_at_once: int = 2,
+    progress: Progress = unwatched,
+) -> Effects:
+    """Sum the effects of interventions, for :func:`tabulate_effects`; see :func:`measure_interventions`."""
+    _check(spec, replacement, rows, mean_rows, interventions)
+    models = (_Model(replacement.spec, replacement.weights, replacement), _Model(spec, weights, None))
+    parts = list(dict.fromkeys(i.part for i in interventions if i.how == "mean"))
+    means = [model.means(parts, mean_rows, rows_at_once) for model in models]
+    sites = frozenset(i.part.site for i in interventions if i.how == "other_text")
+    total = Effects({}, {})
+    with torch.no_grad():
+        for start in range(0, len(rows), rows_at_once):
+            at = torch.arange(start, min(start + rows_at_once, len(rows)))
+            tokens, donors = rows[at], rows[(at + 1) % len(rows)]
+            readings = [
+                _Reading(model, tokens, mean, model.values(donors, sites))
+                for model, mean in zip(models, means, strict=True)
+            ]
+            total = total + _sum_over(readings, interventions)
+            progress("interventions", int(at[-1]) + 1, len(rows))
+    return total
+
+
+def tabulate_effects(effects: Effects) -> list[Row]:
+    """Say how well effects are predicted, for every part and for all of a kind together."""
+    whole = Effects({}, {})
+    for (kind, part, how, measure), moments in effects.same.items():
+        key: Key = (kind, "all", how, measure)
+        other = effects.other.get((kind, part, how, measure))
+        whole = whole + Effects({key: moments}, {} if other is None else {key: other})
+    rows: list[Row] = []
+    for table in (whole, effects):
+        for key, moments in table.same.items():
+            other = table.other.get(key, Moments())
+            rows.append(
+                Row(*key, moments.n, moments.pearson, other.pearson, moments.slope, moments.rms_y, moments.rms_x)
+            )
+    return rows
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A target, or one with parts replaced, run alike."""
+
+    spec: ModelSpec
+    weights: Mapping[str, Tensor]
+    replacement: Replacement | None
+
+    def log_probs(self, tokens: Tensor, tap: Tap | None) -> Tensor:
+        return (self.run(tokens, tap) @ unembedding(self.spec, self.weights)).log_softmax(-1)
+
+    def run(self, tokens: Tensor, tap: Tap | None) -> Tensor:
+        if self.replacement is not None:
+            return self.replacement.run(tokens, tap)
+        return final_normalized(self.spec, self.weights, tokens, tap, attend=fused_attend)
+
+    def values(self, tokens: Tensor, sites: Collection[str]) -> dict[str, Tensor]:
+        kept: dict[str, Tensor] = {}
+
+        def keep(site: str, value: Tensor) -> Tensor:
+            if site in sites:
+                kept[site] = value
+            return value
+
+        if sites:
+            self.run(tokens, keep)
+        return kept
+
+    def means(self, parts: Sequence[Part], rows: Tensor, rows_at_once: int) -> dict[Part, Tensor]:
+        """Average parts over all positions of a text."""
+        sums: dict[Part, Tensor] = {}
+        with torch.no_grad():
+            for tokens in rows.split(rows_at_once) if parts else ():
+                values = self.values(tokens, {part.site for part in parts})
+                for part in parts:
+                    added = part.get(values[part.site]).double().sum((0, 1))
+                    sums[part] = sums[part] + added if part in sums else added
+        dtype = self.weights["embed.W_E"].dtype
+        return {part: (total / rows.numel()).to(dtype) for part, total in sums.items()}
+
+
+class _Reading:
+    """One model reading some texts, untouched and changed."""
+
+    def __init__(
+        self, model: _Model, tokens: Tensor, means: Mapping[Part, Tensor], donors: Mapping[str, Tensor]
+    ) -> None:
+        self.model, self.tokens, self.means, self.donors = model, tokens, means, donors
+        self.clean = model.log_probs(tokens, None)[:, :-1]
+
+    def effects(self, intervention: Intervention) -> dict[Measure, Tensor]:
+        """Return what an intervention does to log-probabilities, by what is measured."""
+        part = intervention.part
+
+        def change(site: str, value: Tensor) -> Tensor:
+            return part.put(value, self._changed(intervention, part.get(value))) if site == part.site else value
+
+        moved = self.model.log_probs(self.tokens, change)[:, :-1] - self.clean
+        following = moved.gather(-1, self.tokens[:, 1:, None])
+        return {"next_token": following, "centred": moved - moved.mean(-1, keepdim=True)}
+
+    def _changed(self, intervention: Intervention, value: Tensor) -> Tensor:
+        part = intervention.part
+        match intervention.how:
+            case "zero":
+                return torch.zeros_like(value)
+            case "mean":
+                return self.means[part].expand_as(value)
+            case "other_text":
+                return part.get(self.donors[part.site])
+            case "other_position":
+                return torch.cat([value[:, :1], value[:, :-1]], 1)
+            case "add":
+                assert isinstance(part, Direction)
+                return value + part.vector.norm()
+
+
+def _sum_over(readings: Sequence[_Reading], interventions: Sequence[Intervention]) -> Effects:
+    """Sum over one batch; each part is also compared with the one before it of its kind, the first with the second."""
+    same: dict[Key, Moments] = {}
+    other: dict[Key, Moments] = {}
+    alike: dict[tuple[str, How], list[Intervention]] = {}
+    for intervention in interventions:
+        alike.setdefault((intervention.part.kind, intervention.how), []).append(intervention)
+    for (kind, how), group in alike.items():
+        before: tuple[str, dict[Measure, Tensor], dict[Measure, Tensor]] | None = None
+        for place, intervention in enumerate(group):
+            name = intervention.part.name
+            program, target = (reading.effects(intervention) for reading in readings)
+            for measure in MEASURES:
+                same[kind, name, how, measure] = Moments.of(program[measure], target[measure])
+                if before is not None:
+                    other[kind, name, how, measure] = Moments.of(before[1][measure], target[measure])
+                    if place == 1:
+                        other[kind, before[0], how, measure] = Moments.of(program[measure], before[2][measure])
+            before = name, program, target
+    return Effects(same, other)
+
+
+def _check(
+    spec: ModelSpec, replacement: Replacement, rows: Tensor, mean_rows: Tensor, interventions: Sequence[Intervention]
+) -> None:
+    if spec != replacement.spec:
+        raise ConfigError(
+            "interventions: the program stands for a model of another shape than the target; give the target that its "
+            "dictionaries were made for"
+        )
+    hows = {intervention.how for intervention in interventions}
+    if not interventions or not rows.numel() or rows.shape[1] < 2:
+        raise ConfigError(
+            f"interventions: {len(interventions)} on {tuple(rows.shape)} tokens; expected one or more, on rows of two "
+            "tokens or more"
+        )
+    if "mean" in hows and not mean_rows.numel():
+        raise ConfigError("interventions: found no text to take means over; give mean_rows")
+    if "other_text" in hows and len(rows) < 2:
+        raise ConfigError("interventions: values of another text are asked for, but there is one text; give two rows")
+    sizes = site_sizes(spec)
+    for intervention in interventions:
+        part = intervention.part
+        match part:
+            case Head():
+                fits = 0 <= part.layer < spec.n_layers and 0 <= part.head < spec.n_heads
+            case Mlp():
+                fits = 0 <= part.layer < spec.n_layers
+            case Direction():
+                fits = sizes.get(part.site) == len(part.vector) and bool(part.vector.norm() > 0)
+        if not fits:
+            raise ConfigError(
+                f"{part.name}: the model has no such part at {part.site}; it has {spec.n_layers} layers of "
+                f"{spec.n_heads} heads, and directions of {spec.d_model} numbers, not all zero, at sites such as "
+                "blocks.0.hook_resid_mid"
+            )
+        if intervention.how == "add" and not isinstance(part, Direction):
+            raise ConfigError(f"{part.name}: add is for directions; a {part.kind} can be zero, mean or of another text")

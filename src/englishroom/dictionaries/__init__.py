@@ -1,0 +1,1 @@
+"""Sparse dictionaries: coders for every site of a target, trained on streamed activations."""

@@ -1,0 +1,252 @@
+"""Sparse codes: which latents are active at each row and how strongly, and maps through them that train.
+
+Everything here works on rows [row, d]; on the CPU through :mod:`kernels`, elsewhere through torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from englishroom.dictionaries import kernels
+
+CHUNK_NUMBERS = 2**19
+"""Pre-activations formed at once (2 MB), so that they stay in cache until the largest are found."""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The active latents of every row, in slots; unused slots hold latent 0 with value 0.
+
+    Attributes:
+        counts: used slots of each row; they come first.
+    """
+
+    indices: Int[Tensor, "row slot"]
+    values: Float[Tensor, "row slot"]
+    counts: Int[Tensor, " row"]
+
+    def dense(self, n_latents: int) -> Float[Tensor, "row latent"]:
+        """Spell the codes out, for reading and small cases."""
+        full = self.values.new_zeros(len(self.counts), n_latents)
+        return full.scatter_add_(1, self.indices.long(), self.values)
+
+    def firing(self, n_latents: int) -> Float[Tensor, " latent"]:
+        """Count the rows in which each latent is active."""
+        used = torch.arange(self.indices.shape[1], device=self.indices.device) < self.counts[:, None]
+        return torch.bincount(self.indices[used].long(), minlength=n_latents).to(torch.float64)
+
+
+def find_codes(
+    x: Float[Tensor, "row d_in"],
+    w_enc: Float[Tensor, "d_in latent"],
+    b_enc: Float[Tensor, " latent"],
+    k: int | None = None,
+    thresholds: Float[Tensor, " latent"] | None = None,
+) -> Codes:
+    """Find the latents whose pre-activation ``x @ w_enc + b_enc`` is positive and large enough.
+
+    Args:
+        k: keep the ``k`` largest of each row.
+        thresholds: keep those above their threshold (at least 0). Exactly one of the two is given.
+    """
+    with torch.no_grad():
+        if x.device.type == "cpu":
+            return _find_on_cpu(x.contiguous(), w_enc, b_enc, k, thresholds)
+        pre = torch.addmm(b_enc, x, w_enc)
+        if k is not None:
+            values, indices = pre.relu().topk(min(k, pre.shape[1]), dim=1)
+        else:
+            assert thresholds is not None
+            kept = pre * (pre > thresholds)
+            width = int((kept > 0).sum(1).max()) if len(kept) else 0
+            values, indices = kept.topk(width, dim=1)
+        counts = (values > 0).sum(1)
+        return Codes((indices * (values > 0)).int(), values, counts.int())
+
+
+def _find_on_cpu(x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int | None, thresholds: Tensor | None) -> Codes:
+    n_rows, n_latents = len(x), w_enc.shape[1]
+    rows = max(1, CHUNK_NUMBERS // n_latents)
+    buffer = torch.empty(min(rows, n_rows), n_latents, dtype=x.dtype)
+    found: list[tuple[Any, Any, Any]] = []
+    if k is not None:
+        whole = kernels.empty_codes(n_rows, min(k, n_latents), x.numpy().dtype)
+    for start in range(0, n_rows, rows):
+        part = slice(start, min(n_rows, start + rows))
+        pre = torch.addmm(b_enc, x[part], w_enc, out=buffer[: part.stop - part.start]).numpy()
+        if k is not None:
+            kernels.run(kernels.top_k, len(pre), pre, *(piece[part] for piece in whole))
+        else:
+            assert thresholds is not None
+            bounds = kernels.array(thresholds.contiguous())
+            counts = kernels.empty_codes(len(pre), 0, pre.dtype)[2]
+            kernels.run(kernels.count_above, len(pre), pre, bounds, counts)
+            indices, values, _ = kernels.empty_codes(len(pre), int(counts.max(initial=0)), pre.dtype)
+            kernels.run(kernels.take_above, len(pre), pre, bounds, indices, values)
+            found.append((indices, values, counts))
+    if k is not None:
+        return Codes(*(torch.from_numpy(piece) for piece in whole))
+    width = max((piece[0].shape[1] for piece in found), default=0)
+    pieces = [[torch.from_numpy(part) for part in piece] for piece in found]
+    return Codes(
+        torch.cat([F.pad(i, (0, width - i.shape[1])) for i, _, _ in pieces]),
+        torch.cat([F.pad(v, (0, width - v.shape[1])) for _, v, _ in pieces]),
+        torch.cat([c for _, _, c in pieces]),
+    )
+
+
+def decode(codes: Codes, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tensor, " d_out"]) -> Tensor:
+    """Sum every row's active latents, each times its row of ``w_dec``, and ``b_dec``."""
+    out = b_dec.detach().repeat(len(codes.counts), 1)  # rows of its own, even where there is one only
+    return _add_rows(codes.indices, codes.values, codes.counts, w_dec, out)
+
+
+class SparseMap(torch.autograd.Function):
+    """``decode(activation(x @ w_enc + b_enc))`` with a gradient that touches active latents only.
+
+    The set of active latents is given (see :func:`find_codes`) and counts as constant, as for any top-k activation.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, b_dec: Tensor, codes: Codes):
+        ctx.save_for_backward(x, w_enc, w_dec, codes.indices, codes.values, codes.counts)
+        return decode(codes, w_dec, b_dec)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, w_enc, w_dec, indices, values, counts = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        x = x.contiguous()
+        latent_grad = _dots(indices, counts, w_dec, grad)  # [row, slot]
+        d_x = d_w_enc = d_b_enc = d_w_dec = d_b_dec = None
+        if ctx.needs_input_grad[0]:
+            d_x = _add_rows(indices, latent_grad, counts, _rows(w_enc), torch.zeros_like(x))
+        if ctx.needs_input_grad[1]:
+            d_w_enc = _scatter(indices, latent_grad, counts, x, w_enc.shape[1]).T
+        if ctx.needs_input_grad[2]:
+            d_b_enc = _tally(indices, latent_grad, counts, w_enc.shape[1])
+        if ctx.needs_input_grad[3]:
+            d_w_dec = _scatter(indices, values, counts, grad, w_enc.shape[1])
+        if ctx.needs_input_grad[4]:
+            d_b_dec = grad.sum(0)
+        return d_x, d_w_enc, d_b_enc, d_w_dec, d_b_dec, None
+
+
+def _rows(w_enc: Tensor) -> Tensor:
+    """Lay an encoder out latent by latent; free of cost where it is stored so (:func:`by_latent`)."""
+    return w_enc.T.contiguous()
+
+
+def by_latent(w_enc: Float[Tensor, "d_in latent"]) -> Float[Tensor, "d_in latent"]:
+    """Store an encoder so that the numbers of one latent lie together; its shape stays [d_in, latent]."""
+    return w_enc.T.contiguous().T
+
+
+def _add_rows(indices: Tensor, values: Tensor, counts: Tensor, w: Tensor, out: Tensor) -> Tensor:
+    if out.device.type == "cpu":
+        arrays = (kernels.array(t) for t in (indices, values, counts, w.contiguous(), out))
+        kernels.run(kernels.decode, len(out), *arrays)
+        return out
+    return out + torch.einsum("rs,rsd->rd", values, w[indices.long()])
+
+
+def _dots(indices: Tensor, counts: Tensor, w: Tensor, x: Tensor) -> Tensor:
+    if x.device.type == "cpu":
+        out = x.new_zeros(indices.shape)
+        kernels.run(kernels.dots, len(x), *(kernels.array(t) for t in (indices, counts, w.contiguous(), x, out)))
+        return out
+    used = torch.arange(indices.shape[1], device=x.device) < counts[:, None]
+    return torch.einsum("rsd,rd->rs", w[indices.long()], x) * used
+
+
+def _scatter(indices: Tensor, values: Tensor, counts: Tensor, x: Tensor, n_latents: int) -> Tensor:
+    out = x.new_zeros(n_latents, x.shape[1])
+    if x.device.type == "cpu":
+        arrays = (kernels.array(t) for t in (indices, values, counts, x, out))
+        kernels.run(kernels.scatter, x.shape[1], *arrays)
+        return out
+    added = (values[:, :, None] * x[:, None, :]).flatten(0, 1)
+    return out.index_add_(0, indices.flatten().long(), added)
+
+
+def _tally(indices: Tensor, values: Tensor, counts: Tensor, n_latents: int) -> Tensor:
+    out = values.new_zeros(n_latents)
+    if values.device.type == "cpu":
+        kernels.tally(*(kernels.array(t) for t in (indices, values, counts, out)))
+        return out
+    return out.index_add_(0, indices.flatten().long(), values.flatten())
+
+
+def batch_top_codes(codes: Codes, n_active: int) -> tuple[Codes, float]:
+    """Keep the largest values of a batch wherever they stand, and say from which value on they are kept.
+
+    Args:
+        codes: the largest of each row in falling order, with more slots than are wanted on average.
+        n_active: values to keep in the whole batch.
+    """
+    flat = codes.values.flatten()
+    n_active = min(n_active, int((flat > 0).sum()))
+    if not n_active:
+        return Codes(codes.indices, torch.zeros_like(codes.values), torch.zeros_like(codes.counts)), 0.0
+    bound = float(flat.kthvalue(len(flat) - n_active + 1).values)
+    kept = codes.values >= bound
+    counts = kept.sum(1)
+    width = int(counts.max())
+    indices, values = (codes.indices * kept)[:, :width], (codes.values * kept)[:, :width]
+    return Codes(indices.contiguous(), values.contiguous(), counts.int()), bound
+
+
+class JumpMap(torch.autograd.Function):
+    """:class:`SparseMap` whose thresholds train too, with the number of active latents per row as a second answer.
+
+    The derivative of a step by its threshold is that of a rectangle of width ``bandwidth`` around it (Rajamanoharan et
+    al. 2024): only latents whose pre-activation lies so close to their threshold move it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        w_enc: Tensor,
+        b_enc: Tensor,
+        w_dec: Tensor,
+        b_dec: Tensor,
+        threshold: Tensor,
+        bandwidth: float,
+    ) -> tuple[Tensor, Tensor]:
+        near = find_codes(x, w_enc, b_enc, None, (threshold - bandwidth / 2).clamp(min=0))
+        bounds = threshold.detach()[near.indices.long()]
+        used = torch.arange(near.indices.shape[1], device=x.device) < near.counts[:, None]
+        active = used & (near.values > bounds)
+        values = near.values * active
+        ctx.save_for_backward(x, w_enc, w_dec, near.indices, near.values, near.counts, bounds)
+        ctx.bandwidth = bandwidth
+        out = decode(Codes(near.indices, values, near.counts), w_dec, b_dec)
+        return out, active.sum().to(out.dtype) / max(1, len(x))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, w_enc, w_dec, indices, pre, counts, bounds = ctx.saved_tensors
+        grad, n_latents, x = grads[0].contiguous(), w_enc.shape[1], x.contiguous()
+        used = torch.arange(indices.shape[1], device=x.device) < counts[:, None]
+        active = used & (pre > bounds)
+        close = used & ((pre - bounds).abs() < ctx.bandwidth / 2)
+        value_grad = _dots(indices, counts, w_dec, grad)  # [row, slot]
+        pre_grad = value_grad * active
+        step_grad = value_grad * bounds + grads[1] / max(1, len(x))
+        bound_grad = -(step_grad * close) / ctx.bandwidth
+        return (
+            _add_rows(indices, pre_grad, counts, _rows(w_enc), torch.zeros_like(x)),
+            _scatter(indices, pre_grad, counts, x, n_latents).T,
+            _tally(indices, pre_grad, counts, n_latents),
+            _scatter(indices, pre * active, counts, grad, n_latents),
+            grad.sum(0),
+            _tally(indices, bound_grad, counts, n_latents),
+            None,
+        )

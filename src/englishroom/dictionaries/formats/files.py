@@ -1,0 +1,197 @@
+"""Strict reading of tensors and settings, and folders that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import shutil
+import uuid
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import yaml
+from safetensors import SafetensorError
+from torch import Tensor
+
+from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
+from englishroom.errors import ArtifactError, ConfigError, UnsupportedModelError, one_line
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        ArtifactError: it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: missing; restore the file") from None
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); restore the file") from None
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read every tensor of a safetensors file."""
+    try:
+        return safetensors.torch.load(read_bytes(path))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ArtifactError(f"{path}: damaged safetensors file ({one_line(str(error))}); fetch it again") from None
+
+
+def read_torch(path: Path) -> dict[str, Tensor]:
+    """Read a torch file that holds nothing but a dictionary of tensors; code in it is never run."""
+    read_bytes(path)
+    try:
+        tensors = torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError:
+        raise ArtifactError(
+            f"{path}: holds more than weights, or is damaged; only tensors are read, save its state_dict()"
+        ) from None
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise ArtifactError(f"{path}: damaged torch file ({one_line(reason)}); fetch it again") from None
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise ArtifactError(f"{path}: expected a dictionary of tensors; save its state_dict()")
+    return {str(name): tensor for name, tensor in tensors.items()}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file of plain values."""
+    try:
+        values = yaml.safe_load(read_bytes(path))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ArtifactError(f"{path}: not valid YAML ({one_line(str(error))[:160]}); restore the file") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ArtifactError(f"{path}: expected names with values; restore the file")
+    return values
+
+
+def check_keys(values: Mapping[str, Any], required: Collection[str], optional: Collection[str], where: Path) -> None:
+    """Refuse settings that are missing, or unknown and so perhaps of weight."""
+    if missing := sorted(set(required) - set(values)):
+        raise ArtifactError(f"{where}: {missing[0]} is missing; restore the file")
+    if unknown := sorted(set(values) - set(required) - set(optional)):
+        raise UnsupportedModelError(
+            f"{where}: setting {unknown[0]} is not known; known: {', '.join(sorted({*required, *optional}))}"
+        )
+
+
+def read_text(values: Mapping[str, Any], key: str, where: Path) -> str:
+    """Return a setting that must be a text."""
+    value = values.get(key)
+    if not isinstance(value, str) or not value:
+        raise ArtifactError(f"{where}: {key} is {value!r}, expected a text; repair the config")
+    return value
+
+
+def take_number(tensors: dict[str, Tensor], name: str, where: Path) -> float | None:
+    """Take a tensor that holds one number out of a file's tensors; ``None`` where there is none."""
+    if name not in tensors:
+        return None
+    tensor = tensors.pop(name)
+    if tensor.numel() != 1 or not bool(torch.isfinite(tensor.double()).all()):
+        raise ArtifactError(f"{where}: tensor {name} has shape {list(tensor.shape)}, expected one number; fetch again")
+    return tensor.item()
+
+
+def checked_tensors(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], where: Path
+) -> dict[str, Tensor]:
+    """Return a file's tensors in one precision, after checking their names, shapes and numbers.
+
+    Returns:
+        Names to tensors, all float64 where any of them is, else float32.
+
+    Raises:
+        ArtifactError: one is missing, misshapen or not finite.
+        UnsupportedModelError: there is one too many, or one that holds no floating-point numbers.
+    """
+    if missing := sorted(set(shapes) - set(tensors)):
+        raise ArtifactError(f"{where}: tensor {missing[0]} is missing; restore the file")
+    if extra := sorted(set(tensors) - set(shapes)):
+        raise UnsupportedModelError(
+            f"{where}: tensor {extra[0]} has no place in such a dictionary; expected {', '.join(sorted(shapes))}"
+        )
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        if tuple(tensor.shape) != shape:
+            raise ArtifactError(
+                f"{where}: tensor {name} has shape {list(tensor.shape)}, expected {list(shape)}; "
+                "config and weights do not belong together"
+            )
+        if not tensor.dtype.is_floating_point or tensor.dtype.itemsize < 2:
+            raise UnsupportedModelError(
+                f"{where}: tensor {name} is stored as {str(tensor.dtype).removeprefix('torch.')} (quantised?); "
+                "supported: float16, bfloat16, float32, float64"
+            )
+        if not bool(torch.isfinite(tensor).all()):
+            raise ArtifactError(f"{where}: tensor {name} holds NaN or infinity; restore the weights file")
+    wide = any(tensors[name].dtype == torch.float64 for name in shapes)
+    return {name: tensors[name].to(torch.float64 if wide else torch.float32) for name in shapes}
+
+
+def shape_of(tensors: Mapping[str, Tensor], name: str, n_axes: int, where: Path) -> tuple[int, ...]:
+    """Return the shape of a tensor from which the others' are known."""
+    if name not in tensors:
+        raise ArtifactError(f"{where}: tensor {name} is missing; restore the file")
+    shape = tuple(tensors[name].shape)
+    if len(shape) != n_axes or 0 in shape:
+        raise ArtifactError(f"{where}: tensor {name} has shape {list(shape)}, expected {n_axes} axes; restore the file")
+    return shape
+
+
+def make_dictionary(spec: Mapping[str, Any], weights: Mapping[str, Tensor], where: Path) -> Dictionary:
+    """Make a dictionary of what a file says; what makes no sense in it is the file's fault."""
+    try:
+        return Dictionary.of(DictionarySpec(**spec), weights)
+    except ConfigError as error:
+        raise ArtifactError(f"{where}: {error}; config and weights do not belong together") from None
+
+
+def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Lay tensors out as a safetensors file."""
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Give a key that sorts numbers in names by their size: ``layer_2`` before ``layer_10``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a new folder under a hidden name beside its place, and rename it into place when it is whole.
+
+    Args:
+        contents: bytes by the files' names, which may lead into folders.
+
+    Raises:
+        ConfigError: something stands at ``path``.
+        ArtifactError: the disk is full or not writable; nothing was left behind.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(f"{path}: exists; choose a path where nothing stands")
+    part = path.parent / f".{path.name}.englishroom-part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        for name, data in contents.items():
+            write_file(part / name, data)
+        part.rename(path)
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}: cannot write the dictionaries ({error.strerror}); make room or choose another path"
+        ) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file and the folders that it is in, and flush it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,183 @@
+"""Our own files: ``dictionaries.json``, and a safetensors file for every dictionary, named by its hash.
+
+The JSON is renamed into place last, so a folder always holds the old dictionaries or the new ones; files that nothing
+names any more are removed after that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import safetensors.torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from safetensors import SafetensorError
+
+from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
+from englishroom.dictionaries.formats.files import (
+    checked_tensors,
+    make_dictionary,
+    read_bytes,
+    tensors_to_bytes,
+    write_file,
+)
+from englishroom.errors import ArtifactError, ConfigError
+from englishroom.store import sha256
+
+MARKER = "dictionaries.json"
+FORMAT = "englishroom dictionaries"
+SCHEMA_VERSION = 1
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class Entry:
+    """One dictionary of a folder.
+
+    Attributes:
+        spec: the fields of its :class:`DictionarySpec`.
+        file: name of the file with its weights.
+        sha256: hash of that file.
+    """
+
+    spec: dict[str, Any]
+    file: str
+    sha256: str
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class Listing:
+    """What ``dictionaries.json`` holds."""
+
+    format: str
+    schema_version: int
+    target_name: str
+    about: dict[str, Any]
+    dictionaries: list[Entry]
+
+
+@dataclass(frozen=True)
+class StoredDictionaries:
+    """Dictionaries read from disk.
+
+    Attributes:
+        target_name: of the model that they belong to.
+        about: whatever their maker wrote down: seed, hash of the data, versions, settings.
+    """
+
+    dictionaries: tuple[Dictionary, ...]
+    target_name: str
+    about: Mapping[str, Any]
+
+
+def save_dictionaries(
+    path: Path, dictionaries: Sequence[Dictionary], target_name: str, about: Mapping[str, Any] | None = None
+) -> None:
+    """Write dictionaries to a folder, replacing those that it holds.
+
+    Raises:
+        ConfigError: ``path`` is a file, or ``about`` is not made of plain values.
+        ArtifactError: the disk is full or not writable; the dictionaries that stood there are untouched.
+    """
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path}: is a file; choose a path for a folder")
+    contents = [tensors_to_bytes(d.weights) for d in dictionaries]
+    entries = [
+        Entry(asdict(d.spec), f"dictionary-{sha256(data)[:16]}.safetensors", sha256(data))
+        for d, data in zip(dictionaries, contents, strict=True)
+    ]
+    listing = Listing(FORMAT, SCHEMA_VERSION, target_name, dict(about or {}), entries)
+    try:
+        text = json.dumps(asdict(listing), indent=1, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: about cannot be written as JSON ({error}); give plain values") from None
+    part = path / f".{MARKER}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        for entry, data in zip(entries, contents, strict=True):
+            if not (path / entry.file).is_file() or (path / entry.file).read_bytes() != data:
+                write_file(path / f"{part.name}-weights", data)
+                (path / f"{part.name}-weights").replace(path / entry.file)
+        write_file(part, text.encode())
+        part.replace(path / MARKER)
+        for stale in path.glob("dictionary-*.safetensors"):
+            if stale.name not in {entry.file for entry in entries}:
+                stale.unlink()
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}: cannot write the dictionaries ({error.strerror}); make room or choose another path"
+        ) from None
+    finally:
+        for left in (part, path / f"{part.name}-weights"):
+            left.unlink(missing_ok=True)
+
+
+def load_dictionaries(path: Path) -> StoredDictionaries:
+    """Read the dictionaries of a folder.
+
+    Raises:
+        ArtifactError: there are none, or a file is missing, damaged, changed, or of another version.
+    """
+    where = path / MARKER
+    listing = _listing(where)
+    names = {field.name for field in fields(DictionarySpec)}
+    found = []
+    for index, entry in enumerate(listing.dictionaries):
+        if set(entry.spec) != names:
+            raise ArtifactError(
+                f"{where}: dictionary {index} has {sorted(entry.spec)}, expected {sorted(names)}; restore the file"
+            )
+        try:
+            spec = TypeAdapter(DictionarySpec).validate_json(json.dumps(entry.spec), strict=True)
+        except ValidationError as error:
+            raise ArtifactError(f"{where}: dictionary {index}: {_first(error)}; restore the file") from None
+        if Path(entry.file).name != entry.file:
+            raise ArtifactError(f"{where}: {entry.file!r} lies outside the folder; restore the file")
+        data = read_bytes(path / entry.file)
+        if sha256(data) != entry.sha256:
+            raise ArtifactError(
+                f"{path / entry.file}: changed since it was written (sha256 differs from {MARKER}); restore the file"
+            )
+        try:
+            tensors = safetensors.torch.load(data)
+        except SafetensorError as error:
+            raise ArtifactError(f"{path / entry.file}: damaged safetensors file ({error}); restore the file") from None
+        weights = checked_tensors(tensors, spec.shapes(), path / entry.file)
+        found.append(make_dictionary(vars(spec), weights, path / entry.file))
+    return StoredDictionaries(tuple(found), listing.target_name, MappingProxyType(listing.about))
+
+
+def read(folder: Path) -> list[Dictionary]:
+    """Read the dictionaries of a folder, without what is written about them."""
+    return list(load_dictionaries(folder).dictionaries)
+
+
+def _listing(where: Path) -> Listing:
+    raw = read_bytes(where)
+    try:
+        values = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{where}: not valid JSON ({error}); restore the file") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise ArtifactError(f"{where}: does not list dictionaries of englishroom; give a folder of dictionaries")
+    if values.get("schema_version") != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{where}: schema version is {values.get('schema_version')!r}, expected {SCHEMA_VERSION}; "
+            "use the englishroom that wrote it, or train again"
+        )
+    try:
+        return TypeAdapter(Listing).validate_json(raw, strict=True)
+    except ValidationError as error:
+        raise ArtifactError(f"{where}: {_first(error)}; restore the file") from None
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]

@@ -1,0 +1,94 @@
+"""How much work a decompilation does: sizes of the dictionaries, length of the fit, amount of text measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from englishroom.errors import ConfigError
+
+if TYPE_CHECKING:  # torch loads only where something is fitted
+    from englishroom.dictionaries.dictionary import DictionarySpec
+    from englishroom.dictionaries.fit import FitConfig
+    from englishroom.models.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The settings of a featured decompilation.
+
+    Attributes:
+        moved, moved_active: latents of the dictionary of each attention output, and how many may be active.
+        rules, rules_active: the same for each transcoder.
+        tables: whether every MLP's output is also given a table with a row for each token.
+        local_tokens, joint_tokens: text read in the two stages of the fit.
+        samples: documents sampled from the target where no text is given: to fit on, to choose on, to report on.
+        report_documents: documents of the reporting text that are measured.
+        evidence_rows: rows of the fitting text from which evidence for the latents is taken.
+        greedy_prompts: beginnings of documents that target and program continue.
+        probe_rows: rows of the reporting text on which parts are ablated, in target and program.
+    """
+
+    moved: int = 1024
+    moved_active: int = 16
+    rules: int = 1024
+    rules_active: int = 16
+    local_tokens: int = 300_000
+    joint_tokens: int = 1_500_000
+    batch: int = 4
+    tables: bool = True
+    samples: tuple[int, int, int] = (2_000, 200, 200)
+    report_documents: int = 100
+    evidence_rows: int = 300
+    greedy_prompts: int = 8
+    probe_rows: int = 16
+
+    def specs(self, spec: ModelSpec) -> tuple[DictionarySpec, ...]:
+        """Describe the dictionaries for a target."""
+        from englishroom.dictionaries.fit import featured_specs
+
+        return featured_specs(spec, self.moved, self.moved_active, self.rules, self.rules_active)
+
+    def fit(self, seed: int) -> FitConfig:
+        """Describe the fit."""
+        from englishroom.dictionaries.fit import FitConfig
+
+        return FitConfig(self.local_tokens, self.joint_tokens, self.batch, seed, tables=self.tables)
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "fast": Preset(),
+        "standard": Preset(
+            local_tokens=500_000,
+            joint_tokens=8_000_000,
+            samples=(10_000, 300, 400),
+            report_documents=400,
+            evidence_rows=1_000,
+            probe_rows=48,
+        ),
+        "full": Preset(
+            moved=2048,
+            rules=2048,
+            local_tokens=1_000_000,
+            joint_tokens=40_000_000,
+            samples=(50_000, 300, 400),
+            report_documents=400,
+            evidence_rows=4_000,
+            probe_rows=96,
+        ),
+    }
+)
+
+
+def preset_of(name: str, changes: Mapping[str, Any]) -> Preset:
+    """Return a preset with some settings changed.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"--preset is {name}, expected {', '.join(PRESETS)}")
+    return replace(PRESETS[name], **changes)

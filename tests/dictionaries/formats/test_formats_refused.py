@@ -1,0 +1,587 @@
+"""Dictionaries that are not read, or not written, each by its message: where, what was found, what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from coders import D, N, coder, transcoder
+from safetensors.torch import load_file, save_file
+
+from englishroom.dictionaries.dictionary import Dictionary
+from englishroom.dictionaries.formats import Format, read_dictionaries, write_dictionaries
+from englishroom.dictionaries.formats.sites import from_lens, module_path, module_sites, to_lens
+from englishroom.errors import ArtifactError, ConfigError, EnglishRoomError, UnsupportedModelError
+
+
+def refusal(kind: type[Exception], folder: Path) -> str:
+    """Return the message with which a folder is refused, after the folder's own name."""
+    with pytest.raises(EnglishRoomError) as caught:
+        read_dictionaries(folder)
+    message = str(caught.value)
+    assert type(caught.value) is kind, message
+    assert "\n" not in message
+    assert message.startswith(str(folder))
+    return message.removeprefix(str(folder))
+
+
+def written(folder: Path, format: Format, *dictionaries: Dictionary) -> Path:
+    """Write dictionaries and return the folder of the first."""
+    write_dictionaries(folder / "out", format, dictionaries, "tiny")
+    if format == "circuit_tracer":
+        return folder / "out"
+    return next((folder / "out").iterdir())
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Change settings; those set to ``...`` are removed."""
+    values = yaml.safe_load(path.read_text())
+    inner = values.get("trainer", values)
+    for key, value in changes.items():
+        inner.pop(key, None)
+        if value is not ...:
+            inner[key] = value
+    path.write_text(json.dumps(values))
+
+
+# SAELens
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        (
+            {"metadata": ...},
+            UnsupportedModelError,
+            "has no metadata, so an older SAELens wrote it; save it with SAELens 6",
+        ),
+        (
+            {"architecture": "temporal"},
+            UnsupportedModelError,
+            "architecture = 'temporal' is not supported; supported: 'standard', 'jumprelu', 'gated', 'topk', "
+            "'transcoder', 'skip_transcoder', 'jumprelu_transcoder', 'jumprelu_skip_transcoder'",
+        ),
+        (
+            {"normalize_activations": "layer_norm"},
+            UnsupportedModelError,
+            "normalize_activations = 'layer_norm' is not supported; supported: 'none'",
+        ),
+        (
+            {"normalize_activations": "expected_average_only_in"},
+            UnsupportedModelError,
+            "normalize_activations = 'expected_average_only_in' is not supported; supported: 'none'",
+        ),
+        (
+            {"reshape_activations": "hook_z"},
+            UnsupportedModelError,
+            "reshape_activations = 'hook_z' is not supported; supported: 'none'",
+        ),
+        (
+            {"metadata": {"hook_name": "blocks.0.attn.hook_q", "hook_head_index": 3}},
+            UnsupportedModelError,
+            "reads one head (metadata.hook_head_index); supported: whole sites",
+        ),
+        (
+            {"metadata": {"model_name": "tiny"}},
+            UnsupportedModelError,
+            "metadata.hook_name is None, expected the name of a site; write it into the config",
+        ),
+        (
+            {"metadata": {"hook_name": "blocks.0.attn.hook_z"}},
+            UnsupportedModelError,
+            "site 'blocks.0.attn.hook_z' is not supported; supported in a block: attn.hook_in, mlp.hook_in, "
+            "hook_resid_pre, hook_attn_out, hook_resid_mid, hook_mlp_out, hook_resid_post, mlp.hook_pre, "
+            "mlp.hook_pre_linear, mlp.hook_post, attn.hook_out, mlp.hook_out",
+        ),
+        (
+            {"metadata": {"hook_name": "blocks.0.ln2.hook_normalized"}},
+            UnsupportedModelError,
+            "blocks.0.ln2.hook_normalized lies before the norm's gain in TransformerLens, where no site is here; "
+            "fold the gain into the encoder and name the site blocks.{i}.mlp.hook_in (or attn.hook_in)",
+        ),
+        ({"metadata": 3}, ArtifactError, "metadata is 3, expected names with values; repair the config"),
+        ({"d_in": ...}, ArtifactError, "d_in is missing; restore the file"),
+        ({"k": ...}, ArtifactError, "k is missing; restore the file"),
+        ({"d_sae": 0}, ArtifactError, "d_sae is 0, expected a whole number, 1 or more; repair the config"),
+        (
+            {"apply_b_dec_to_input": "no"},
+            ArtifactError,
+            "apply_b_dec_to_input is 'no', expected true or false; repair the config",
+        ),
+        (
+            {"decoder_init_norm": 0.1},
+            UnsupportedModelError,
+            "setting decoder_init_norm is not known; known: apply_b_dec_to_input, architecture, d_in, d_sae, device, "
+            "dtype, k, metadata, normalize_activations, rescale_acts_by_decoder_norm, reshape_activations",
+        ),
+    ],
+)
+def test_saelens_settings(changes: dict[str, Any], kind: type[Exception], message: str, tmp_path: Path):
+    folder = written(tmp_path, "saelens", coder())
+    edit(folder / "cfg.json", **changes)
+    assert refusal(kind, folder) == f"/cfg.json: {message}"
+
+
+def test_saelens_transcoders_shift_nothing(tmp_path: Path):
+    folder = written(tmp_path, "saelens", transcoder(activation="jumprelu"))
+    edit(folder / "cfg.json", apply_b_dec_to_input=True)
+    assert refusal(UnsupportedModelError, folder) == (
+        "/cfg.json: apply_b_dec_to_input is true, which no jumprelu_transcoder has; repair the config"
+    )
+
+
+def test_settings_that_contradict_the_weights(tmp_path: Path):
+    folder = written(tmp_path, "saelens", coder())
+    edit(folder / "cfg.json", k=N + 1)
+    assert refusal(ArtifactError, folder) == (
+        f": blocks.0.hook_attn_out: k is {N + 1}, expected 1 to {N} (its latents); "
+        "config and weights do not belong together"
+    )
+
+
+def test_rows_of_zeros_that_would_be_divided_by(tmp_path: Path):
+    folder = written(tmp_path, "saelens", coder())
+    edit(folder / "cfg.json", rescale_acts_by_decoder_norm=True)
+    tensors = load_file(folder / "sae_weights.safetensors")
+    tensors["W_dec"][3] = 0
+    save_file(tensors, folder / "sae_weights.safetensors")
+    assert refusal(ArtifactError, folder) == (
+        "/sae_weights.safetensors: W_dec has a row of zeros, and rescale_acts_by_decoder_norm divides by its length; "
+        "remove that latent"
+    )
+
+
+# Tensors, of any format
+
+
+def change_one(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict], dict]:
+    return lambda tensors: tensors | {name: change(tensors[name])}
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        (
+            lambda t: {k: v for k, v in t.items() if k != "b_enc"},
+            ArtifactError,
+            "tensor b_enc is missing; restore the file",
+        ),
+        (
+            lambda t: t | {"lora": torch.ones(2)},
+            UnsupportedModelError,
+            "tensor lora has no place in such a dictionary; expected W_dec, W_enc, b_dec, b_enc",
+        ),
+        (
+            change_one("W_dec", lambda t: t[:, 1:].contiguous()),
+            ArtifactError,
+            f"tensor W_dec has shape [{N}, {D - 1}], expected [{N}, {D}]; config and weights do not belong together",
+        ),
+        (
+            change_one("W_enc", lambda t: t.to(torch.int8)),
+            UnsupportedModelError,
+            "tensor W_enc is stored as int8 (quantised?); supported: float16, bfloat16, float32, float64",
+        ),
+        (
+            change_one("b_dec", lambda t: t / 0),
+            ArtifactError,
+            "tensor b_dec holds NaN or infinity; restore the weights file",
+        ),
+    ],
+)
+def test_tensors(change: Callable[[dict], dict], kind: type[Exception], message: str, tmp_path: Path):
+    folder = written(tmp_path, "saelens", coder())
+    path = folder / "sae_weights.safetensors"
+    save_file(change(load_file(path)), path)
+    assert refusal(kind, folder) == f"/{path.name}: {message}"
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+@pytest.mark.parametrize("format", ["saelens", "sparsify", "circuit_tracer"])
+def test_truncated_safetensors_files(format: Format, kept: int, tmp_path: Path):
+    made = transcoder(activation="jumprelu") if format == "circuit_tracer" else coder()
+    folder = written(tmp_path, format, made)
+    (path,) = folder.glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:kept])
+    message = refusal(ArtifactError, folder)
+    assert message.startswith(f"/{path.name}: damaged safetensors file (")
+    assert message.endswith("); fetch it again")
+
+
+def test_missing_and_damaged_settings(tmp_path: Path):
+    folder = written(tmp_path, "sparsify", coder())
+    (folder / "cfg.json").write_text("{")
+    assert refusal(ArtifactError, folder).startswith("/cfg.json: not valid JSON (")
+    (folder / "cfg.json").unlink()
+    assert refusal(ArtifactError, folder) == "/cfg.json: missing; restore the file"
+
+
+# Sparsify
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        (
+            {"activation": "groupmax"},
+            UnsupportedModelError,
+            "activation = 'groupmax' is not supported; supported: 'topk'",
+        ),
+        ({"signed": True}, UnsupportedModelError, "signed = True is not supported; supported: False"),
+        ({"embed_skip": True}, UnsupportedModelError, "embed_skip = True is not supported; supported: False"),
+        ({"gram_lookup": True}, UnsupportedModelError, "gram_lookup = True is not supported; supported: False"),
+        ({"k": ...}, ArtifactError, "k is missing; restore the file"),
+    ],
+)
+def test_sparsify_settings(changes: dict[str, Any], kind: type[Exception], message: str, tmp_path: Path):
+    folder = written(tmp_path, "sparsify", coder())
+    edit(folder / "cfg.json", **changes)
+    assert refusal(kind, folder) == f"/cfg.json: {message}"
+
+
+def test_sparsify_module_of_another_kind(tmp_path: Path):
+    folder = written(tmp_path, "sparsify", coder())
+    folder = folder.rename(folder.parent / "h.0.attn.q_proj")
+    assert refusal(UnsupportedModelError, folder) == (
+        "/cfg.json: module 'h.0.attn.q_proj' is not supported; supported: h.0 or layers.0, and in it attn, self_attn, "
+        "attn.attention, mlp, mlp.c_proj, mlp.down_proj, ln_1, input_layernorm, ln_2, post_attention_layernorm"
+    )
+
+
+# dictionary_learning
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        (
+            {"dict_class": "CrossCoder"},
+            UnsupportedModelError,
+            "/config.json: trainer: dict_class = 'CrossCoder' is not supported; supported: 'AutoEncoder', "
+            "'AutoEncoderNew', 'AutoEncoderTopK', 'BatchTopKSAE', 'MatryoshkaBatchTopKSAE', 'GatedAutoEncoder', "
+            "'JumpReluAutoEncoder'",
+        ),
+        ({"k": 3}, ArtifactError, "/ae.pt: k is 5, but config.json says 3; they do not belong together"),
+        (
+            {"submodule_name": None},
+            UnsupportedModelError,
+            "/config.json: trainer.submodule_name is None, so its place is not known; write a site there, such as "
+            "blocks.0.hook_resid_post, or a module, such as h.0.mlp",
+        ),
+        ({"dict_class": "BatchTopKSAE"}, ArtifactError, "/ae.pt: tensor threshold is missing; restore the file"),
+        (
+            {"dict_class": "AutoEncoder"},
+            ArtifactError,
+            "/ae.pt: tensor bias is missing; restore the file",
+        ),
+    ],
+)
+def test_dictionary_learning_settings(changes: dict[str, Any], kind: type[Exception], message: str, tmp_path: Path):
+    folder = written(tmp_path, "dictionary_learning", coder())
+    edit(folder / "config.json", **changes)
+    if changes.get("dict_class") == "BatchTopKSAE":
+        tensors = torch.load(folder / "ae.pt", weights_only=True)
+        del tensors["threshold"]
+        torch.save(tensors, folder / "ae.pt")
+    assert refusal(kind, folder) == message
+
+
+def test_dictionary_learning_settings_of_another_shape(tmp_path: Path):
+    folder = written(tmp_path, "dictionary_learning", coder())
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"buffer": {"io": "in_and_out"}}))
+    assert refusal(UnsupportedModelError, folder) == (
+        "/config.json: buffer.io is 'in_and_out'; supported: in, out (autoencoders)"
+    )
+    (folder / "config.json").write_text(json.dumps({"trainer": 3}))
+    assert refusal(ArtifactError, folder) == "/config.json: trainer is 3, expected its settings; restore the file"
+
+
+def test_dictionary_learning_numbers_that_are_none(tmp_path: Path):
+    folder = written(tmp_path, "dictionary_learning", coder())
+    tensors = torch.load(folder / "ae.pt", weights_only=True)
+    torch.save(tensors | {"threshold": torch.ones(2)}, folder / "ae.pt")
+    assert refusal(ArtifactError, folder) == "/ae.pt: tensor threshold has shape [2], expected one number; fetch again"
+
+
+class Intruder:
+    """Runs a command of its own when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_a_torch_file_that_holds_code_is_not_run(tmp_path: Path):
+    folder = written(tmp_path, "dictionary_learning", coder())
+    torch.save({"b_dec": Intruder(tmp_path / "was-run")}, folder / "ae.pt")
+    assert refusal(ArtifactError, folder) == (
+        "/ae.pt: holds more than weights, or is damaged; only tensors are read, save its state_dict()"
+    )
+    assert not (tmp_path / "was-run").exists()
+    torch.load(folder / "ae.pt", weights_only=False)
+    assert (tmp_path / "was-run").exists()  # the file does hold what would have run
+
+
+def test_torch_files_of_another_kind(tmp_path: Path):
+    folder = written(tmp_path, "dictionary_learning", coder())
+    for content in ([torch.ones(2)], {"b_dec": 3}, torch.ones(2)):
+        torch.save(content, folder / "ae.pt")
+        assert refusal(ArtifactError, folder) == "/ae.pt: expected a dictionary of tensors; save its state_dict()"
+    (folder / "ae.pt").write_bytes((folder / "ae.pt").read_bytes()[:-50])
+    assert refusal(ArtifactError, folder).startswith("/ae.pt: damaged torch file (")
+
+
+# circuit-tracer
+
+
+def layers(n: int = 2, **options: Any) -> list[Dictionary]:
+    return [transcoder(layer, activation="jumprelu", **options) for layer in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        (
+            {"activation": "topk", "k": 3},
+            UnsupportedModelError,
+            "activation = 'topk' is not supported; supported: 'relu', 'jump_relu'",
+        ),
+        (
+            {"model_kind": "lorsa"},
+            UnsupportedModelError,
+            "model_kind = 'lorsa' is not supported; supported: 'transcoder_set', 'cross_layer_transcoder'",
+        ),
+        (
+            {"transcoders": ["hf://a/b/c.npz"]},
+            UnsupportedModelError,
+            "transcoders lie elsewhere (hf://a/b/c.npz); fetch them first",
+        ),
+        ({"feature_input_hook": ...}, ArtifactError, "feature_input_hook is missing; restore the file"),
+        ({"feature_input_hook": 3}, ArtifactError, "feature_input_hook is 3, expected a text; repair the config"),
+    ],
+)
+def test_circuit_tracer_settings(changes: dict[str, Any], kind: type[Exception], message: str, tmp_path: Path):
+    folder = written(tmp_path, "circuit_tracer", *layers())
+    edit(folder / "config.yaml", **changes)
+    assert refusal(kind, folder) == f"/config.yaml: {message}"
+
+
+def test_circuit_tracer_files(tmp_path: Path):
+    folder = written(tmp_path, "circuit_tracer", *layers(3))
+    path = folder / "layer_2.safetensors"
+    tensors = load_file(path)
+    tensors["activation_function.threshold"][0] = -0.5
+    save_file(tensors, path)
+    assert refusal(UnsupportedModelError, folder) == "/layer_2.safetensors: a threshold is -0.5; supported: 0 or more"
+    save_file({"W_enc": torch.ones(3)}, path)
+    assert refusal(ArtifactError, folder) == (
+        "/layer_2.safetensors: tensor W_enc has shape [3], expected 2 axes; restore the file"
+    )
+    save_file({"W_dec": torch.ones(3, 3)}, path)
+    assert refusal(ArtifactError, folder) == "/layer_2.safetensors: tensor W_enc is missing; restore the file"
+    (folder / "layer_1.safetensors").unlink()
+    assert refusal(ArtifactError, folder) == (
+        "/layer_1.safetensors: missing; every layer from the first on must have a transcoder"
+    )
+    (folder / "config.yaml").write_text("- 1")
+    assert refusal(ArtifactError, folder) == "/config.yaml: expected names with values; restore the file"
+    (folder / "config.yaml").write_text("a: [")
+    assert refusal(ArtifactError, folder).startswith("/config.yaml: not valid YAML (")
+    (folder / "config.yaml").write_text("!!python/object/apply:os.getcwd []")
+    assert refusal(ArtifactError, folder).startswith("/config.yaml: not valid YAML (")
+
+
+def test_cross_layer_files(tmp_path: Path):
+    outs = ("blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out")
+    ours = [
+        coder("blocks.0.hook_resid_mid", *outs, activation="jumprelu"),
+        coder("blocks.1.hook_resid_mid", outs[1], activation="jumprelu"),
+    ]
+    folder = written(tmp_path, "circuit_tracer", *ours)
+    (folder / "W_dec_1.safetensors").unlink()
+    assert refusal(ArtifactError, folder) == "/W_dec_1.safetensors: missing; restore the file"
+    save_file({"W_dec_1": torch.ones(N, 2, D)}, folder / "W_dec_1.safetensors")
+    assert refusal(ArtifactError, folder) == (
+        f"/W_dec_1.safetensors: tensor W_dec_1 has shape [{N}, 2, {D}], expected [{N}, 1, {D}]; "
+        "config and weights do not belong together"
+    )
+
+
+# Folders
+
+
+def test_folders_that_hold_none_or_several_formats(tmp_path: Path):
+    with pytest.raises(ConfigError) as caught:
+        read_dictionaries(tmp_path / "gone")
+    assert str(caught.value) == f"{tmp_path / 'gone'}: no such folder; give a folder of dictionaries"
+    assert refusal(ArtifactError, tmp_path) == (
+        ": holds no dictionaries; expected, there or in its folders, dictionaries.json (englishroom), "
+        "sae_weights.safetensors (saelens), sae.safetensors (sparsify), ae.pt (dictionary_learning), "
+        "config.yaml (circuit_tracer)"
+    )
+    write_dictionaries(tmp_path / "a", "saelens", [coder()], "tiny")
+    write_dictionaries(tmp_path / "b", "sparsify", [coder()], "tiny")
+    assert refusal(ArtifactError, tmp_path) == (
+        ": holds dictionaries of saelens and sparsify; give the folder of one of them"
+    )
+
+
+# Writing
+
+
+def unwritable(format: Format, dictionaries: list[Dictionary], folder: Path, kind: type[Exception]) -> str:
+    with pytest.raises(EnglishRoomError) as caught:
+        write_dictionaries(folder / "out", format, dictionaries, "tiny")
+    assert type(caught.value) is kind
+    assert not (folder / "out").exists()
+    return str(caught.value)
+
+
+OUT = "blocks.0.hook_mlp_out"
+PAIR = f"blocks.0.ln2.hook_normalized -> {OUT}"
+
+
+@pytest.mark.parametrize(
+    ("format", "dictionaries", "message"),
+    [
+        (
+            "saelens",
+            [transcoder(d_in=9)],
+            f"{PAIR}: reads 9 numbers and writes 12, SAELens holds as many on both sides only; write it as englishroom",
+        ),
+        (
+            "saelens",
+            [transcoder(skip=True)],
+            f"{PAIR}: SAELens has no TopK dictionary with a skip; give it thresholds, or write it as sparsify",
+        ),
+        (
+            "saelens",
+            [coder("blocks.0.hook_resid_mid", OUT, "blocks.1.hook_mlp_out")],
+            f"blocks.0.hook_resid_mid -> {OUT}: SAELens holds no dictionary that writes 2 sites; "
+            "write it as englishroom",
+        ),
+        ("saelens", [coder("blocks.0.hook_q")], "blocks.0.hook_q: TransformerLens has no such site; "),
+        (
+            "sparsify",
+            [coder(activation="jumprelu")],
+            "blocks.0.hook_attn_out: sparsify knows TopK only, not jumprelu; write it as saelens",
+        ),
+        (
+            "sparsify",
+            [coder("blocks.0.hook_resid_mid")],
+            "blocks.0.hook_resid_mid -> blocks.0.hook_resid_mid: no module of a gpt2 model reads the one and writes "
+            "the other",
+        ),
+        (
+            "sparsify",
+            [coder(OUT), transcoder()],
+            f"{PAIR}: another dictionary stands at h.0.mlp; write them apart",
+        ),
+        (
+            "dictionary_learning",
+            [transcoder()],
+            f"{PAIR}: dictionary_learning holds autoencoders only, no transcoder or skip; write it as saelens",
+        ),
+        (
+            "circuit_tracer",
+            [coder(activation="jumprelu")],
+            "blocks.0.hook_attn_out: circuit-tracer holds transcoders of MLPs only; write it as saelens",
+        ),
+        (
+            "circuit_tracer",
+            [transcoder()],
+            f"{PAIR}: circuit-tracer 0.5 would run TopK as ReLU; give it thresholds (batchtopk or jumprelu)",
+        ),
+        (
+            "circuit_tracer",
+            [coder("blocks.0.hook_resid_mid", "blocks.1.hook_mlp_out", activation="jumprelu")],
+            "blocks.0.hook_resid_mid -> blocks.1.hook_mlp_out: writes another layer than it reads; "
+            "write it as englishroom",
+        ),
+        (
+            "circuit_tracer",
+            [coder("blocks.0.hook_resid_mid", OUT, "blocks.1.hook_mlp_out", activation="jumprelu", skip=True)],
+            f"blocks.0.hook_resid_mid -> {OUT}: circuit-tracer reads no skip of a cross-layer transcoder",
+        ),
+        (
+            "circuit_tracer",
+            [transcoder(1, activation="jumprelu")],
+            "layer 0 has no transcoder; circuit-tracer wants one for every layer from the first on",
+        ),
+        (
+            "circuit_tracer",
+            [*layers(1), coder("blocks.0.hook_resid_mid", OUT, activation="jumprelu")],
+            f"blocks.0.hook_resid_mid -> {OUT}: layer 0 has two transcoders; write them apart",
+        ),
+        (
+            "circuit_tracer",
+            [*layers(1), transcoder(1, activation="jumprelu", skip=True)],
+            "blocks.1.ln2.hook_normalized -> blocks.1.hook_mlp_out: reads another kind of site than "
+            f"{PAIR}, or only one has a skip; circuit-tracer wants all layers alike",
+        ),
+        (
+            "saelens",
+            [coder(), coder(seed=1)],
+            "blocks.0.hook_attn_out: two dictionaries stand there, saelens holds one; write them apart",
+        ),
+    ],
+)
+def test_what_a_format_cannot_hold(format: Format, dictionaries: list[Dictionary], message: str, tmp_path: Path):
+    assert unwritable(format, dictionaries, tmp_path, UnsupportedModelError).startswith(message)
+
+
+@pytest.mark.parametrize("format", ["saelens", "dictionary_learning", "circuit_tracer"])
+def test_thresholds_below_zero_are_not_written(format: Format, tmp_path: Path):
+    made = transcoder(activation="jumprelu") if format == "circuit_tracer" else coder(activation="jumprelu")
+    made.weights["threshold"][3] = -0.25
+    message = unwritable(format, [made], tmp_path, ConfigError)
+    assert message == f"{made.spec.name}: a threshold is -0.25, expected 0 or more"
+
+
+def test_writing_nothing_or_nowhere(tmp_path: Path):
+    assert unwritable("saelens", [], tmp_path, ConfigError) == (
+        f"{tmp_path / 'out'}: no dictionaries to write; give at least one"
+    )
+    message = unwritable("npz", [coder()], tmp_path, ConfigError)  # pyright: ignore[reportArgumentType]
+    assert message == (
+        "format 'npz' is not known; known: englishroom, saelens, sparsify, dictionary_learning, circuit_tracer"
+    )
+    (tmp_path / "there").mkdir()
+    write_dictionaries(tmp_path / "there", "saelens", [coder()], "tiny")  # an empty folder is nothing
+    with pytest.raises(ConfigError) as caught:
+        write_dictionaries(tmp_path / "there", "saelens", [coder()], "tiny")
+    assert str(caught.value) == f"{tmp_path / 'there'}: exists; choose a path where nothing stands"
+
+
+# Names of sites
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neo", "llama"])
+def test_modules_are_found_again(family: Any, tmp_path: Path):
+    for reads, writes in (
+        ("ln2.hook_normalized", "hook_mlp_out"),
+        ("ln1.hook_normalized", "hook_attn_out"),
+        ("hook_resid_pre", "hook_resid_post"),
+        ("mlp.hook_post", "hook_mlp_out"),
+        ("hook_resid_mid", "ln2.hook_normalized"),
+    ):
+        sites = (f"blocks.7.{reads}", f"blocks.7.{writes}")
+        path = module_path(*sites, family)
+        assert path.startswith("layers.7" if family == "llama" else "h.7")
+        assert module_sites(path, tmp_path) == sites
+        assert module_sites(f"transformer.{path}", tmp_path) == sites
+
+
+def test_names_of_transformer_lens_are_found_again(tmp_path: Path):
+    assert to_lens("blocks.3.ln2.hook_normalized") == "blocks.3.mlp.hook_in"
+    for site in ("hook_embed", "ln_final.hook_normalized", "blocks.3.ln1.hook_normalized", "blocks.12.hook_resid_mid"):
+        assert from_lens(to_lens(site), tmp_path) == site
+    with pytest.raises(UnsupportedModelError, match="lies before the norm's gain"):
+        from_lens("ln_final.hook_normalized", tmp_path)
