@@ -49,9 +49,10 @@ def ours(settings: dict, x: torch.Tensor, y: torch.Tensor) -> Step:
     reads, writes = ("in", "out") if settings["transcode"] else ("in", "in")
     spec = DictionarySpec(reads, (writes,), x.shape[1], y.shape[1], settings["latents"], "topk", settings["k"])
     values = {"in": x, "out": y}
-    random = Dictionary.random(spec, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    random = Dictionary.random(spec, generator)
     sample = {site: value[: settings["batch"]] for site, value in values.items()}
-    trainer = Trainer([start_from(random, sample)], TrainerConfig(), variances(values))
+    trainer = Trainer([start_from(random, sample, generator)], TrainerConfig(), variances(values))
 
     def step(read: torch.Tensor, written: torch.Tensor) -> float:
         loss, (share,) = trainer.local_losses({"in": read, "out": written})
@@ -70,7 +71,9 @@ def saelens(settings: dict, x: torch.Tensor, y: torch.Tensor, sparse: bool = Fal
 
     torch.manual_seed(0)
     sizes = {"d_in": x.shape[1], "d_sae": settings["latents"], "k": settings["k"]}
-    sae = TopKTrainingSAE(TopKTrainingSAEConfig(**sizes, use_sparse_activations=sparse))
+    # the sparse way has no gradient on the CPU where latents are ranked by what they write
+    options = {"use_sparse_activations": sparse, "rescale_acts_by_decoder_norm": not sparse}
+    sae = TopKTrainingSAE(TopKTrainingSAEConfig(**sizes, **options))
     config = SAETrainerConfig(
         total_training_samples=10**9,
         train_batch_size_samples=settings["batch"],
@@ -85,7 +88,7 @@ def saelens(settings: dict, x: torch.Tensor, y: torch.Tensor, sparse: bool = Fal
         del written
         found = trainer.step(read)
         trainer.n_training_steps += 1
-        return float(found.losses["mse_loss"]) / variance
+        return float(found.losses["mse_loss"].detach()) / variance
 
     return step
 

@@ -16,18 +16,16 @@ from circuits.handset import replacement as make_replacement
 from circuits.handset import rows as make_rows
 from circuits.handset import target as make_target
 from englishroom.circuits.basis import feature_basis
-from englishroom.circuits.intervene import (
+from englishroom.circuits.intervene import measure_interventions, sum_effects, tabulate_effects
+from englishroom.circuits.moments import Moments
+from englishroom.circuits.parts import (
     Direction,
     Head,
     Intervention,
     Mlp,
     block_interventions,
     feature_interventions,
-    measure_interventions,
-    sum_effects,
-    tabulate_effects,
 )
-from englishroom.circuits.moments import Moments
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
 from englishroom.models.forward import forward

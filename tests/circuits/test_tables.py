@@ -238,6 +238,7 @@ def test_ids_and_names_are_those_of_a_reader(model: Replacement):
 
 REFUSED = {
     "feature 9999": lambda m, b: b.id(9999),
+    "features 0 to": lambda m, b: b.name(10**6),
     "no features named 'rule.9'": lambda m, b: b.find("rule.9.0"),
     "rule.0.0 to rule.0.23": lambda m, b: b.find("rule.0.24"),
     "not a site of the residual stream": lambda m, b: b.before("blocks.0.hook_mlp_out"),
@@ -250,7 +251,14 @@ REFUSED = {
     "heads of layer 1 write": lambda m, b: ov_circuit(b, m, 1, 0).to_latents(m.dictionaries[0], [0], [0]),
     "read behind a norm": lambda m, b: virtual_weights(b, m, m.dictionaries[0], [0]),
     "circuits of heads [1]": lambda m, b: moved_terms(
-        [ov_circuit(b, m, 0, 1)], m, m.dictionaries[0], observe(b, m, tokens_for(m))[0], torch.zeros(0), 0, 0, 0
+        [ov_circuit(b, m, 0, 1)],
+        m,
+        m.dictionaries[0],
+        observe(b, m, tokens_for(m))[0],
+        torch.zeros(1, 4, 1, 1),
+        0,
+        0,
+        0,
     ),
 }
 

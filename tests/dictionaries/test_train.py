@@ -31,7 +31,9 @@ def made(rows: int, seed: int) -> dict[str, Tensor]:
 
 def trained(spec: DictionarySpec, steps: int = 400, **config) -> tuple[Trainer, float]:
     values = made(2000, 5)
-    start = start_from(Dictionary.random(spec, torch.Generator().manual_seed(0)), values)
+    start = start_from(
+        Dictionary.random(spec, torch.Generator().manual_seed(0)), values, torch.Generator().manual_seed(1)
+    )
     trainer = Trainer([start], TrainerConfig(rate=1e-2, dead_after=3000, **config), variances(values))
     loss, shares = torch.zeros(()), [1.0]
     for step in range(steps):
@@ -80,7 +82,9 @@ def test_a_skip_takes_over_what_is_linear():
     with_skip = DictionarySpec(SITE, (OUT,), D, D, 8, "topk", 1, skip=True)
     losses = {}
     for spec in (with_skip, DictionarySpec(SITE, (OUT,), D, D, 8, "topk", 1)):
-        start = start_from(Dictionary.random(spec, torch.Generator().manual_seed(0)), values)
+        start = start_from(
+            Dictionary.random(spec, torch.Generator().manual_seed(0)), values, torch.Generator().manual_seed(1)
+        )
         trainer = Trainer([start], TrainerConfig(rate=1e-2), variances(values))
         for _ in range(300):
             loss, shares = trainer.local_losses(values)
@@ -93,7 +97,9 @@ def test_a_skip_takes_over_what_is_linear():
 def test_dead_latents_are_counted_and_revived(auxiliary):
     spec = DictionarySpec(SITE, (SITE,), D, D, 32, "topk", ON)
     values = made(256, 5)
-    start = start_from(Dictionary.random(spec, torch.Generator().manual_seed(0)), values)
+    start = start_from(
+        Dictionary.random(spec, torch.Generator().manual_seed(0)), values, torch.Generator().manual_seed(1)
+    )
     start.weights["b_enc"][:16] -= 8.0  # half of the latents cannot fire
     trainer = Trainer([start], TrainerConfig(rate=0.02, dead_after=1000, auxiliary=auxiliary), variances(values))
     for step in range(8):
@@ -109,7 +115,9 @@ def test_dead_latents_are_counted_and_revived(auxiliary):
 def test_state_goes_round():
     spec = DictionarySpec(SITE, (SITE,), D, D, 32, "jumprelu", ON)
     values = made(256, 5)
-    start = start_from(Dictionary.random(spec, torch.Generator().manual_seed(0)), values)
+    start = start_from(
+        Dictionary.random(spec, torch.Generator().manual_seed(0)), values, torch.Generator().manual_seed(1)
+    )
     first = Trainer([start], TrainerConfig(), variances(values))
     for step in range(3):
         first.step(first.local_losses(made(256, step))[0], 1.0)

@@ -151,13 +151,16 @@ class Edges:
 def edges_into(frozen: Frozen, target: Node | Logit) -> Edges:
     """Find what every active feature adds to a latent's pre-activation or to a logit."""
     site, positions, sensitivity, constant = _sensitivity(frozen, target)
-    features, values = (t[0, positions] for t in frozen.activity.before(site))  # [source, slot]
-    used = values != 0
-    directions = frozen.basis.directions(site)
-    found = values * torch.einsum("psd,pd->ps", directions[features], sensitivity)
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for group in frozen.basis.before(site):
+        features, values = (t[0, positions] for t in frozen.activity.of(group))  # [source, slot]
+        found = values * torch.einsum("psd,pd->ps", group.directions[features - group.start], sensitivity)
+        used = values != 0
+        parts.append((features[used], positions[:, None].expand_as(used)[used], found[used]))
     always = frozen.basis.offset(site) + frozen.activity.rest_before(site)[0, positions]
     constant += float((always * sensitivity).sum())
-    return Edges(target, features[used], positions[:, None].expand_as(used)[used], found[used], constant)
+    features, sources, added = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Edges(target, features, sources, added, constant)
 
 
 def _sensitivity(frozen: Frozen, target: Node | Logit) -> tuple[str, Tensor, Tensor, float]:

@@ -6,9 +6,9 @@ product could have,
 
     Q: |OV_1 QK_2| / (|OV_1| |QK_2|),    K: |OV_1 QK_2^T| / (|OV_1| |QK_2|),    V: |OV_1 OV_2| / (|OV_1| |OV_2|),
 
-with gain and centring of each reader's norm folded in. Random matrices of the same ranks score above 0 too, the more the
-narrower the model: what they score stands beside. Rotary positions are left out of QK; between heads of one layer, or
-from a later to an earlier one, there is nothing to score.
+with gain and centring of each reader's norm folded in. Random matrices of the same ranks score above 0 too, the more
+the narrower the model: what they score stands beside. Rotary positions are left out of QK; between heads of one layer,
+or from a later to an earlier one, there is nothing to score.
 """
 
 from __future__ import annotations

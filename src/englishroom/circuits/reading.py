@@ -54,7 +54,7 @@ class Reading:
         return (spread + self.eps).sqrt()
 
     def normalized(
-        self, resid: Float[Tensor, "*rows d_model"], scale: Float[Tensor, "*rows"]
+        self, resid: Float[Tensor, "*rows d_model"], scale: Float[Tensor, "*#rows"]
     ) -> Float[Tensor, "*rows d_model"]:
         """Normalise with a scale that is given, so that the answer is linear in the residual."""
         centre = resid - resid.mean(-1, keepdim=True) if self.centred else resid

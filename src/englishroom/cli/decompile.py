@@ -12,7 +12,6 @@ import tyro
 from englishroom.cli.output import progress_bar, say, show
 from englishroom.talkers.shipped import DEFAULT
 
-
 CHANGES = ("moved", "moved_active", "rules", "rules_active", "local_tokens", "joint_tokens", "tables")
 
 

@@ -63,7 +63,7 @@ def find_codes(
             values, indices = pre.relu().topk(min(k, pre.shape[1]), dim=1)
         else:
             assert thresholds is not None
-            kept = pre * (pre > thresholds)
+            kept = pre * (pre > thresholds.clamp(min=0))
             width = int((kept > 0).sum(1).max()) if len(kept) else 0
             values, indices = kept.topk(width, dim=1)
         counts = (values > 0).sum(1)
@@ -71,33 +71,29 @@ def find_codes(
 
 
 def _find_on_cpu(x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int | None, thresholds: Tensor | None) -> Codes:
-    n_rows, n_latents = len(x), w_enc.shape[1]
+    n_latents = w_enc.shape[1]
     rows = max(1, CHUNK_NUMBERS // n_latents)
-    buffer = torch.empty(min(rows, n_rows), n_latents, dtype=x.dtype)
-    found: list[tuple[Any, Any, Any]] = []
-    if k is not None:
-        whole = kernels.empty_codes(n_rows, min(k, n_latents), x.numpy().dtype)
-    for start in range(0, n_rows, rows):
-        part = slice(start, min(n_rows, start + rows))
-        pre = torch.addmm(b_enc, x[part], w_enc, out=buffer[: part.stop - part.start]).numpy()
+    buffer = torch.empty(min(rows, len(x)), n_latents, dtype=x.dtype)
+    parts: list[Codes] = []
+    for some in x.split(rows):
+        pre = torch.addmm(b_enc, some, w_enc, out=buffer[: len(some)]).numpy()
         if k is not None:
-            kernels.run(kernels.top_k, len(pre), pre, *(piece[part] for piece in whole))
+            found = kernels.empty_codes(len(pre), min(k, n_latents), pre.dtype)
+            kernels.run(kernels.top_k, len(pre), pre, *found)
         else:
             assert thresholds is not None
-            bounds = kernels.array(thresholds.contiguous())
+            bounds = kernels.array(thresholds.clamp(min=0).contiguous())
             counts = kernels.empty_codes(len(pre), 0, pre.dtype)[2]
             kernels.run(kernels.count_above, len(pre), pre, bounds, counts)
             indices, values, _ = kernels.empty_codes(len(pre), int(counts.max(initial=0)), pre.dtype)
             kernels.run(kernels.take_above, len(pre), pre, bounds, indices, values)
-            found.append((indices, values, counts))
-    if k is not None:
-        return Codes(*(torch.from_numpy(piece) for piece in whole))
-    width = max((piece[0].shape[1] for piece in found), default=0)
-    pieces = [[torch.from_numpy(part) for part in piece] for piece in found]
+            found = (indices, values, counts)
+        parts.append(Codes(*map(torch.from_numpy, found)))
+    width = max((part.indices.shape[1] for part in parts), default=0)
     return Codes(
-        torch.cat([F.pad(i, (0, width - i.shape[1])) for i, _, _ in pieces]),
-        torch.cat([F.pad(v, (0, width - v.shape[1])) for _, v, _ in pieces]),
-        torch.cat([c for _, _, c in pieces]),
+        torch.cat([F.pad(part.indices, (0, width - part.indices.shape[1])) for part in parts]),
+        torch.cat([F.pad(part.values, (0, width - part.values.shape[1])) for part in parts]),
+        torch.cat([part.counts for part in parts]),
     )
 
 
@@ -114,7 +110,9 @@ class SparseMap(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, b_dec: Tensor, codes: Codes):
+    def forward(
+        ctx: Any, x: Tensor, w_enc: Tensor, _b_enc: Tensor, w_dec: Tensor, b_dec: Tensor, codes: Codes
+    ) -> Tensor:
         ctx.save_for_backward(x, w_enc, w_dec, codes.indices, codes.values, codes.counts)
         return decode(codes, w_dec, b_dec)
 

@@ -2,9 +2,10 @@
 
 1. *Local*: every dictionary learns what it reads and writes from clean runs of the target; one forward pass serves all.
 2. *Joint*: all of them replace their parts at once, errors propagating, and the loss is KL(target‖program) over the
-   whole next-token distribution. Beside it stands the distance of the residual stream from the target's after every
-   layer, so that the program does inside what the target does. In a share of the steps one head or MLP, drawn at
-   random, is switched off in both, so that what a part does in the program is what it does in the target.
+   whole next-token distribution. Beside it stands the distance from the target's values at every site that is written,
+   and in the residual stream after every layer, so that the program does inside what the target does. In a share of
+   the steps one head or MLP, drawn at random, is switched off in both, so that what a part does in the program is what
+   it does in the target.
 
 The number of active latents falls to its final value over the first half of the joint stage.
 
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
+from englishroom.dictionaries.dictionary import Activation, Dictionary, DictionarySpec
 from englishroom.dictionaries.losses import LinearKL
 from englishroom.dictionaries.replacement import Replacement, clean_run
 from englishroom.dictionaries.rows import TokenRows
@@ -46,7 +47,8 @@ class FitConfig:
     Attributes:
         local_tokens, joint_tokens: how much text the two stages read.
         batch: rows of a step.
-        align: weight of the residual stream's distance, in shares of its variance, beside the KL in nats.
+        align: weight of the mean distance at the sites written and in the stream, in shares of their variances, beside
+            the KL in nats.
         ablate: share of joint steps in which one head or MLP is switched off in target and program alike.
         widen: times as many active latents at the start of the joint stage as at its end.
         tables: whether every MLP's output is also given a table with a row for each token.
@@ -118,7 +120,7 @@ class Fit:
         if config.tables:
             ends = sorted(site for s in specs for site in s.writes if site.endswith("hook_mlp_out"))
             self.tables = {site: torch.zeros(self.spec.d_vocab, self.spec.d_model) for site in ends}
-        starting = [start_from(Dictionary.random(s, generator), values) for s in specs]
+        starting = [start_from(Dictionary.random(s, generator), values, generator) for s in specs]
         self.weights = dict(target.weights)
         others = [(table, 1.0) for table in self.tables.values()]
         if config.tune:
@@ -206,7 +208,7 @@ class Fit:
 
     @property
     def _aligned(self) -> frozenset[str]:
-        return frozenset(_stream(self.spec))
+        return self.replacement.written.union(_stream(self.spec))
 
     def _switched_off(self) -> Tap | None:
         """Draw, for this step, a head or an MLP that says nothing; usually none."""
@@ -297,19 +299,24 @@ def featured_specs(
     k_moved: int,
     n_rules: int,
     k_rules: int,
-    activation: Any = "topk",
+    activation: Activation = "topk",
     skip: bool = False,
+    moved_from: int = 0,
 ) -> tuple[DictionarySpec, ...]:
     """Describe the dictionaries of a featured program.
 
     For every layer, one that reads and writes the attention's output (moved features), and one that reads the MLP's
     input and writes its output (rules).
+
+    Args:
+        moved_from: first layer whose attention gets a dictionary. Layer 0 can do without: what stands in the stream
+            before it is a token and a position, so its heads move tokens, and nothing is left to be explained.
     """
     found: list[DictionarySpec] = []
     d = spec.d_model
     for layer in range(spec.n_layers):
         block = f"blocks.{layer}"
-        if n_moved:
+        if n_moved and layer >= moved_from:
             site = f"{block}.hook_attn_out"
             found.append(DictionarySpec(site, (site,), d, d, n_moved, activation, k_moved))
         if n_rules:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def run(kernel: Callable[..., None], n: int, *arguments: Any) -> None:
     """Call ``kernel(low, high, *arguments)`` for parts of ``range(n)``, one a thread."""
     n_threads = min(torch.get_num_threads(), max(1, n))
     bounds = [n * i // n_threads for i in range(n_threads + 1)]
-    rest = [_pool(n_threads).submit(kernel, *part, *arguments) for part in zip(bounds[1:-1], bounds[2:], strict=True)]
+    rest = [_pool(n_threads).submit(kernel, *part, *arguments) for part in pairwise(bounds[1:])]
     kernel(bounds[0], bounds[1], *arguments)
     for part in rest:
         part.result()

@@ -50,7 +50,7 @@ class TokenRows:
         return len(self.starts)
 
     def rows(self, numbers: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
-        """Return the rows that begin with documents of these numbers, [row, pos]; the text's end runs into its start."""
+        """Return the rows that begin with these documents, [row, pos]; the text's end runs into its start."""
         at = self.starts[np.asarray(numbers)][:, None] + np.arange(self.length)
         return self.tokens[at % len(self.tokens)].astype(np.int64)
 

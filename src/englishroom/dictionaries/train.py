@@ -17,10 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from englishroom.dictionaries.code import Codes, JumpMap, batch_top_codes, find_codes
+from englishroom.dictionaries.code import Codes, JumpMap, batch_top_codes, decode, find_codes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.errors import ConfigError
 
+EXEMPLAR_NOISE = 0.3
+"""Length of the random part of a first direction, beside 1 for the example's."""
+FACTOR_ROWS = 2048
+"""Rows on which the first factor is measured."""
 Values = Mapping[str, Tensor]
 """Values at sites, by their names, each [*rows, d]."""
 
@@ -57,29 +61,38 @@ class TrainerConfig:
             raise ConfigError("auxiliary and sparsity must be 0 or more; dead_after and auxiliary counts 1 or more")
 
 
-def start_from(dictionary: Dictionary, values: Values) -> Dictionary:
-    """Fit the scale of random weights to a sample of values, [*rows, d].
+def start_from(dictionary: Dictionary, values: Values, generator: torch.Generator) -> Dictionary:
+    """Start a dictionary from examples: every latent stands for one position of a sample of values, [*rows, d].
 
-    The decoder's bias becomes the mean of what is written; encoder rows get the length at which ``k`` latents together
-    are about as large as what they have to explain; the encoder's bias takes the mean of what is read away.
+    1. Latent j reads along what was read at its position, away from the mean, and writes along what was written there
+       (an autoencoder's decoder and encoder are then the same directions).
+    2. The decoder's bias is the mean of what is written; the encoder's takes the mean of what is read away.
+    3. One factor on the encoder makes the first answers as good as one factor can (least squares).
     """
     spec, w = dictionary.spec, dict(dictionary.weights)
     x = values[spec.reads].reshape(-1, spec.d_in)
     y = torch.cat([values[site].reshape(-1, spec.d_out) for site in spec.writes], dim=1)
-    mean_x, mean_y = x.mean(0), y.mean(0)
-    slots = spec.k or 32
-    size_x = (x - mean_x).norm(dim=1).mean().clamp(min=1e-6)
-    size_y = (y - mean_y).norm(dim=1).mean()
-    reach = 1.0 if spec.reads == spec.writes[0] else 4 * float(size_y / size_x) / math.sqrt(slots)
-    w["W_enc"] = w["W_enc"] * reach
-    w["b_enc"] = -(mean_x @ w["W_enc"])
-    w["b_dec"] = mean_y.clone()
+    x_off, y_off = x - x.mean(0), y - y.mean(0)
+    chosen = torch.randint(len(x), (spec.n_latents,), generator=generator)
+    # a little of the random directions, so that latents of equal positions (a first token, say) go different ways
+    w_enc = _unit(_unit(x_off[chosen]) + EXEMPLAR_NOISE * _unit(w["W_enc"].T))
+    w_dec = _unit(_unit(y_off[chosen]) + EXEMPLAR_NOISE * _unit(w["W_dec"]))
+    w |= {"W_enc": w_enc.T, "b_enc": -(w_enc @ x.mean(0)), "W_dec": w_dec, "b_dec": y.mean(0)}
+    slots = min(spec.k or 32, spec.n_latents)
+    some = torch.randperm(len(x), generator=generator)[:FACTOR_ROWS]
+    codes = find_codes(x[some], w["W_enc"], w["b_enc"], slots)
+    guess = decode(codes, w_dec, torch.zeros_like(w["b_dec"]))
+    factor = float((guess * y_off[some]).sum() / guess.square().sum().clamp(min=1e-12))
+    factor = factor if factor > 0 else 1.0
+    w["W_enc"], w["b_enc"] = w["W_enc"] * factor, w["b_enc"] * factor
     if "threshold" in w:
-        pre = (x @ w["W_enc"] + w["b_enc"]).relu()
-        wanted = min(pre.shape[1], 2 * slots)
-        bound = pre.topk(wanted, dim=1).values[:, -1].mean() if len(pre) else pre.new_tensor(0.0)
-        w["threshold"] = torch.full_like(w["threshold"], float(bound.clamp(min=1e-6)))
+        least = codes.values[:, -1].mean() * factor  # about as many are above it as there are slots
+        w["threshold"] = torch.full_like(w["threshold"], float(least.clamp(min=1e-6)))
     return Dictionary.of(spec, w)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-8)
 
 
 class Trainer:

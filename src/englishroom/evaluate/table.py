@@ -224,7 +224,7 @@ class Table:
         about = {"englishroom": json.dumps({key: data[key] for key in ("text", "settings", "versions")})}
         written = [path.with_name(path.name + end) for end in (".json", ".parquet", ".categories.parquet")]
         parts = [target.with_name(target.name + ".part") for target in written]
-        parts[0].write_text(json.dumps(_finite(data), indent=1) + "\n")
+        parts[0].write_text(json.dumps(finite(data), indent=1) + "\n")
         for part, rows in zip(parts[1:], (data["rows"], data["categories"]), strict=True):
             flat = [_flat(row) for row in rows]
             names = list(dict.fromkeys(name for row in flat for name in row))
@@ -249,12 +249,12 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Write infinities and nan, which JSON lacks, as text."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,10 +135,18 @@ def _texts(
     own: dict[str, str] = {}
     if not (config.fit and config.choose and config.report):
         own = _own_texts(config, preset, target, tokenizer, work, say, progress)
-    fits = [open_text(name, progress) for name in config.fit or (own["fit"],)]
-    fit = Text.of(" + ".join(t.name for t in fits), [d for t in fits for d in t.documents])
-    choose = open_text(config.choose or own["choose"], progress)
-    report = open_text(config.report or own["report"], progress, preset.report_documents)
+
+    def read(name: str | None, part: str, limit: int | None = None) -> Text:
+        text = open_text(name or own[part], progress, limit)
+        sampled = name is None and not own[part].startswith(READY)
+        limited = f" (first {limit:,} documents)" if limit and len(text.documents) == limit else ""
+        return replace(text, name=f"samples of {target.name}, {part}{limited}") if sampled else text
+
+    fits = [read(name, "fit") for name in config.fit or (None,)]
+    fit = (
+        fits[0] if len(fits) == 1 else Text.of(" + ".join(t.name for t in fits), [d for t in fits for d in t.documents])
+    )
+    choose, report = read(config.choose, "choose"), read(config.report, "report", preset.report_documents)
     check_texts(fit, choose, report)
     return Texts(fit, choose, report)
 
@@ -211,7 +219,9 @@ def _measured(path: Path, measure: Callable[[], Any]) -> Any:
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    from englishroom.evaluate.table import finite
+
+    return (json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _fidelity(
@@ -229,7 +239,6 @@ def _fidelity(
 
 def _runner(replacement: Replacement) -> Callable[[Any], Any]:
     """Run fitted dictionaries in float64, by torch."""
-    from dataclasses import replace
 
     def log_probs(tokens: Any) -> Any:
         exact = replace(
@@ -336,8 +345,55 @@ def _heading(target: Target) -> Callable[[dict[str, Any]], tuple[str, ...]]:
             f"Held: on {evidence['texts']['report']['name']} KL(target‖program) is "
             f"{evidence['kl_target_program_nats']:.4f} nats per token, the cross-entropy "
             f"{evidence['ce_increase_nats']:+.4f},",
-            f"        and {evidence['top1_agreement']:.1%} of likeliest tokens are the same. There are no error blocks: "
-            "what no feature explains is lost.",
+            f"        and {evidence['top1_agreement']:.1%} of likeliest tokens are the same. There are no error "
+            "blocks: what no feature explains is lost.",
         )
 
     return facts
+
+
+def _probes(
+    replacement: Replacement,
+    target: Target,
+    tokenizer: Tokenizer,
+    texts: Texts,
+    preset: Preset,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Switch off every head and every MLP, in target and program, and compare what that changes."""
+    from englishroom.circuits.intervene import measure_interventions
+    from englishroom.circuits.parts import block_interventions
+    from englishroom.dictionaries.rows import TokenRows
+
+    length = target.spec.n_ctx
+    report = TokenRows.of(tokenizer, texts.report.documents, length)
+    choose = TokenRows.of(tokenizer, texts.choose.documents, length)
+    read, means = (torch.from_numpy(rows.rows(range(min(preset.probe_rows, rows.n_rows)))) for rows in (report, choose))
+    interventions = block_interventions(target.spec, ("zero", "mean"))
+    rows = measure_interventions(
+        target.spec, target.weights, replacement, read, means, interventions, progress=progress
+    )
+    return {
+        "text": texts.report.name,
+        "text_sha256": texts.report.sha256,
+        "means_from": texts.choose.name,
+        "rows": len(read),
+        "interventions": [asdict(row) for row in rows],
+    }
+
+
+def _summary(measured: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
+    """Pick what the manifest and the header of the emitted file say."""
+    program = next(row for row in scores["rows"] if row["role"] == "talker")
+    running = next(row for row in measured[FIDELITY]["protocols"] if row["protocol"] == "running")
+    found = {
+        "kl_target_program_nats": running["kl_target_program_nats"],
+        "ce_increase_nats": running["ce_increase_nats"],
+        "top1_agreement": running["top1_agreement"],
+        "training_compute_recovered": program.get("training_compute_recovered"),
+        "description_bits": program.get("description_bits"),
+    }
+    for row in measured[PROBES]["interventions"]:
+        if row["part"] == "all" and row["measure"] == "centred":
+            found[f"correlation_of_effects_{row['kind']}_{row['how']}"] = row["pearson"]
+    return found

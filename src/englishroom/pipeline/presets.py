@@ -22,6 +22,7 @@ class Preset:
     Attributes:
         moved, moved_active: latents of the dictionary of each attention output, and how many may be active.
         rules, rules_active: the same for each transcoder.
+        moved_from: first layer whose attention gets one; before it heads move tokens, which need none.
         tables: whether every MLP's output is also given a table with a row for each token.
         local_tokens, joint_tokens: text read in the two stages of the fit.
         samples: documents sampled from the target where no text is given: to fit on, to choose on, to report on.
@@ -33,6 +34,7 @@ class Preset:
 
     moved: int = 1024
     moved_active: int = 16
+    moved_from: int = 1
     rules: int = 1024
     rules_active: int = 16
     local_tokens: int = 300_000
@@ -49,7 +51,9 @@ class Preset:
         """Describe the dictionaries for a target."""
         from englishroom.dictionaries.fit import featured_specs
 
-        return featured_specs(spec, self.moved, self.moved_active, self.rules, self.rules_active)
+        return featured_specs(
+            spec, self.moved, self.moved_active, self.rules, self.rules_active, moved_from=self.moved_from
+        )
 
     def fit(self, seed: int) -> FitConfig:
         """Describe the fit."""

@@ -1,0 +1,177 @@
+"""A featured room from end to end: what is in it, and that a killed decompilation ends at the same program."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from englishroom.cli import main
+from englishroom.errors import ConfigError
+from englishroom.evaluate.program import EmittedTalker
+from englishroom.evaluate.protocol import Talker
+from englishroom.ir.room import load_program
+from englishroom.pipeline import DecompileConfig, decompile, open_talker
+from englishroom.pipeline import featured as stages
+from englishroom.store import read_manifest
+from tiny import CASES
+
+SIZES = {"moved": 24, "moved_active": 4, "rules": 32, "rules_active": 4, "local_tokens": 2000, "joint_tokens": 4000}
+SAMPLES = {"samples": (60, 20, 20), "probe_rows": 3, "evidence_rows": 30, "report_documents": 12}
+FILES = ("program.ir", "tables.safetensors", "program.py", "fidelity.json", "interventions.json", "latents.parquet")
+
+
+def config(model: Path, **changes: object) -> DecompileConfig:
+    sizes = tuple((SIZES | SAMPLES).items())
+    return DecompileConfig(**({"model": str(model), "level": "featured", "check": False, "changes": sizes} | changes))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return CASES["gpt2"].write(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="module")
+def room(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("rooms") / "room"
+    decompile(config(model), out)
+    return out
+
+
+def same(a: Path, b: Path) -> bool:
+    return all((a / name).read_bytes() == (b / name).read_bytes() for name in FILES)
+
+
+def test_the_room_holds_the_program_and_its_evidence(room: Path):
+    manifest = read_manifest(room)
+    assert manifest.level == "featured"
+    assert set(FILES) < set(manifest.files)
+    assert not (room.parent / "room.work").exists()
+    evidence = manifest.evidence
+    assert evidence["program_vs_dictionaries_nats"] < 1e-9
+    assert evidence["emitted_vs_program_nats"] < 1e-9
+    assert evidence["kl_target_program_nats"] > 0
+    assert {part: evidence["texts"][part]["name"] for part in ("fit", "report")} == {
+        "fit": "samples of model, fit",
+        "report": "samples of model, report (first 12 documents)",
+    }
+    assert -1 <= evidence["correlation_of_effects_head_zero"] <= 1
+    fidelity = json.loads((room / "fidelity.json").read_bytes())
+    assert [row["protocol"] for row in fidelity["protocols"]] == ["alone"] * 3 + ["clean", "running"]
+    scores = json.loads((room / "scores.json").read_bytes())
+    assert [row["role"] for row in scores["rows"]] == ["target", "talker"]
+    assert scores["rows"][1]["kl_target_talker"] == pytest.approx(evidence["kl_target_program_nats"], rel=0.1)
+
+
+def log_probs(talker: Talker, tokens: np.ndarray) -> np.ndarray:
+    return talker.log_probs(tokens)
+
+
+def test_the_program_is_not_the_network(room: Path, model: Path):
+    tokens = np.random.default_rng(0).integers(0, 300, (1, 20))
+    ours, theirs = open_talker(str(room)), open_talker(str(model), check=False)
+    assert np.abs(log_probs(ours, tokens) - log_probs(theirs, tokens)).max() > 0.05
+    program, tokenizer = load_program(room)
+    assert not [name for name in program.tables() if ".mlp.W" in name]
+    with EmittedTalker(room / "program.py", tokenizer, program.n_ctx) as emitted:
+        assert np.abs(emitted.log_probs(tokens) - log_probs(ours, tokens)).max() < 1e-4
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("stage", ["_own_texts", "_fidelity", "_probes", "_scores", "_evidence"])
+def test_a_run_killed_in_a_stage_ends_at_the_same_program(
+    stage: str, room: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def kill(*_arguments: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stages, stage, kill)
+        with pytest.raises(Killed):
+            decompile(config(model), tmp_path / "room")
+    assert not (tmp_path / "room").exists()
+    assert (tmp_path / "room.work").is_dir()
+    said: list[str] = []
+    decompile(config(model), tmp_path / "room", said.append)
+    assert same(room, tmp_path / "room")
+    assert not (tmp_path / "room.work").exists()
+
+
+def test_a_run_killed_at_a_random_moment_ends_at_the_same_program(room: Path, model: Path, tmp_path: Path):
+    """The process itself is killed, again and again, each time a little later, until it gets through."""
+    script = (
+        "import sys; from pathlib import Path; from dataclasses import replace\n"
+        "from englishroom.pipeline import DecompileConfig, decompile\n"
+        f"decompile(DecompileConfig(model={str(model)!r}, level='featured', check=False, "
+        f"changes={tuple((SIZES | SAMPLES).items())!r}), Path({str(tmp_path / 'room')!r}))"
+    )
+    rng, kills = random.Random(), 0
+    for attempt in range(12):
+        process = subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"OMP_NUM_THREADS": "1"})
+        patience = None if kills >= 3 else rng.uniform(3, 7 + 2 * attempt)
+        try:
+            assert process.wait(patience) == 0
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            time.sleep(0.1)
+    assert same(room, tmp_path / "room")
+
+
+def test_work_of_other_settings_is_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def kill(*_arguments: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stages, "_own_texts", kill)
+        with pytest.raises(Killed):
+            decompile(config(model), tmp_path / "room")
+    with pytest.raises(ConfigError, match=r"room.work: holds the work of another decompilation"):
+        decompile(config(model, seed=1), tmp_path / "room")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"level": "sparse"}, "--level is sparse, expected exact or featured"),
+        ({"preset": "slow"}, "--preset is slow, expected fast, standard, full"),
+        ({"changes": (("moved_active", 0), ("moved", 8))}, "k is 0, expected 1 to 8"),
+        ({"changes": (("rules", 8), ("rules_active", 9))}, "k is 9, expected 1 to 8"),
+    ],
+)
+def test_senseless_settings_are_refused(changes: dict, message: str, model: Path, tmp_path: Path):
+    sizes = dict((SIZES | SAMPLES).items()) | dict(changes.pop("changes", ()))
+    with pytest.raises(ConfigError, match=message):
+        decompile(config(model, changes=tuple(sizes.items()), **changes), tmp_path / "room")
+    assert not (tmp_path / "room").exists()
+
+
+def test_a_text_that_is_fitted_and_reported_on_is_refused(model: Path, story_file: Path, tmp_path: Path):
+    with pytest.raises(ConfigError, match="also stand in"):
+        decompile(config(model, fit=(str(story_file),), report=str(story_file)), tmp_path / "room")
+
+
+def test_the_command_prints_the_three_protocols(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    sizes = [f"--{name.replace('_', '-')}={value}" for name, value in SIZES.items()]
+    out = str(tmp_path / "room")
+    command = ["decompile", str(model), "--level", "featured", "--no-check", "--out", out, *sizes]
+    assert main(command) == 0
+    told = capsys.readouterr().err
+    assert told.count("one dictionary at a time (") == 3
+    assert "all at once, on clean inputs: KL(target‖program)" in told
+    assert "all at once, errors propagating: KL(target‖program)" in told
+    assert main(["features", out, "--limit", "3"]) == 0
+    assert "rule.0.0" in capsys.readouterr().out
