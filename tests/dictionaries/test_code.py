@@ -51,7 +51,6 @@ def test_top_k_keeps_what_sorting_keeps_ties_and_few_positives_included(rows, n,
     kernels.run(kernels.top_k, rows, pre.numpy(), indices, values, counts)
     codes = Codes(*(torch.from_numpy(part) for part in (indices, values, counts)))
     assert torch.equal(codes.dense(n), dense_top_k(pre, k))
-    assert (np.diff(values, axis=1) <= 0).all()
     assert (counts == (values > 0).sum(1)).all()
 
 

@@ -185,7 +185,7 @@ def batch_top_codes(codes: Codes, n_active: int) -> tuple[Codes, float]:
     """Keep the largest values of a batch wherever they stand, and say from which value on they are kept.
 
     Args:
-        codes: the largest of each row in falling order, with more slots than are wanted on average.
+        codes: the largest of each row, with more slots than are wanted on average.
         n_active: values to keep in the whole batch.
     """
     flat = codes.values.flatten()
@@ -193,10 +193,11 @@ def batch_top_codes(codes: Codes, n_active: int) -> tuple[Codes, float]:
     if not n_active:
         return Codes(codes.indices, torch.zeros_like(codes.values), torch.zeros_like(codes.counts)), 0.0
     bound = float(flat.kthvalue(len(flat) - n_active + 1).values)
-    kept = codes.values >= bound
+    values, order = codes.values.sort(dim=1, descending=True)
+    kept = values >= bound
     counts = kept.sum(1)
     width = int(counts.max())
-    indices, values = (codes.indices * kept)[:, :width], (codes.values * kept)[:, :width]
+    indices, values = (codes.indices.gather(1, order) * kept)[:, :width], (values * kept)[:, :width]
     return Codes(indices.contiguous(), values.contiguous(), counts.int()), bound
 
 

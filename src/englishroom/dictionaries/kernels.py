@@ -61,16 +61,28 @@ def _group_maxima(entries, maxima):  # pragma: no cover (compiled)
 
 
 @njit(cache=True, nogil=True)
-def _insert(candidate, x, indices, values, kept):  # pragma: no cover (compiled)
-    """Put an entry in its place among the largest so far, in falling order; return how many slots are used."""
-    slot = kept if kept < len(values) else kept - 1
-    while slot > 0 and (values[slot - 1] < x or (values[slot - 1] == x and indices[slot - 1] > candidate)):
-        values[slot] = values[slot - 1]
-        indices[slot] = indices[slot - 1]
-        slot -= 1
-    values[slot] = x
-    indices[slot] = candidate
-    return min(kept + 1, len(values))
+def _kth_largest(entries, k):  # pragma: no cover (compiled)
+    """Return the k-th largest entry (Hoare's selection); the entries change places."""
+    low, high = 0, len(entries) - 1
+    while low < high:
+        pivot = entries[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while entries[i] > pivot:
+                i += 1
+            while entries[j] < pivot:
+                j -= 1
+            if i <= j:
+                entries[i], entries[j] = entries[j], entries[i]
+                i += 1
+                j -= 1
+        if k - 1 <= j:
+            high = j
+        elif k - 1 >= i:
+            low = i
+        else:
+            break
+    return entries[k - 1]
 
 
 @njit(cache=True, nogil=True)
@@ -79,38 +91,52 @@ def top_k(low, high, pre, indices, values, counts):  # pragma: no cover (compile
 
     1. Split the row into groups and take the maximum of each.
     2. The k-th largest maximum is a lower bound of the k-th largest entry: k groups reach it.
-    3. Look only into groups that reach the bound; they are few.
+    3. Look only into groups that reach the bound, gather the few entries that do, and select among them.
 
-    Slots are filled in falling order of their values.
+    Slots are filled in no particular order, but always in the same.
     """
     n = pre.shape[1]
     k = indices.shape[1]
     n_groups = min(n, max(GROUPS, 2 * k))
+    maxima = np.empty(n_groups, pre.dtype)
+    scratch = np.empty(n, pre.dtype)
+    places = np.empty(n, np.int32)
     for row in range(low, high):
-        entries, slots, kept_values = pre[row], indices[row], values[row]
-        maxima = np.empty(n_groups, pre.dtype)
+        entries = pre[row]
         _group_maxima(entries, maxima)
-        kept = 0
-        bound = pre.dtype.type(0)
-        for g in range(n_groups):
-            if maxima[g] > bound:
-                kept = _insert(g, maxima[g], slots, kept_values, kept)
-                if kept == k:
-                    bound = kept_values[k - 1]
-        kept = 0
-        least = bound
+        scratch[:n_groups] = maxima
+        bound = max(_kth_largest(scratch[:n_groups], k), pre.dtype.type(0)) if n_groups >= k else pre.dtype.type(0)
+        found = 0
         for g in range(n_groups):
             if maxima[g] >= bound:
                 for j in range(g, n, n_groups):
-                    x = entries[j]
-                    if x >= least and x > 0:
-                        if kept == k and x == least and slots[k - 1] < j:
-                            continue
-                        kept = _insert(j, x, slots, kept_values, kept)
-                        if kept == k:
-                            least = kept_values[k - 1]
-        slots[kept:] = 0
-        kept_values[kept:] = 0
+                    if entries[j] >= bound and entries[j] > 0:
+                        places[found] = j
+                        scratch[found] = entries[j]
+                        found += 1
+        room = 0  # for entries equal to the least that is kept
+        least = pre.dtype.type(0)
+        if found > k:
+            least = _kth_largest(scratch[:found], k)
+            room = k
+            for i in range(found):
+                room -= entries[places[i]] > least
+        kept = 0
+        for i in range(found):
+            x = entries[places[i]]
+            if x > least:
+                indices[row, kept] = places[i]
+                values[row, kept] = x
+                kept += 1
+        if room > 0:
+            for j in np.sort(places[:found]):
+                if room > 0 and entries[j] == least:
+                    indices[row, kept] = j
+                    values[row, kept] = least
+                    kept += 1
+                    room -= 1
+        indices[row, kept:] = 0
+        values[row, kept:] = 0
         counts[row] = kept
 
 

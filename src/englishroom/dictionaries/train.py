@@ -86,7 +86,7 @@ def start_from(dictionary: Dictionary, values: Values, generator: torch.Generato
     factor = factor if factor > 0 else 1.0
     w["W_enc"], w["b_enc"] = w["W_enc"] * factor, w["b_enc"] * factor
     if "threshold" in w:
-        least = codes.values[:, -1].mean() * factor  # about as many are above it as there are slots
+        least = codes.values.amin(1).mean() * factor  # about as many are above it as there are slots
         w["threshold"] = torch.full_like(w["threshold"], float(least.clamp(min=1e-6)))
     return Dictionary.of(spec, w)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from englishroom.models.load import Target
     from englishroom.pipeline.decompile import DecompileConfig
 
-FIDELITY, PROBES, SCORES = "fidelity.json", "interventions.json", "scores.json"
+FIDELITY, PROBES, CIRCUITS, SCORES = "fidelity.json", "interventions.json", "circuits.json", "scores.json"
 EVIDENCE_ROWS_AT_ONCE = 16
 
 
@@ -75,7 +75,7 @@ def featured(
     2. Fit the dictionaries, first each by itself, then all together with errors propagating.
     3. Measure them by the three protocols, on the reporting text.
     4. Switch parts off, in target and program, and see whether the same happens.
-    5. Collect evidence of what every latent stands for.
+    5. Describe the circuits, and collect evidence of what every latent stands for.
     6. Write the program, without error blocks, and score it beside the target.
 
     Raises:
@@ -91,6 +91,9 @@ def featured(
     measured = {
         FIDELITY: _measured(work / FIDELITY, lambda: _fidelity(replacement, target, tokenizer, texts, progress)),
         PROBES: _measured(work / PROBES, lambda: _probes(replacement, target, tokenizer, texts, preset, progress)),
+        CIRCUITS: _measured(
+            work / CIRCUITS, lambda: _circuits(replacement, target, tokenizer, texts, config, preset, progress)
+        ),
     }
     for line in _told(measured[FIDELITY]):
         say(line)
@@ -380,6 +383,23 @@ def _probes(
         "rows": len(read),
         "interventions": [asdict(row) for row in rows],
     }
+
+
+def _circuits(
+    replacement: Replacement,
+    target: Target,
+    tokenizer: Tokenizer,
+    texts: Texts,
+    config: DecompileConfig,
+    preset: Preset,
+    progress: Progress,
+) -> dict[str, Any]:
+    from englishroom.dictionaries.rows import TokenRows
+    from englishroom.pipeline.circuits import describe_circuits
+
+    rows = TokenRows.of(tokenizer, texts.choose.documents, target.spec.n_ctx)
+    read = torch.from_numpy(rows.rows(range(min(preset.probe_rows, rows.n_rows))))
+    return {"text": texts.choose.name} | describe_circuits(replacement, target, tokenizer, read, config.seed, progress)
 
 
 def _summary(measured: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
