@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -65,10 +66,50 @@ def test_the_room_holds_the_program_and_its_evidence(room: Path):
     }
     assert -1 <= evidence["correlation_of_effects_head_zero"] <= 1
     fidelity = json.loads((room / "fidelity.json").read_bytes())
-    assert [row["protocol"] for row in fidelity["protocols"]] == ["alone"] * 3 + ["clean", "running"]
+    assert [row["protocol"] for row in fidelity["protocols"]] == ["alone"] * 4 + ["clean", "running"]
     scores = json.loads((room / "scores.json").read_bytes())
     assert [row["role"] for row in scores["rows"]] == ["target", "talker"]
     assert scores["rows"][1]["kl_target_talker"] == pytest.approx(evidence["kl_target_program_nats"], rel=0.1)
+
+
+def test_the_room_holds_its_circuits(room: Path):
+    circuits = json.loads((room / "circuits.json").read_bytes())
+    held = next(row for row in circuits["edges"] if row["question"] == "edge_held" and row["source"] == "all")
+    assert held["pearson"] > 0.999
+    assert held["slope"] == pytest.approx(1, abs=0.01)
+    assert held["n"] > 20
+    free = next(row for row in circuits["edges"] if row["question"] == "total_free" and row["source"] == "all")
+    assert free["pearson"] < held["pearson"]  # with nothing held, linearity is an approximation
+    assert {row["model"] for row in circuits["heads"]} == {"target", "program"}
+    assert {row["detector"] for row in circuits["heads"]} == {"previous", "duplicate", "induction"}
+    moved = {row["moved"].rpartition(".")[0] for row in circuits["moves"]}
+    assert moved == {"moved.0", "moved.1"}
+    assert all(row["query"] and row["key"] for row in circuits["pairs"])
+    assert any(row["reads"] for row in circuits["rules"])
+
+
+def test_dictionaries_leave_the_room_and_come_back(room: Path, model: Path, tmp_path: Path, capsys):
+    assert main(["export", str(room), "--format", "saelens", "--out", str(tmp_path / "sae")]) == 0
+    assert "blocks.0.hook_attn_out: topk, 24 latents, 32 numbers in, 32 out" in capsys.readouterr().out
+    again = config(model, dictionaries=tmp_path / "sae")
+    kept = tuple((SIZES | SAMPLES | {"local_tokens": 0, "joint_tokens": 0, "tables": False}).items())
+    decompile(dataclasses.replace(again, changes=kept), tmp_path / "room")
+    before, after = (load_program(path)[0].tables() for path in (room, tmp_path / "room"))
+    assert np.array_equal(before["blocks.0.moved.W_enc"].values, after["blocks.0.moved.W_enc"].values)
+    assert np.array_equal(before["blocks.1.rules.W_dec"].values, after["blocks.1.rules.W_dec"].values)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "safe"], "--format is safe, expected englishroom, saelens"),
+        (["--format", "circuit_tracer"], "circuit-tracer 0.5 would run TopK as ReLU"),
+    ],
+)
+def test_exports_that_cannot_be_are_refused(arguments, message, room: Path, tmp_path: Path, capsys):
+    assert main(["export", str(room), *arguments, "--out", str(tmp_path / "out")]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def log_probs(talker: Talker, tokens: np.ndarray) -> np.ndarray:
@@ -170,7 +211,7 @@ def test_the_command_prints_the_three_protocols(model: Path, tmp_path: Path, cap
     command = ["decompile", str(model), "--level", "featured", "--no-check", "--out", out, *sizes]
     assert main(command) == 0
     told = capsys.readouterr().err
-    assert told.count("one dictionary at a time (") == 3
+    assert told.count("one dictionary at a time (") == 4
     assert "all at once, on clean inputs: KL(target‖program)" in told
     assert "all at once, errors propagating: KL(target‖program)" in told
     assert main(["features", out, "--limit", "3"]) == 0

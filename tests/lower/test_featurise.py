@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from englishroom.ir.room import TABLES, pack
 from englishroom.ir.verify import verify
 from englishroom.lower.featurise import featurise, variable_of
 from englishroom.lower.lift import lift
+from englishroom.lower.recover import dictionaries_of
 from englishroom.models.load import Target, in_precision, load_target
 from englishroom.models.spec import ModelSpec
 from englishroom.pipeline.opening import open_target
@@ -175,3 +177,25 @@ def test_the_emitted_file_runs_by_itself_and_says_the_same(tmp_path: Path):
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Target:
     return in_double(load_target(str(CASES["gpt2"].write(tmp_path_factory.mktemp("tiny") / "gpt2"))))
+
+
+@pytest.mark.parametrize("errors", [False, True])
+@pytest.mark.parametrize(("activation", "skip"), [("topk", False), ("jumprelu", True)])
+def test_the_dictionaries_can_be_read_back(errors: bool, activation: Activation, skip: bool, gpt2: Target):
+    d = gpt2.spec.d_model
+    ends = tuple(f"blocks.{i}.hook_mlp_out" for i in range(2))
+    crossing = DictionarySpec("blocks.0.ln2.hook_normalized", ends, d, d, 48, activation, 5, skip)
+    specs = (specs_for(gpt2, activation, skip)[0], crossing, *specs_for(gpt2, activation, skip)[2:])
+    replacement = replaced(gpt2, specs)
+    found = dictionaries_of(featurise(gpt2, replacement, errors)[0])
+    assert len(found) == len(specs)
+    for one, other in zip(found, replacement.dictionaries, strict=True):
+        k = None if activation == "jumprelu" else other.spec.k
+        assert one.spec == dataclasses.replace(other.spec, k=k)
+        assert one.weights.keys() == other.weights.keys()
+        assert all(torch.equal(one.weights[name], tensor) for name, tensor in other.weights.items())
+
+
+def test_an_exact_program_has_no_dictionaries(gpt2: Target):
+    with pytest.raises(ConfigError, match="a program at the exact level has no dictionaries"):
+        dictionaries_of(lift(gpt2)[0])

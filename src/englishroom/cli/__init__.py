@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "sample": "write a text of documents sampled from a room or a model",
         "score": "measure rooms and models on a text, beside baselines",
         "compare": "show where two talkers differ, with paired stories",
+        "export": "write the dictionaries of a room for other tools",
         "show": "say what is in a room",
         "features": "list the features of a room, or look at one of them",
         "train": "train a small talker from plain text",

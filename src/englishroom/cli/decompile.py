@@ -12,7 +12,16 @@ import tyro
 from englishroom.cli.output import progress_bar, say, show
 from englishroom.talkers.shipped import DEFAULT
 
-CHANGES = ("moved", "moved_active", "rules", "rules_active", "local_tokens", "joint_tokens", "tables")
+CHANGES = (
+    "moved",
+    "moved_active",
+    "rules",
+    "rules_active",
+    "local_tokens",
+    "joint_tokens",
+    "tables",
+    "report_documents",
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,10 @@ class Command:
     """Text to choose settings on, with no document of the others."""
     report: str | None = None
     """Text that every number is reported on, with no document of the others."""
+    dictionaries: Path | None = None
+    """Dictionaries to go on from (SAELens, sparsify, circuit-tracer ...); new ones are trained where none are given."""
+    report_documents: int | None = None
+    """Documents of that text to report on, in place of the preset's."""
     moved: int | None = None
     """Latents for the output of each attention, in place of the preset's."""
     moved_active: int | None = None
@@ -67,6 +80,7 @@ class Command:
             self.fit,
             self.choose,
             self.report,
+            self.dictionaries,
             tuple((name, getattr(self, name)) for name in CHANGES if getattr(self, name) is not None),
         )
         with progress_bar() as progress:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,17 +56,17 @@ class FitConfig:
         warmup, decay: shares of a stage in which the learning rate rises and falls.
     """
 
-    local_tokens: int = 500_000
-    joint_tokens: int = 2_500_000
-    batch: int = 16
+    local_tokens: int = 100_000
+    joint_tokens: int = 1_000_000
+    batch: int = 4
     seed: int = 0
-    align: float = 0.1
+    align: float = 0.5
     ablate: float = 0.1
     widen: float = 1.0
-    tables: bool = False
+    tables: bool = True
     tune: float = 0.0
     warmup: float = 0.03
-    decay: float = 0.5
+    decay: float = 0.7
     trainer: TrainerConfig = TrainerConfig()
 
     def __post_init__(self) -> None:
@@ -87,6 +87,7 @@ class Fit:
 
     Args:
         identity: whatever must be the same for a checkpoint to belong to this fit (hashes of target and text).
+        given: dictionaries to go on from, one for each spec; by default new ones are started from examples.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Fit:
         rows: TokenRows,
         config: FitConfig,
         identity: Mapping[str, Any],
+        given: Sequence[Dictionary] = (),
     ) -> None:
         self.target, self.rows, self.config = target, rows, config
         self.spec = target.spec
@@ -120,7 +122,7 @@ class Fit:
         if config.tables:
             ends = sorted(site for s in specs for site in s.writes if site.endswith("hook_mlp_out"))
             self.tables = {site: torch.zeros(self.spec.d_vocab, self.spec.d_model) for site in ends}
-        starting = [start_from(Dictionary.random(s, generator), values, generator) for s in specs]
+        starting = list(given) or [start_from(Dictionary.random(s, generator), values, generator) for s in specs]
         self.weights = dict(target.weights)
         others = [(table, 1.0) for table in self.tables.values()]
         if config.tune:

@@ -38,17 +38,19 @@ class TrainerConfig:
         dead_after: positions without firing after which a latent counts as dead.
         auxiliary: weight of the loss that revives dead latents; 0 leaves them alone.
         auxiliary_rows: rows of a batch on which it is measured.
+        auxiliary_every: steps from one such measurement to the next; its weight is so much the larger.
         auxiliary_k: dead latents that try at each row.
         bandwidth: width of the step that trains thresholds (``jumprelu``), as a share of a site's typical latent.
         sparsity: weight of the loss on active latents beyond ``k`` (``jumprelu`` with ``k``), relative to the FVU.
         clip: largest norm of a step's gradient.
     """
 
-    rate: float = 3e-3
+    rate: float = 8e-3
     betas: tuple[float, float] = (0.9, 0.98)
-    dead_after: int = 500_000
+    dead_after: int = 100_000
     auxiliary: float = 1 / 32
-    auxiliary_rows: int = 512
+    auxiliary_rows: int = 256
+    auxiliary_every: int = 4
     auxiliary_k: int = 32
     bandwidth: float = 0.1
     sparsity: float = 1.0
@@ -57,7 +59,11 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         if not (0 < self.rate < math.inf and self.clip > 0 and self.bandwidth > 0):
             raise ConfigError(f"rate {self.rate}, clip {self.clip} and bandwidth {self.bandwidth} must be above 0")
-        if self.auxiliary < 0 or self.sparsity < 0 or min(self.dead_after, self.auxiliary_rows, self.auxiliary_k) < 1:
+        if (
+            self.auxiliary < 0
+            or self.sparsity < 0
+            or min(self.dead_after, self.auxiliary_rows, self.auxiliary_every, self.auxiliary_k) < 1
+        ):
             raise ConfigError("auxiliary and sparsity must be 0 or more; dead_after and auxiliary counts 1 or more")
 
 
@@ -112,6 +118,7 @@ class Trainer:
         others: Sequence[tuple[Tensor, float]] = (),
     ) -> None:
         self.config = config
+        self.steps = 0
         self.variances = dict(variances)
         self.dictionaries = [
             replace(d, weights={k: t.detach().clone(memory_format=torch.preserve_format) for k, t in d.weights.items()})
@@ -204,7 +211,7 @@ class Trainer:
     def revival_loss(self, index: int, x: Tensor, wrong: Tensor) -> Tensor:
         """Predict, on some rows, what the dictionary gets wrong from its dead latents."""
         d, dead = self.dictionaries[index], self.dead(index)
-        if not self.config.auxiliary or not len(dead):
+        if not self.config.auxiliary or self.steps % self.config.auxiliary_every or not len(dead):
             return torch.zeros(())
         rows = self.config.auxiliary_rows
         w, x = d.weights, x.reshape(-1, d.spec.d_in)[:rows]
@@ -225,6 +232,7 @@ class Trainer:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         self.optimiser.step()
+        self.steps += 1
         with torch.no_grad():
             for d in self.dictionaries:
                 rows = d.weights["W_dec"]
@@ -244,6 +252,7 @@ class Trainer:
         return {
             "weights": [{name: t.detach() for name, t in d.weights.items()} for d in self.dictionaries],
             "silent": self.silent,
+            "steps": self.steps,
             "optimiser": self.optimiser.state_dict(),
         }
 
@@ -254,6 +263,7 @@ class Trainer:
                 for name, tensor in d.weights.items():
                     tensor.copy_(saved[name])
         self.silent = [silent.clone() for silent in state["silent"]]
+        self.steps = state["steps"]
         self.optimiser.load_state_dict(state["optimiser"])
 
 

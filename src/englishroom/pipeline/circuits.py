@@ -39,7 +39,7 @@ def describe_circuits(
     """
     from englishroom.circuits.basis import feature_basis, observe
     from englishroom.circuits.composition import score_composition
-    from englishroom.circuits.heads import replaced_runner, repeated_tokens, score_copying, score_heads, target_runner
+    from englishroom.circuits.heads import repeated_tokens, replaced_runner, score_copying, score_heads, target_runner
     from englishroom.circuits.qk import usage
 
     spec, weights = target.spec, target.weights

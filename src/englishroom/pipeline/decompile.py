@@ -27,6 +27,7 @@ class DecompileConfig:
     Attributes:
         preset: how much work is spent on fitting and measuring (levels after exact).
         fit, choose, report: texts; where empty, documents sampled from the target itself.
+        dictionaries: folder of dictionaries to start from, in any format that is read; new ones where ``None``.
         changes: settings of the preset that are to be others, by their names.
     """
 
@@ -39,7 +40,8 @@ class DecompileConfig:
     fit: tuple[str, ...] = ()
     choose: str | None = None
     report: str | None = None
-    changes: tuple[tuple[str, int], ...] = ()
+    dictionaries: Path | None = None
+    changes: tuple[tuple[str, Any], ...] = ()
 
 
 def decompile(

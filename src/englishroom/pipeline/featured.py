@@ -6,9 +6,10 @@ what was already measured. It is removed once the room stands.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import Made
 
 if TYPE_CHECKING:
+    from englishroom.dictionaries.dictionary import Dictionary
     from englishroom.dictionaries.replacement import Replacement
     from englishroom.ir.program import Program
     from englishroom.ir.tokenizer import Tokenizer
@@ -201,7 +203,14 @@ def _fitted(
 
     rows = TokenRows.of(tokenizer, texts.fit.documents, target.spec.n_ctx)
     identity = {"target": target.sha256, "text": texts.fit.sha256}
-    run = Fit(target, preset.specs(target.spec), rows, preset.fit(config.seed), identity)
+    given: list[Dictionary] = []
+    if config.dictionaries is not None:
+        from englishroom.dictionaries.formats import read_dictionaries
+
+        given = read_dictionaries(config.dictionaries)
+        identity["dictionaries_sha256"] = weights_sha256(given)
+    specs = tuple(d.spec for d in given) or preset.specs(target.spec)
+    run = Fit(target, specs, rows, preset.fit(config.seed), identity, given)
     say(f"fitting {len(run.trainer.dictionaries)} dictionaries: {run.n_local:,} steps apart, {run.n_joint:,} together")
 
     def told(run: Fit, _loss: float) -> None:
@@ -210,6 +219,15 @@ def _fitted(
         progress(stage, at, of)
 
     return fit(run, work / "fit.pt", told)
+
+
+def weights_sha256(dictionaries: Sequence[Dictionary]) -> str:
+    """Hash the weights of dictionaries."""
+    digest = hashlib.sha256()
+    for dictionary in dictionaries:
+        for name, tensor in sorted(dictionary.weights.items()):
+            digest.update(name.encode() + np.ascontiguousarray(tensor.numpy()).tobytes())
+    return digest.hexdigest()
 
 
 def _measured(path: Path, measure: Callable[[], Any]) -> Any:

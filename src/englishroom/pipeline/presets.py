@@ -22,7 +22,6 @@ class Preset:
     Attributes:
         moved, moved_active: latents of the dictionary of each attention output, and how many may be active.
         rules, rules_active: the same for each transcoder.
-        moved_from: first layer whose attention gets one; before it heads move tokens, which need none.
         tables: whether every MLP's output is also given a table with a row for each token.
         local_tokens, joint_tokens: text read in the two stages of the fit.
         samples: documents sampled from the target where no text is given: to fit on, to choose on, to report on.
@@ -33,27 +32,24 @@ class Preset:
     """
 
     moved: int = 1024
-    moved_active: int = 16
-    moved_from: int = 1
-    rules: int = 1024
-    rules_active: int = 16
-    local_tokens: int = 300_000
-    joint_tokens: int = 1_500_000
+    moved_active: int = 64
+    rules: int = 2048
+    rules_active: int = 64
+    local_tokens: int = 60_000
+    joint_tokens: int = 1_000_000
     batch: int = 4
     tables: bool = True
     samples: tuple[int, int, int] = (2_000, 200, 200)
-    report_documents: int = 100
-    evidence_rows: int = 300
+    report_documents: int = 400
+    evidence_rows: int = 200
     greedy_prompts: int = 8
-    probe_rows: int = 16
+    probe_rows: int = 12
 
     def specs(self, spec: ModelSpec) -> tuple[DictionarySpec, ...]:
         """Describe the dictionaries for a target."""
         from englishroom.dictionaries.fit import featured_specs
 
-        return featured_specs(
-            spec, self.moved, self.moved_active, self.rules, self.rules_active, moved_from=self.moved_from
-        )
+        return featured_specs(spec, self.moved, self.moved_active, self.rules, self.rules_active)
 
     def fit(self, seed: int) -> FitConfig:
         """Describe the fit."""
@@ -66,22 +62,20 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "fast": Preset(),
         "standard": Preset(
-            local_tokens=500_000,
-            joint_tokens=8_000_000,
+            local_tokens=100_000,
+            joint_tokens=6_000_000,
             samples=(10_000, 300, 400),
-            report_documents=400,
             evidence_rows=1_000,
-            probe_rows=48,
+            greedy_prompts=32,
+            probe_rows=32,
         ),
         "full": Preset(
-            moved=2048,
-            rules=2048,
-            local_tokens=1_000_000,
+            local_tokens=200_000,
             joint_tokens=40_000_000,
             samples=(50_000, 300, 400),
-            report_documents=400,
             evidence_rows=4_000,
-            probe_rows=96,
+            greedy_prompts=32,
+            probe_rows=64,
         ),
     }
 )

@@ -1,0 +1,106 @@
+"""Dictionaries that are trained on the hand-set target find what was put into it, and so do the tables made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from circuits import handset
+from englishroom.circuits.basis import feature_basis
+from englishroom.circuits.heads import replaced_runner, score_heads
+from englishroom.circuits.ov import ov_circuit
+from englishroom.circuits.qk import qk_circuit
+from englishroom.dictionaries.fidelity import measure_fidelity
+from englishroom.dictionaries.fit import Fit, FitConfig, featured_specs, fit
+from englishroom.dictionaries.replacement import Replacement
+from englishroom.dictionaries.rows import TokenRows
+from englishroom.dictionaries.train import TrainerConfig
+
+MOVED, RULES = 16, 4
+
+
+def text(n: int, seed: int) -> TokenRows:
+    tokens = handset.rows(n, seed).numpy().astype(np.int32)
+    return TokenRows(tokens.flatten(), np.arange(n) * handset.N_CTX, handset.N_CTX)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Replacement:
+    size = 16 * handset.N_CTX
+    config = FitConfig(
+        local_tokens=400 * size,
+        joint_tokens=200 * size,
+        batch=16,
+        ablate=0.1,
+        tables=False,
+        trainer=TrainerConfig(rate=5e-3, dead_after=5_000, auxiliary=0.25),
+    )
+    specs = featured_specs(handset.SPEC, MOVED, 1, RULES, 1)
+    run = Fit(handset.target(), specs, text(400, 1), config, {})
+    return fit(run, tmp_path_factory.mktemp("fit") / "fit.pt")
+
+
+def cosines(rows: Tensor, known: Tensor) -> Tensor:
+    return (rows / rows.norm(dim=1, keepdim=True)) @ (known / known.norm(dim=1, keepdim=True)).T
+
+
+def latent_of_each(fitted: Replacement) -> Tensor:
+    """Find, for every token, the latent of layer 0's moved features that writes "this token stood before"."""
+    found = cosines(fitted.dictionaries[0].weights["W_dec"], handset.directions()["prev"])
+    return found.argmax(0)
+
+
+def test_the_program_says_what_the_target_says(fitted: Replacement):
+    found = measure_fidelity(fitted, handset.target().weights, text(40, 2))
+    assert found.running_kl_nats < 0.1
+    assert found.protocols[-1]["top1_agreement"] > 0.95
+
+
+def test_moved_features_are_the_previous_tokens(fitted: Replacement):
+    d = handset.directions()
+    found = cosines(fitted.dictionaries[0].weights["W_dec"], d["prev"]).max(0).values
+    assert (found > 0.9).sum() >= handset.N_TOKENS - 1
+    latents = latent_of_each(fitted)
+    assert len(set(latents.tolist())) >= handset.N_TOKENS - 1
+
+
+def test_the_rule_is_found(fitted: Replacement):
+    d = handset.directions()
+    rules = fitted.dictionaries[1]
+    found = cosines(rules.weights["W_dec"], d["vote"][handset.THEN][None])[:, 0]
+    rule = int(found.argmax())
+    assert found[rule] > 0.95
+    strength = d["token"] @ rules.weights["W_enc"][:, rule]
+    assert int(strength.argmax()) == handset.IF
+    others = torch.cat([strength[: handset.IF], strength[handset.IF + 1 :]])
+    assert strength[handset.IF] > 3 * others.abs().max()
+
+
+def test_the_induction_head_pairs_a_token_with_its_trained_copy(fitted: Replacement):
+    basis = feature_basis(fitted)
+    qk = qk_circuit(basis, fitted, 1, handset.INDUCTION)
+    tokens = torch.tensor([basis.find(f"token.{t}") for t in range(handset.N_TOKENS)])
+    latents = latent_of_each(fitted)
+    keys = torch.tensor([basis.find(f"moved.0.{latent}") for latent in latents.tolist()])
+    table = qk.table(tokens, keys)
+    assert (table.argmax(1) == torch.arange(handset.N_TOKENS)).sum() >= handset.N_TOKENS - 1
+    idle = qk_circuit(basis, fitted, 1, 1 - handset.INDUCTION).table(tokens, keys)
+    assert idle.abs().max() < 1e-3 * table.abs().max()
+
+
+def test_the_previous_head_turns_tokens_into_trained_features(fitted: Replacement):
+    basis = feature_basis(fitted)
+    sources = torch.tensor([basis.find(f"token.{t}") for t in range(handset.N_TOKENS)])
+    ov = ov_circuit(basis, fitted, 0, handset.PREVIOUS)
+    table = ov.to_latents(fitted.dictionaries[0], sources, torch.arange(MOVED))
+    assert (table.argmax(1) == latent_of_each(fitted)).sum() >= handset.N_TOKENS - 1
+
+
+def test_detectors_find_the_same_heads_in_the_program(fitted: Replacement):
+    rows = score_heads(handset.SPEC, replaced_runner(fitted), handset.rows(20, 3))
+    score = {(row.layer, row.head, row.detector): row.attention for row in rows}
+    assert score[0, handset.PREVIOUS, "previous"] > 0.9
+    assert score[1, handset.INDUCTION, "induction"] > 0.8
+    assert max(value for key, value in score.items() if key[2] == "induction" and key[:2] != (1, 1)) < 0.3
