@@ -18,6 +18,7 @@ from englishroom.dictionaries.code import (
     by_latent,
     decode,
     find_codes,
+    find_codes_by_shortlist,
 )
 
 D_IN, D_OUT, N = 6, 5, 40
@@ -84,6 +85,27 @@ def test_codes_in_chunks_are_those_of_the_whole(monkeypatch):
     assert torch.allclose(again.dense(N), cut.dense(N))
     pre = inputs() @ w_enc + b_enc
     assert torch.allclose(cut.dense(N), pre * (pre > 0.5))
+
+
+@pytest.mark.parametrize("k", [1, 16, 60])
+def test_a_shortlist_finds_what_the_whole_search_finds(k, monkeypatch):
+    monkeypatch.setattr("englishroom.dictionaries.code.has_bfloat16", lambda: True)
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 128, generator=g)
+    w_enc, b_enc = by_latent(torch.randn(128, 500, generator=g) / 11), torch.randn(500, generator=g) / 10
+    whole, listed = find_codes(x, w_enc, b_enc, k), find_codes_by_shortlist(x, w_enc, b_enc, k)
+    same = ((whole.dense(500) > 0) == (listed.dense(500) > 0)).all(1)
+    assert same.float().mean() > 0.99
+    assert torch.allclose(whole.dense(500)[same], listed.dense(500)[same], atol=1e-5)  # float32, not rounded to 8 bits
+    assert torch.equal(listed.counts, (listed.values > 0).sum(1).int())
+
+
+def test_a_shortlist_leaves_out_what_is_not_positive(monkeypatch):
+    monkeypatch.setattr("englishroom.dictionaries.code.has_bfloat16", lambda: True)
+    x, w_enc = torch.eye(128)[:4], by_latent(torch.eye(128, 200))
+    codes = find_codes_by_shortlist(x, w_enc, torch.full((200,), -0.5), 6)
+    assert codes.counts.tolist() == [1] * 4
+    assert torch.equal(codes.dense(200), 0.5 * torch.eye(4, 200))
 
 
 def test_decoding_is_a_product_with_the_dense_codes():

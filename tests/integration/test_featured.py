@@ -21,7 +21,8 @@ from englishroom.evaluate.program import EmittedTalker
 from englishroom.evaluate.protocol import Talker
 from englishroom.ir.room import load_program
 from englishroom.pipeline import DecompileConfig, decompile, open_talker
-from englishroom.pipeline import featured as stages
+from englishroom.pipeline.featured import Fitting
+from englishroom.pipeline.measuring import Measuring
 from englishroom.store import read_manifest
 from tiny import CASES
 
@@ -103,7 +104,7 @@ def test_dictionaries_leave_the_room_and_come_back(room: Path, model: Path, tmp_
     ("arguments", "message"),
     [
         (["--format", "safe"], "--format is safe, expected englishroom, saelens"),
-        (["--format", "circuit_tracer"], "circuit-tracer 0.5 would run TopK as ReLU"),
+        (["--format", "circuit_tracer"], "circuit-tracer holds transcoders of MLPs only; write it as saelens"),
     ],
 )
 def test_exports_that_cannot_be_are_refused(arguments, message, room: Path, tmp_path: Path, capsys):
@@ -130,7 +131,18 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("stage", ["_own_texts", "_fidelity", "_probes", "_scores", "_evidence"])
+STAGES = {
+    "texts": Fitting,
+    "fitted": Fitting,
+    "fidelity": Measuring,
+    "probes": Measuring,
+    "circuits": Measuring,
+    "scores": Measuring,
+    "evidence": Measuring,
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_run_killed_in_a_stage_ends_at_the_same_program(
     stage: str, room: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -138,7 +150,7 @@ def test_a_run_killed_in_a_stage_ends_at_the_same_program(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(stages, stage, kill)
+        patched.setattr(STAGES[stage], stage, kill)
         with pytest.raises(Killed):
             decompile(config(model), tmp_path / "room")
     assert not (tmp_path / "room").exists()
@@ -177,7 +189,7 @@ def test_work_of_other_settings_is_refused(model: Path, tmp_path: Path, monkeypa
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(stages, "_own_texts", kill)
+        patched.setattr(Fitting, "texts", kill)
         with pytest.raises(Killed):
             decompile(config(model), tmp_path / "room")
     with pytest.raises(ConfigError, match=r"room.work: holds the work of another decompilation"):
@@ -215,4 +227,4 @@ def test_the_command_prints_the_three_protocols(model: Path, tmp_path: Path, cap
     assert "all at once, on clean inputs: KL(target‖program)" in told
     assert "all at once, errors propagating: KL(target‖program)" in told
     assert main(["features", out, "--limit", "3"]) == 0
-    assert "rule.0.0" in capsys.readouterr().out
+    assert "moved.0.0" in capsys.readouterr().out

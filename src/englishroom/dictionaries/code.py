@@ -6,6 +6,7 @@ Everything here works on rows [row, d]; on the CPU through :mod:`kernels`, elsew
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,6 +16,10 @@ from torch.nn import functional as F
 
 from englishroom.dictionaries import kernels
 
+MARGIN = 8
+"""Latents on a shortlist beyond those that are wanted."""
+LEAST_D_IN = 128
+"""Numbers read, from which on a shortlist is worth its while."""
 CHUNK_NUMBERS = 2**19
 """Pre-activations formed at once (2 MB), so that they stay in cache until the largest are found."""
 
@@ -68,6 +73,45 @@ def find_codes(
             values, indices = kept.topk(width, dim=1)
         counts = (values > 0).sum(1)
         return Codes((indices * (values > 0)).int(), values, counts.int())
+
+
+def find_codes_by_shortlist(
+    x: Float[Tensor, "row d_in"], w_enc: Float[Tensor, "d_in latent"], b_enc: Float[Tensor, " latent"], k: int
+) -> Codes:
+    """Find the ``k`` largest latents of every row among a few more that are largest in bfloat16.
+
+    Processors that know bfloat16 form that product twice as fast or more; the values returned are float32. A latent is
+    missed only where rounding to 8 bits moves it past ``MARGIN`` others, so this is for training, where the odd swap of
+    two nearly equal latents does no harm. On other processors, and for few inputs, it is :func:`find_codes`.
+    """
+    listed = k + MARGIN
+    if x.shape[1] < LEAST_D_IN or x.device.type != "cpu" or listed >= w_enc.shape[1] or not has_bfloat16():
+        return find_codes(x, w_enc, b_enc, k)
+    with torch.no_grad():
+        x = x.contiguous()
+        low_x, low_w, low_b = x.bfloat16(), w_enc.bfloat16(), b_enc.bfloat16()
+        n_latents = w_enc.shape[1]
+        rows = max(1, CHUNK_NUMBERS // n_latents)
+        buffer = torch.empty(min(rows, len(x)), n_latents)
+        shortlist, rough, counts = kernels.empty_codes(len(x), listed, buffer.numpy().dtype)
+        for start in range(0, len(x), rows):
+            part = slice(start, min(len(x), start + rows))
+            pre = buffer[: part.stop - start].copy_(torch.addmm(low_b, low_x[part], low_w)).numpy()
+            found = (shortlist[part], rough[part], counts[part])
+            kernels.run(kernels.top_k, len(pre), pre, *found)
+        pre = _dots(torch.from_numpy(shortlist), torch.from_numpy(counts), _rows(w_enc), x)
+        pre += b_enc[torch.from_numpy(shortlist).long()]
+        used = torch.arange(listed) < torch.from_numpy(counts)[:, None]
+        codes = kernels.empty_codes(len(x), k, rough.dtype)
+        kernels.run(kernels.keep_top, len(x), shortlist, (pre * used).numpy(), *codes)
+        return Codes(*map(torch.from_numpy, codes))
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Say whether the processor multiplies bfloat16 matrices by itself (AMX tiles, or AVX-512)."""
+    asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in asked)
 
 
 def _find_on_cpu(x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int | None, thresholds: Tensor | None) -> Codes:

@@ -24,8 +24,10 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-GROUPS = 64
-"""Groups whose maxima bound the largest entries; at least two for every entry to keep."""
+GUESS = 0.85
+"""Share of the usual least kept entry that is guessed as a bound."""
+LANES = 16
+"""Numbers that a processor compares at once; groups come in multiples of it."""
 
 
 def array(tensor: Tensor) -> NDArray:
@@ -90,51 +92,82 @@ def top_k(low, high, pre, indices, values, counts):  # pragma: no cover (compile
     """Keep the largest positive entries of every row, as many as there are slots; ties go to the lower index.
 
     1. Split the row into groups and take the maximum of each.
-    2. The k-th largest maximum is a lower bound of the k-th largest entry: k groups reach it.
-    3. Look only into groups that reach the bound, gather the few entries that do, and select among them.
+    2. Guess a bound from the rows before, and gather the entries that reach it, from groups whose maximum does.
+    3. If they are too few, the k-th largest maximum is a sure bound: k groups reach it. Gather again.
+    4. Select among the few that were gathered.
 
-    Slots are filled in no particular order, but always in the same.
+    Slots are filled in no particular order; which latents fill them does not depend on the guess.
     """
     n = pre.shape[1]
     k = indices.shape[1]
-    n_groups = min(n, max(GROUPS, 2 * k))
+    zero = pre.dtype.type(0)
+    # what is looked at: all maxima, about three times, and all entries of k groups
+    balanced = int(np.sqrt(n * k / 3.0)) // LANES * LANES
+    n_groups = min(n, max(2 * k, balanced, 4 * LANES))
     maxima = np.empty(n_groups, pre.dtype)
-    scratch = np.empty(n, pre.dtype)
-    places = np.empty(n, np.int32)
+    scratch = np.empty(n + 1, pre.dtype)
+    places = np.empty(n + 1, np.int32)
+    guess = zero
     for row in range(low, high):
         entries = pre[row]
         _group_maxima(entries, maxima)
-        scratch[:n_groups] = maxima
-        bound = max(_kth_largest(scratch[:n_groups], k), pre.dtype.type(0)) if n_groups >= k else pre.dtype.type(0)
-        found = 0
-        for g in range(n_groups):
-            if maxima[g] >= bound:
-                for j in range(g, n, n_groups):
-                    if entries[j] >= bound and entries[j] > 0:
-                        places[found] = j
-                        scratch[found] = entries[j]
-                        found += 1
-        room = 0  # for entries equal to the least that is kept
-        least = pre.dtype.type(0)
-        if found > k:
-            least = _kth_largest(scratch[:found], k)
-            room = k
-            for i in range(found):
-                room -= entries[places[i]] > least
+        bound = guess
+        found = _gather(entries, maxima, bound, places, scratch)
+        if found < k and bound > 0:
+            scratch[:n_groups] = maxima
+            bound = max(_kth_largest(scratch[:n_groups], k), zero) if n_groups >= k else zero
+            found = _gather(entries, maxima, bound, places, scratch)
+        least = max(_kth_largest(scratch[:found], k), zero) if found > k else zero
         kept = 0
-        for i in range(found):
-            x = entries[places[i]]
-            if x > least:
-                indices[row, kept] = places[i]
-                values[row, kept] = x
-                kept += 1
-        if room > 0:
+        for i in range(found):  # fewer than k exceed the least that is kept, so the last slot is free until the end
+            slot = min(kept, k - 1)
+            indices[row, slot] = places[i]
+            values[row, slot] = entries[places[i]]
+            kept += entries[places[i]] > least
+        if kept < k and least > 0:
             for j in np.sort(places[:found]):
-                if room > 0 and entries[j] == least:
+                if kept < k and entries[j] == least:
                     indices[row, kept] = j
                     values[row, kept] = least
                     kept += 1
-                    room -= 1
+        indices[row, kept:] = 0
+        values[row, kept:] = 0
+        counts[row] = kept
+        aim = pre.dtype.type(GUESS) * least
+        guess = aim if guess == 0 else guess + pre.dtype.type(0.2) * (aim - guess)
+
+
+@njit(cache=True, nogil=True)
+def _gather(entries, maxima, bound, places, gathered):  # pragma: no cover (compiled)
+    """Gather the entries that reach a bound, and where they stand; return how many do."""
+    n_groups = len(maxima)
+    found = 0
+    for g in range(n_groups):
+        if maxima[g] >= bound:
+            for j in range(g, len(entries), n_groups):
+                places[found] = j  # written over by the next unless this one counts
+                gathered[found] = entries[j]
+                found += entries[j] >= bound
+    return found
+
+
+@njit(cache=True, nogil=True)
+def keep_top(low, high, shortlist, pre, indices, values, counts):  # pragma: no cover (compiled)
+    """Keep the largest positive entries of a shortlist: ``pre`` [row, entry] of the latents ``shortlist`` names."""
+    n, k = pre.shape[1], indices.shape[1]
+    scratch = np.empty(n, pre.dtype)
+    for row in range(low, high):
+        entries = pre[row]
+        scratch[:] = entries
+        least = max(_kth_largest(scratch, k), pre.dtype.type(0)) if n > k else pre.dtype.type(0)
+        kept = 0
+        for strict in (True, False):  # those above the least first, then as many equal to it as there is room for
+            for i in range(n):
+                x = entries[i]
+                if kept < k and x > 0 and (x > least if strict else x == least):
+                    indices[row, kept] = shortlist[row, i]
+                    values[row, kept] = x
+                    kept += 1
         indices[row, kept:] = 0
         values[row, kept:] = 0
         counts[row] = kept

@@ -17,10 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from englishroom.dictionaries.code import Codes, JumpMap, batch_top_codes, decode, find_codes
+from englishroom.dictionaries.code import Codes, JumpMap, batch_top_codes, decode, find_codes, find_codes_by_shortlist
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.errors import ConfigError
 
+LEAST_VARIANCE = 1e-3
+"""Share of the largest site's variance that every site counts as having, so that one that never changes does no harm."""
 EXEMPLAR_NOISE = 0.3
 """Length of the random part of a first direction, beside 1 for the example's."""
 FACTOR_ROWS = 2048
@@ -119,7 +121,8 @@ class Trainer:
     ) -> None:
         self.config = config
         self.steps = 0
-        self.variances = dict(variances)
+        largest = max(variances.values(), default=0.0)
+        self.variances = {site: max(v, LEAST_VARIANCE * largest, 1e-12) for site, v in variances.items()}
         self.dictionaries = [
             replace(d, weights={k: t.detach().clone(memory_format=torch.preserve_format) for k, t in d.weights.items()})
             for d in dictionaries
@@ -162,7 +165,7 @@ class Trainer:
         if spec.activation == "batchtopk":
             codes = self._batch_codes(d, flat, slots)
         else:
-            codes = find_codes(flat, w["W_enc"], w["b_enc"], slots)
+            codes = find_codes_by_shortlist(flat, w["W_enc"], w["b_enc"], slots)
         out, _ = d.run(x, codes)
         self.note(index, codes)
         return out, codes, none
@@ -206,7 +209,7 @@ class Trainer:
 
     def variance(self, d: Dictionary) -> float:
         """Return the variance of all that a dictionary writes."""
-        return max(sum(self.variances[site] for site in d.spec.writes), 1e-12)
+        return sum(self.variances[site] for site in d.spec.writes)
 
     def revival_loss(self, index: int, x: Tensor, wrong: Tensor) -> Tensor:
         """Predict, on some rows, what the dictionary gets wrong from its dead latents."""

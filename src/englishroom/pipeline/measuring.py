@@ -1,0 +1,203 @@
+"""What is measured of a fitted set of dictionaries and of the program made of them: files for its room."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from englishroom.data.corpus import replace_file
+from englishroom.data.texts import Text
+from englishroom.pipeline.presets import Preset
+from englishroom.pipeline.steps import Progress
+
+if TYPE_CHECKING:
+    from englishroom.dictionaries.replacement import Replacement
+    from englishroom.ir.program import Program
+    from englishroom.ir.tokenizer import Tokenizer
+    from englishroom.models.load import Target
+
+FIDELITY, PROBES, CIRCUITS, SCORES = "fidelity.json", "interventions.json", "circuits.json", "scores.json"
+EVIDENCE_ROWS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is fitted on, chosen on and reported on."""
+
+    fit: Text
+    choose: Text
+    report: Text
+
+    def about(self) -> dict[str, Any]:
+        """Name the texts in an artefact."""
+        return {
+            part: {"name": text.name, "sha256": text.sha256, "documents": len(text.documents)}
+            for part, text in (("fit", self.fit), ("choose", self.choose), ("report", self.report))
+        }
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """A set of dictionaries and all that it takes to measure them."""
+
+    replacement: Replacement
+    target: Target
+    tokenizer: Tokenizer
+    texts: Texts
+    preset: Preset
+    seed: int
+    progress: Progress
+
+    def _rows(self, text: Text, limit: int) -> torch.Tensor:
+        """Return the first rows of a text, [row, pos]."""
+        from englishroom.dictionaries.rows import TokenRows
+
+        rows = TokenRows.of(self.tokenizer, text.documents[:limit], self.target.spec.n_ctx)
+        return torch.from_numpy(rows.rows(range(rows.n_rows)))
+
+    def fidelity(self) -> dict[str, Any]:
+        """Measure the three protocols on the reporting text."""
+        from englishroom.dictionaries.fidelity import measure_fidelity
+        from englishroom.dictionaries.rows import TokenRows
+
+        report = self.texts.report
+        rows = TokenRows.of(self.tokenizer, report.documents, self.target.spec.n_ctx)
+        found = measure_fidelity(
+            self.replacement,
+            self.target.weights,
+            rows,
+            progress=lambda done, total: self.progress("three protocols", done, total),
+        )
+        return {"text": report.name, "text_sha256": report.sha256, **asdict(found)}
+
+    def probes(self) -> dict[str, Any]:
+        """Switch off every head and every MLP, in target and program, and compare what that changes."""
+        from englishroom.circuits.intervene import measure_interventions
+        from englishroom.circuits.parts import block_interventions
+
+        report, choose = self.texts.report, self.texts.choose
+        rows, means = (self._rows(text, self.preset.probe_rows) for text in (report, choose))
+        found = measure_interventions(
+            self.target.spec,
+            self.target.weights,
+            self.replacement,
+            rows,
+            means,
+            block_interventions(self.target.spec, ("zero", "mean")),
+            progress=self.progress,
+        )
+        about = {"text": report.name, "text_sha256": report.sha256, "means_from": choose.name, "rows": len(rows)}
+        return about | {"interventions": [asdict(row) for row in found]}
+
+    def circuits(self) -> dict[str, Any]:
+        """Describe heads, tables, edges and rules, on the choosing text."""
+        from englishroom.pipeline.circuits import describe_circuits
+
+        rows = self._rows(self.texts.choose, self.preset.probe_rows)
+        found = describe_circuits(self.replacement, self.target, self.tokenizer, rows, self.seed, self.progress)
+        return {"text": self.texts.choose.name} | found
+
+    def scores(self, program: Program) -> dict[str, Any]:
+        """Judge the program beside the target, on the reporting text, by all that is measured of any talker."""
+        from englishroom.evaluate.description import describe
+        from englishroom.evaluate.program import ProgramTalker
+        from englishroom.evaluate.table import Table
+        from englishroom.evaluate.tabulate import Entry, tabulate
+        from englishroom.evaluate.target import TargetTalker
+        from englishroom.pipeline.scoring import known_of
+
+        name, report = self.target.name, self.texts.report
+        lead = TargetTalker(self.target, self.tokenizer)
+        talker = ProgramTalker(f"{name}, featured", program, self.tokenizer)
+        entries = [
+            Entry(lead, "target", lead.name, describe(lead).bits),
+            Entry(talker, "talker", talker.name, describe(talker).bits),
+        ]
+        known = known_of(lead, report)
+        prompts = self.preset.greedy_prompts
+        rows, categories = tabulate(entries, lead, report, known, prompts, self.seed, self.progress)
+        notes = [] if known.curve else [f"{name}: no training curve on this text, so no training compute recovered"]
+        about = {"name": report.name, "sha256": report.sha256, "documents": len(report.documents)}
+        return Table(about | {"bytes": report.n_bytes}, rows, categories, {"seed": self.seed, "notes": notes}).as_dict()
+
+    def evidence(self) -> dict[str, bytes]:
+        """Read the beginning of the fitting text once more, and keep what every latent fires on: Parquet files."""
+        from englishroom.dictionaries.evidence.harvest import harvest
+        from englishroom.dictionaries.evidence.rows import rows_of
+        from englishroom.dictionaries.evidence.tabulate import tabulate
+
+        fit, tokenizer = self.texts.fit, self.tokenizer
+        documents = fit.documents[: self.preset.evidence_rows]
+        tokens = [[tokenizer.start_id, *tokenizer.encode(document)] for document in documents]
+
+        def counted(batches: Any) -> Any:
+            done = 0
+            for batch in batches:
+                yield batch
+                done += len(batch.tokens)
+                self.progress("collecting evidence", done, len(tokens))
+
+        found = harvest(self.replacement, counted(rows_of(tokens, self.target.spec.n_ctx, EVIDENCE_ROWS_AT_ONCE)))
+        about = {"name": fit.name, "sha256": fit.sha256, "documents": len(documents)}
+        return tabulate(self.replacement, found, tokenizer, about).files()
+
+
+def once(path: Path, measure: Callable[[], Any]) -> Any:
+    """Return what was measured before, or measure and keep it."""
+    if path.exists():
+        return json.loads(path.read_bytes())
+    found = json.loads(json_bytes(measure()))
+    replace_file(path, json_bytes(found))
+    return found
+
+
+def json_bytes(value: Any) -> bytes:
+    """Write plain data as JSON; infinities and nan, which it lacks, as text."""
+    from englishroom.evaluate.table import finite
+
+    return (json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def told(fidelity: dict[str, Any], probes: dict[str, Any]) -> list[str]:
+    """Say in a few lines what the three protocols and the interventions found."""
+    names = {
+        "alone": "one dictionary at a time",
+        "clean": "all at once, on clean inputs",
+        "running": "all at once, errors propagating",
+    }
+    lines = []
+    for row in fidelity["protocols"]:
+        what = f" ({row['what']})" if row["protocol"] == "alone" else ""
+        lines.append(
+            f"{names[row['protocol']]}{what}: KL(target‖program) {row['kl_target_program_nats']:.4f} nats, "
+            f"CE {row['ce_increase_nats']:+.4f}, same top-1 {row['top1_agreement']:.3f}"
+        )
+    for row in probes["interventions"]:
+        if row["part"] == "all" and row["measure"] == "centred":
+            lines.append(
+                f"{row['kind']} set to {row['how']}: effects in program and target correlate {row['pearson']:.3f}, "
+                f"slope {row['slope']:.2f} (another part of the kind: {row['other_part_pearson']:.3f})"
+            )
+    return lines
+
+
+def summary(measured: dict[str, Any]) -> dict[str, Any]:
+    """Pick what the manifest and the header of the emitted file say."""
+    program = next(row for row in measured[SCORES]["rows"] if row["role"] == "talker")
+    running = next(row for row in measured[FIDELITY]["protocols"] if row["protocol"] == "running")
+    found = {
+        "kl_target_program_nats": running["kl_target_program_nats"],
+        "ce_increase_nats": running["ce_increase_nats"],
+        "top1_agreement": running["top1_agreement"],
+        "training_compute_recovered": program.get("training_compute_recovered"),
+        "description_bits": program.get("description_bits"),
+    }
+    for row in measured[PROBES]["interventions"]:
+        if row["part"] == "all" and row["measure"] == "centred":
+            found[f"correlation_of_effects_{row['kind']}_{row['how']}"] = row["pearson"]
+    return found
