@@ -61,7 +61,7 @@ class FitConfig:
     batch: int = 4
     seed: int = 0
     align: float = 0.5
-    ablate: float = 0.5
+    ablate: float = 0.1
     widen: float = 1.0
     tables: bool = True
     tune: float = 0.0
