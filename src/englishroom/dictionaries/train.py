@@ -22,7 +22,7 @@ from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.errors import ConfigError
 
 LEAST_VARIANCE = 1e-3
-"""Share of the largest site's variance that every site counts as having, so that one that never changes does no harm."""
+"""Share of the largest site's variance that every site counts as having, so that a constant one does no harm."""
 EXEMPLAR_NOISE = 0.3
 """Length of the random part of a first direction, beside 1 for the example's."""
 FACTOR_ROWS = 2048
