@@ -24,7 +24,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-GUESS = 0.85
+GUESS = 0.94
 """Share of the usual least kept entry that is guessed as a bound."""
 LANES = 16
 """Numbers that a processor compares at once; groups come in multiples of it."""
