@@ -96,7 +96,7 @@ def top_k(low, high, pre, indices, values, counts):  # pragma: no cover (compile
     3. If they are too few, the k-th largest maximum is a sure bound: k groups reach it. Gather again.
     4. Select among the few that were gathered.
 
-    Slots are filled in no particular order; which latents fill them does not depend on the guess.
+    Slots are filled in an order of no meaning, the same for the same entries whatever was guessed.
     """
     n = pre.shape[1]
     k = indices.shape[1]
@@ -117,7 +117,7 @@ def top_k(low, high, pre, indices, values, counts):  # pragma: no cover (compile
             scratch[:n_groups] = maxima
             bound = max(_kth_largest(scratch[:n_groups], k), zero) if n_groups >= k else zero
             found = _gather(entries, maxima, bound, places, scratch)
-        least = max(_kth_largest(scratch[:found], k), zero) if found > k else zero
+        least = max(_kth_largest(scratch[:found], k), zero) if found >= k else zero
         kept = 0
         for i in range(found):  # fewer than k exceed the least that is kept, so the last slot is free until the end
             slot = min(kept, k - 1)
