@@ -53,7 +53,8 @@ def forward(
     that they can be read and replaced. The two agree to float rounding.
 
     Args:
-        tap: sees, and may replace, the value at every site (names of TransformerLens).
+        tap: sees, and may replace, the value at every site (names of TransformerLens; ``hook_normalized`` has the
+            norm's gain and bias applied, there it has not).
         cache: keys and values of earlier positions; extended in place. ``tokens`` are then the positions after them.
     """
     x = final_normalized(spec, weights, tokens, tap, cache)
