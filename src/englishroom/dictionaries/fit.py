@@ -7,7 +7,7 @@
    the steps one head or MLP, drawn at random, is switched off in both, so that what a part does in the program is what
    it does in the target.
 
-Where asked (``widen``), more latents are active at first, and fall to their number over the first half of the joint stage.
+Where asked (``widen``), more latents are active at first; they fall to their number over half of the joint stage.
 
 Dictionaries trained alone do not compose (0.56 nats on a 5-layer model of 260,000 parameters); fitted so, they do.
 """

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from englishroom.errors import ArtifactError, ConfigError, UnsupportedModelError
+from englishroom.errors import ArtifactError, ConfigError, UnsupportedModelError, one_line
 from englishroom.models.adapters import gpt2, gpt_neo, llama, llama2c
 from englishroom.models.adapters.mapping import Config, Family, read_weights
 from englishroom.models.spec import ModelSpec, parameter_count
@@ -168,7 +168,7 @@ def read_tensors(folder: Path) -> tuple[list[Path], dict[str, Tensor]]:
             raise ArtifactError(f"{index}: a shard lies outside the folder; restore the file")
         files = [folder / shard for shard in sorted(set(shards.values()))]
     elif (folder / "pytorch_model.bin").exists():
-        return [folder / "pytorch_model.bin"], _read_torch(folder / "pytorch_model.bin")
+        return [folder / "pytorch_model.bin"], read_torch(folder / "pytorch_model.bin", "convert it to safetensors")
     else:
         raise ArtifactError(f"{folder}: no weights; expected model.safetensors or pytorch_model.bin beside config.json")
     tensors: dict[str, Tensor] = {}
@@ -185,18 +185,26 @@ def read_tensors(folder: Path) -> tuple[list[Path], dict[str, Tensor]]:
     return files, tensors
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def read_torch(path: Path, remedy: str) -> dict[str, Tensor]:
+    """Read a torch file that holds nothing but a dictionary of tensors; code in it is never run.
+
+    Args:
+        remedy: what to do with a file that holds anything else.
+
+    Raises:
+        ArtifactError: it holds anything else, or is damaged.
+    """
     try:
         tensors = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError:
         raise ArtifactError(
-            f"{path}: holds more than weights, or is damaged; only tensors are read, convert it to safetensors"
+            f"{path}: holds more than weights, or is damaged; only tensors are read, {remedy}"
         ) from None
     except Exception as error:  # what a damaged file raises depends on where it is damaged
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = one_line(" ".join(str(error).split())[:160]) or type(error).__name__
         raise ArtifactError(f"{path}: damaged torch file ({reason}); fetch it again") from None
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise ArtifactError(f"{path}: expected a dictionary of tensors; convert it to safetensors")
+        raise ArtifactError(f"{path}: expected a dictionary of tensors; {remedy}")
     return tensors
 
 

@@ -19,7 +19,7 @@ from englishroom.dictionaries.evidence.examples import (
     strength_keys,
 )
 from englishroom.dictionaries.evidence.harvest import Harvest, harvest
-from englishroom.dictionaries.evidence.rows import TokenRows, rows_of
+from englishroom.dictionaries.evidence.rows import MaskedRows, rows_of
 from englishroom.dictionaries.evidence.tally import SlotCodes, Tally
 from englishroom.dictionaries.replacement import Replacement, clean_run
 from englishroom.errors import ConfigError
@@ -34,12 +34,12 @@ def model() -> Replacement:
 
 
 @pytest.fixture(scope="module")
-def batches() -> list[TokenRows]:
+def batches() -> list[MaskedRows]:
     return list(rows_of(documents(), N_CTX, ROWS_AT_ONCE))
 
 
 @pytest.fixture(scope="module")
-def found(model: Replacement, batches: list[TokenRows]) -> Harvest:
+def found(model: Replacement, batches: list[MaskedRows]) -> Harvest:
     return harvest(model, batches, CONFIG)
 
 
@@ -81,7 +81,7 @@ def same(one: Harvest, other: Harvest) -> bool:
 
 
 @pytest.mark.parametrize("clean", [False, True], ids=["errors propagating", "clean"])
-def test_counts_are_those_of_the_slow_way(clean: bool, model: Replacement, batches: list[TokenRows]):
+def test_counts_are_those_of_the_slow_way(clean: bool, model: Replacement, batches: list[MaskedRows]):
     found = harvest(model, batches, CONFIG, model.weights if clean else None)
     texts = [document[:N_CTX] for document in documents()]
     assert found.clean is clean
@@ -107,7 +107,7 @@ def test_counts_are_those_of_the_slow_way(clean: bool, model: Replacement, batch
     assert n_fired > 500
 
 
-def test_errors_propagate_unless_runs_are_clean(model: Replacement, batches: list[TokenRows], found: Harvest):
+def test_errors_propagate_unless_runs_are_clean(model: Replacement, batches: list[MaskedRows], found: Harvest):
     clean = harvest(model, batches, CONFIG, model.weights)
     changed = [name for name in found.tallies if (found.tallies[name].sums != clean.tallies[name].sums).any()]
     assert changed == list(found.tallies)[1:]  # the first part reads the same in both
@@ -143,7 +143,7 @@ def test_drawn_examples_are_those_of_lowest_hash(model: Replacement, found: Harv
             assert list(zip(mine.documents.tolist(), mine.positions.tolist(), strict=True)) == expected
 
 
-def test_another_seed_draws_others(model: Replacement, batches: list[TokenRows], found: Harvest):
+def test_another_seed_draws_others(model: Replacement, batches: list[MaskedRows], found: Harvest):
     other = harvest(model, batches, replace(CONFIG, seed=1))
     drawn = [[tally.drawn.settle().positions for tally in h.tallies.values()] for h in (found, other)]
     assert any(not np.array_equal(*pair) for pair in zip(*drawn, strict=True))
@@ -163,7 +163,7 @@ def test_a_fair_draw():
 
 @pytest.mark.parametrize("cuts", [[1], [3], [2, 4], [0, 6]])
 def test_shards_merge_to_the_whole_in_any_order(
-    cuts: list[int], model: Replacement, batches: list[TokenRows], found: Harvest, monkeypatch: pytest.MonkeyPatch
+    cuts: list[int], model: Replacement, batches: list[MaskedRows], found: Harvest, monkeypatch: pytest.MonkeyPatch
 ):
     bounds = [0, *cuts, len(batches)]
     parts = [harvest(model, batches[a:b], CONFIG) for a, b in itertools.pairwise(bounds)]
@@ -175,7 +175,7 @@ def test_shards_merge_to_the_whole_in_any_order(
     assert same(harvest(model, batches[::-1], CONFIG), found)
 
 
-def test_what_the_mask_hides_counts_nowhere(model: Replacement, batches: list[TokenRows], found: Harvest):
+def test_what_the_mask_hides_counts_nowhere(model: Replacement, batches: list[MaskedRows], found: Harvest):
     changed = []
     for rows in batches:
         tokens = np.where(rows.mask, rows.tokens, 17)  # the padding was token 0
@@ -188,7 +188,7 @@ def test_windows_end_at_a_gap_and_positions_count_from_the_start(model: Replacem
     tokens = np.arange(N_CTX)[None] + 5
     mask = np.ones((1, N_CTX), bool)
     mask[0, 6] = False
-    rows = TokenRows(tokens, mask, np.array([41]), np.array([100]))
+    rows = MaskedRows(tokens, mask, np.array([41]), np.array([100]))
     found = harvest(model, [rows], replace(CONFIG, strongest=N_CTX))
     seen = set()
     for tally in found.tallies.values():
@@ -218,7 +218,7 @@ def test_sums_are_the_same_in_any_order():
     values = np.exp(np.random.default_rng(0).uniform(-14, 7, 20_000)).astype(np.float32)
     sums = []
     for order in (values, values[::-1], np.sort(values)):
-        rows = TokenRows(
+        rows = MaskedRows(
             np.zeros((1, len(values)), int), np.ones((1, len(values)), bool), np.zeros(1, int), np.zeros(1, int)
         )
         tally = Tally(1, 1, CONFIG)
@@ -253,7 +253,7 @@ def test_a_sample_stays_small(monkeypatch: pytest.MonkeyPatch):
     assert sum(offered[:10]) > 2 * sum(offered[20:])  # soon most are refused before their context is made
 
 
-def test_what_is_refused(model: Replacement, batches: list[TokenRows], found: Harvest):
+def test_what_is_refused(model: Replacement, batches: list[MaskedRows], found: Harvest):
     rows = batches[0]
     twice = Replacement(model.spec, model.weights, (*model.dictionaries, model.dictionaries[0]))
     with pytest.raises(ConfigError, match=r"two dictionaries are called blocks\.0\.hook_attn_out; keep one"):

@@ -19,7 +19,7 @@ from torch import Tensor
 from englishroom.dictionaries.code import Codes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.evidence.config import EvidenceConfig
-from englishroom.dictionaries.evidence.rows import TokenRows
+from englishroom.dictionaries.evidence.rows import MaskedRows
 from englishroom.dictionaries.evidence.tally import SlotCodes, Tally
 from englishroom.dictionaries.replacement import Replacement, clean_run
 from englishroom.errors import ConfigError
@@ -65,7 +65,7 @@ class Harvest:
 
 def harvest(
     replacement: Replacement,
-    batches: Iterable[TokenRows],
+    batches: Iterable[MaskedRows],
     config: EvidenceConfig | None = None,
     clean: Mapping[str, Tensor] | None = None,
 ) -> Harvest:
@@ -98,7 +98,7 @@ def harvest(
 
 
 def _read(
-    replacement: Replacement, tokens: Tensor, rows: TokenRows, found: Harvest, clean: Mapping[str, Tensor] | None
+    replacement: Replacement, tokens: Tensor, rows: MaskedRows, found: Harvest, clean: Mapping[str, Tensor] | None
 ) -> None:
     """Run one batch and add the codes of every dictionary."""
 

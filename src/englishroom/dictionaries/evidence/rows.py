@@ -13,7 +13,7 @@ from englishroom.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class TokenRows:
+class MaskedRows:
     """Tokens to read side by side.
 
     Attributes:
@@ -56,7 +56,7 @@ class TokenRows:
 
 def rows_of(
     documents: Sequence[Sequence[int]], n_pos: int, rows_at_once: int, first: int = 0, padding: int = 0
-) -> Iterator[TokenRows]:
+) -> Iterator[MaskedRows]:
     """Lay documents out one a row, each padded or cut to ``n_pos`` tokens.
 
     Args:
@@ -71,4 +71,4 @@ def rows_of(
             tokens[row, : len(document)] = np.asarray(document[:n_pos], np.int64)
         lengths = np.array([len(document) for document in part])
         numbers = first + start + np.arange(len(part))
-        yield TokenRows(tokens, np.arange(n_pos) < lengths[:, None], numbers, np.zeros(len(part), np.int64))
+        yield MaskedRows(tokens, np.arange(n_pos) < lengths[:, None], numbers, np.zeros(len(part), np.int64))

@@ -19,7 +19,7 @@ from englishroom.dictionaries.evidence.examples import (
     draw_keys,
     strength_keys,
 )
-from englishroom.dictionaries.evidence.rows import TokenRows
+from englishroom.dictionaries.evidence.rows import MaskedRows
 
 STEPS = 2.0**24
 """Steps to the unit that activations are rounded to before they are summed; such sums are exact in float64."""
@@ -95,7 +95,7 @@ class Tally:
         self.strongest = Sample(n_latents, config.strongest, config.window)
         self.drawn = Sample(n_latents, config.drawn, config.window)
 
-    def add(self, rows: TokenRows, codes: SlotCodes) -> None:
+    def add(self, rows: MaskedRows, codes: SlotCodes) -> None:
         """Read the codes of a batch of rows, one line of codes a position."""
         used = codes.used() & rows.mask.reshape(-1, 1)
         place, slot = np.nonzero(used)
@@ -123,7 +123,7 @@ class Tally:
             events = (latents, keys, documents, positions, values)
             sample.add(Examples(*[part[chosen] for part in events], tokens=tokens, activations=activations))
 
-    def _windows(self, rows: TokenRows, place: NDArray) -> tuple[NDArray, NDArray]:
+    def _windows(self, rows: MaskedRows, place: NDArray) -> tuple[NDArray, NDArray]:
         """Cut the windows about places: tokens, and the place of each token (-1 outside), both [event, window].
 
         A window ends where a position does not count.

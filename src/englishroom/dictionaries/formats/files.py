@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import shutil
 import uuid
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
 from englishroom.errors import ArtifactError, ConfigError, UnsupportedModelError, one_line
+from englishroom.models import load
 
 
 def read_bytes(path: Path) -> bytes:
@@ -46,18 +46,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 def read_torch(path: Path) -> dict[str, Tensor]:
     """Read a torch file that holds nothing but a dictionary of tensors; code in it is never run."""
     read_bytes(path)
-    try:
-        tensors = torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError:
-        raise ArtifactError(
-            f"{path}: holds more than weights, or is damaged; only tensors are read, save its state_dict()"
-        ) from None
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ArtifactError(f"{path}: damaged torch file ({one_line(reason)}); fetch it again") from None
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise ArtifactError(f"{path}: expected a dictionary of tensors; save its state_dict()")
-    return {str(name): tensor for name, tensor in tensors.items()}
+    return {str(name): tensor for name, tensor in load.read_torch(path, "save its state_dict()").items()}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
