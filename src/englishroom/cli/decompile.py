@@ -19,6 +19,9 @@ CHANGES = (
     "rules_active",
     "local_tokens",
     "joint_tokens",
+    "batch",
+    "rate",
+    "ablate",
     "tables",
     "report_documents",
 )
@@ -58,6 +61,12 @@ class Command:
     """Tokens to read while every dictionary is fitted by itself."""
     joint_tokens: int | None = None
     """Tokens to read while all are fitted together, errors propagating."""
+    batch: int | None = None
+    """Rows of text a step."""
+    rate: float | None = None
+    """Peak learning rate of the fit."""
+    ablate: float | None = None
+    """Share of steps in which one head or MLP is switched off in model and program alike, from 0 to 1."""
     tables: bool | None = None
     """Whether every MLP's output is also given a table with a row for each token."""
     tokenizer: Path | None = None

@@ -1,6 +1,6 @@
 """Sparse codes: which latents are active at each row and how strongly, and maps through them that train.
 
-Everything here works on rows [row, d]; on the CPU through :mod:`kernels`, elsewhere through torch.
+Everything here works on rows [row, d]; on the CPU through :mod:`englishroom.kernels.sparse`, elsewhere through torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from englishroom.dictionaries import kernels
+from englishroom.kernels import sparse
+from englishroom.kernels.threads import array, run
 
 MARGIN = 8
 """Latents on a shortlist beyond those that are wanted."""
@@ -43,6 +44,10 @@ class Codes:
 
     def firing(self, n_latents: int) -> Float[Tensor, " latent"]:
         """Count the rows in which each latent is active."""
+        if self.indices.device.type == "cpu":
+            found = torch.zeros(n_latents, dtype=torch.float64)
+            sparse.fire(*map(array, (self.indices, self.counts, found)))
+            return found
         used = torch.arange(self.indices.shape[1], device=self.indices.device) < self.counts[:, None]
         return torch.bincount(self.indices[used].long(), minlength=n_latents).to(torch.float64)
 
@@ -93,17 +98,15 @@ def find_codes_by_shortlist(
         n_latents = w_enc.shape[1]
         rows = max(1, CHUNK_NUMBERS // n_latents)
         buffer = torch.empty(min(rows, len(x)), n_latents)
-        shortlist, rough, counts = kernels.empty_codes(len(x), listed, buffer.numpy().dtype)
+        shortlist, rough, counts = sparse.empty_codes(len(x), listed, buffer.numpy().dtype)
         for start in range(0, len(x), rows):
             part = slice(start, min(len(x), start + rows))
             pre = buffer[: part.stop - start].copy_(torch.addmm(low_b, low_x[part], low_w)).numpy()
             found = (shortlist[part], rough[part], counts[part])
-            kernels.run(kernels.top_k, len(pre), pre, *found)
-        pre = _dots(torch.from_numpy(shortlist), torch.from_numpy(counts), _rows(w_enc), x)
-        pre += b_enc[torch.from_numpy(shortlist).long()]
-        used = torch.arange(listed) < torch.from_numpy(counts)[:, None]
-        codes = kernels.empty_codes(len(x), k, rough.dtype)
-        kernels.run(kernels.keep_top, len(x), shortlist, (pre * used).numpy(), *codes)
+            run(sparse.top_k, len(pre), pre, *found)
+        pre = _dots(torch.from_numpy(shortlist), torch.from_numpy(counts), _rows(w_enc), x, b_enc)
+        codes = sparse.empty_codes(len(x), k, rough.dtype)
+        run(sparse.keep_top, len(x), shortlist, pre.numpy(), *codes)
         return Codes(*map(torch.from_numpy, codes))
 
 
@@ -122,15 +125,15 @@ def _find_on_cpu(x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int | None, thresho
     for some in x.split(rows):
         pre = torch.addmm(b_enc, some, w_enc, out=buffer[: len(some)]).numpy()
         if k is not None:
-            found = kernels.empty_codes(len(pre), min(k, n_latents), pre.dtype)
-            kernels.run(kernels.top_k, len(pre), pre, *found)
+            found = sparse.empty_codes(len(pre), min(k, n_latents), pre.dtype)
+            run(sparse.top_k, len(pre), pre, *found)
         else:
             assert thresholds is not None
-            bounds = kernels.array(thresholds.clamp(min=0).contiguous())
-            counts = kernels.empty_codes(len(pre), 0, pre.dtype)[2]
-            kernels.run(kernels.count_above, len(pre), pre, bounds, counts)
-            indices, values, _ = kernels.empty_codes(len(pre), int(counts.max(initial=0)), pre.dtype)
-            kernels.run(kernels.take_above, len(pre), pre, bounds, indices, values)
+            bounds = array(thresholds.clamp(min=0).contiguous())
+            counts = sparse.empty_codes(len(pre), 0, pre.dtype)[2]
+            run(sparse.count_above, len(pre), pre, bounds, counts)
+            indices, values, _ = sparse.empty_codes(len(pre), int(counts.max(initial=0)), pre.dtype)
+            run(sparse.take_above, len(pre), pre, bounds, indices, values)
             found = (indices, values, counts)
         parts.append(Codes(*map(torch.from_numpy, found)))
     width = max((part.indices.shape[1] for part in parts), default=0)
@@ -166,15 +169,16 @@ class SparseMap(torch.autograd.Function):
         grad = grads[0].contiguous()
         x = x.contiguous()
         latent_grad = _dots(indices, counts, w_dec, grad)  # [row, slot]
+        order = _order(indices, counts, w_enc.shape[1])
         d_x = d_w_enc = d_b_enc = d_w_dec = d_b_dec = None
         if ctx.needs_input_grad[0]:
             d_x = _add_rows(indices, latent_grad, counts, _rows(w_enc), torch.zeros_like(x))
         if ctx.needs_input_grad[1]:
-            d_w_enc = _scatter(indices, latent_grad, counts, x, w_enc.shape[1]).T
+            d_w_enc = _scatter(indices, latent_grad, x, w_enc.shape[1], order).T
         if ctx.needs_input_grad[2]:
             d_b_enc = _tally(indices, latent_grad, counts, w_enc.shape[1])
         if ctx.needs_input_grad[3]:
-            d_w_dec = _scatter(indices, values, counts, grad, w_enc.shape[1])
+            d_w_dec = _scatter(indices, values, grad, w_enc.shape[1], order)
         if ctx.needs_input_grad[4]:
             d_b_dec = grad.sum(0)
         return d_x, d_w_enc, d_b_enc, d_w_dec, d_b_dec, None
@@ -192,35 +196,59 @@ def by_latent(w_enc: Float[Tensor, "d_in latent"]) -> Float[Tensor, "d_in latent
 
 def _add_rows(indices: Tensor, values: Tensor, counts: Tensor, w: Tensor, out: Tensor) -> Tensor:
     if out.device.type == "cpu":
-        arrays = (kernels.array(t) for t in (indices, values, counts, w.contiguous(), out))
-        kernels.run(kernels.decode, len(out), *arrays)
+        arrays = (array(t) for t in (indices, values, counts, w.contiguous(), out))
+        run(sparse.decode, len(out), *arrays)
         return out
     return out + torch.einsum("rs,rsd->rd", values, w[indices.long()])
 
 
-def _dots(indices: Tensor, counts: Tensor, w: Tensor, x: Tensor) -> Tensor:
+def _dots(indices: Tensor, counts: Tensor, w: Tensor, x: Tensor, b: Tensor | None = None) -> Tensor:
+    """Compute ``x . w + b`` of every row and its active latents, [row, slot]; 0 in unused slots."""
+    b = w.new_zeros(len(w)) if b is None else b
     if x.device.type == "cpu":
         out = x.new_zeros(indices.shape)
-        kernels.run(kernels.dots, len(x), *(kernels.array(t) for t in (indices, counts, w.contiguous(), x, out)))
+        arrays = (array(t) for t in (indices, counts, w.contiguous(), b.contiguous(), x, out))
+        run(sparse.dots, len(x), *arrays)
         return out
     used = torch.arange(indices.shape[1], device=x.device) < counts[:, None]
-    return torch.einsum("rsd,rd->rs", w[indices.long()], x) * used
+    return (torch.einsum("rsd,rd->rs", w[indices.long()], x) + b[indices.long()]) * used
 
 
-def _scatter(indices: Tensor, values: Tensor, counts: Tensor, x: Tensor, n_latents: int) -> Tensor:
+@dataclass(frozen=True)
+class _ByLatent:
+    """The used slots of codes, listed latent by latent (see :func:`sparse.sort_by_latent`)."""
+
+    starts: Tensor
+    flat: Tensor
+
+    @staticmethod
+    def of(indices: Tensor, counts: Tensor, n_latents: int) -> _ByLatent:
+        starts = torch.empty(n_latents + 1, dtype=torch.int64)
+        flat = torch.empty(int(counts.sum()), dtype=torch.int32)
+        sparse.sort_by_latent(*map(array, (indices, counts, starts, flat)))
+        return _ByLatent(starts, flat)
+
+
+def _scatter(indices: Tensor, values: Tensor, x: Tensor, n_latents: int, order: _ByLatent | None) -> Tensor:
+    """Add ``values * x`` of every row to the rows of its active latents, [latent, d]; ``order`` is for the CPU."""
     out = x.new_zeros(n_latents, x.shape[1])
-    if x.device.type == "cpu":
-        arrays = (kernels.array(t) for t in (indices, values, counts, x, out))
-        kernels.run(kernels.scatter, x.shape[1], *arrays)
+    if order is not None:
+        starts = array(order.starts)
+        arrays = (array(t) for t in (order.flat, values, x, out))
+        run(sparse.scatter, n_latents, starts, *arrays, work=starts)
         return out
     added = (values[:, :, None] * x[:, None, :]).flatten(0, 1)
     return out.index_add_(0, indices.flatten().long(), added)
 
 
+def _order(indices: Tensor, counts: Tensor, n_latents: int) -> _ByLatent | None:
+    return _ByLatent.of(indices, counts, n_latents) if indices.device.type == "cpu" else None
+
+
 def _tally(indices: Tensor, values: Tensor, counts: Tensor, n_latents: int) -> Tensor:
     out = values.new_zeros(n_latents)
     if values.device.type == "cpu":
-        kernels.tally(*(kernels.array(t) for t in (indices, values, counts, out)))
+        sparse.tally(*(array(t) for t in (indices, values, counts, out)))
         return out
     return out.index_add_(0, indices.flatten().long(), values.flatten())
 
@@ -284,11 +312,12 @@ class JumpMap(torch.autograd.Function):
         pre_grad = value_grad * active
         step_grad = value_grad * bounds + grads[1] / max(1, len(x))
         bound_grad = -(step_grad * close) / ctx.bandwidth
+        order = _order(indices, counts, n_latents)
         return (
             _add_rows(indices, pre_grad, counts, _rows(w_enc), torch.zeros_like(x)),
-            _scatter(indices, pre_grad, counts, x, n_latents).T,
+            _scatter(indices, pre_grad, x, n_latents, order).T,
             _tally(indices, pre_grad, counts, n_latents),
-            _scatter(indices, pre * active, counts, grad, n_latents),
+            _scatter(indices, pre * active, grad, n_latents, order),
             grad.sum(0),
             _tally(indices, bound_grad, counts, n_latents),
             None,

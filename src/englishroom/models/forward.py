@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from englishroom.kernels.attention import attend_small, suits
 from englishroom.models.spec import Activation, ModelSpec
 
 Tap = Callable[[str, Tensor], Tensor]
@@ -195,7 +196,9 @@ def _attention(
 
 
 def fused_attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, scale: float) -> Tensor:
-    """Mix values in torch's fused kernel."""
+    """Mix values by a fused kernel: torch's, or on the CPU, for small heads, our own."""
+    if suits(q, visible):
+        return attend_small(q, k, v, scale)
     causal = visible is None and q.shape[2] > 1
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=visible, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]

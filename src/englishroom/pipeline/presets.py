@@ -24,6 +24,9 @@ class Preset:
         rules, rules_active: the same for each transcoder.
         tables: whether every MLP's output is also given a table with a row for each token.
         local_tokens, joint_tokens: text read in the two stages of the fit.
+        batch: rows of a step.
+        rate: peak learning rate.
+        ablate: share of joint steps in which one head or MLP is switched off in target and program alike.
         samples: documents sampled from the target where no text is given: to fit on, to choose on, to report on.
         report_documents: documents of the reporting text that are measured.
         evidence_rows: rows of the fitting text from which evidence for the latents is taken.
@@ -38,6 +41,8 @@ class Preset:
     local_tokens: int = 60_000
     joint_tokens: int = 1_000_000
     batch: int = 4
+    rate: float = 8e-3
+    ablate: float = 0.1
     tables: bool = True
     samples: tuple[int, int, int] = (2_000, 200, 200)
     report_documents: int = 400
@@ -54,8 +59,17 @@ class Preset:
     def fit(self, seed: int) -> FitConfig:
         """Describe the fit."""
         from englishroom.dictionaries.fit import FitConfig
+        from englishroom.dictionaries.train import TrainerConfig
 
-        return FitConfig(self.local_tokens, self.joint_tokens, self.batch, seed, tables=self.tables)
+        return FitConfig(
+            self.local_tokens,
+            self.joint_tokens,
+            self.batch,
+            seed,
+            ablate=self.ablate,
+            tables=self.tables,
+            trainer=TrainerConfig(rate=self.rate),
+        )
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
