@@ -15,12 +15,15 @@ from englishroom.talkers.shipped import DEFAULT
 CHANGES = (
     "moved",
     "moved_active",
+    "moved_from",
     "rules",
     "rules_active",
+    "skip",
     "local_tokens",
     "joint_tokens",
     "batch",
     "rate",
+    "align",
     "ablate",
     "tables",
     "report_documents",
@@ -53,10 +56,14 @@ class Command:
     """Latents for the output of each attention, in place of the preset's."""
     moved_active: int | None = None
     """How many of them may be active at a position."""
+    moved_from: int | None = None
+    """First layer whose attention output has a dictionary; those before it move features as they are."""
     rules: int | None = None
     """Latents for each MLP."""
     rules_active: int | None = None
     """How many of them may be active at a position."""
+    skip: bool | None = None
+    """Whether transcoders also pass on what they read, through a matrix."""
     local_tokens: int | None = None
     """Tokens to read while every dictionary is fitted by itself."""
     joint_tokens: int | None = None
@@ -65,6 +72,8 @@ class Command:
     """Rows of text a step."""
     rate: float | None = None
     """Peak learning rate of the fit."""
+    align: float | None = None
+    """Weight of the distance from the model's own values inside, beside the divergence of what is said."""
     ablate: float | None = None
     """Share of steps in which one head or MLP is switched off in model and program alike, from 0 to 1."""
     tables: bool | None = None

@@ -43,12 +43,12 @@ class Codes:
         return full.scatter_add_(1, self.indices.long(), self.values)
 
     def firing(self, n_latents: int) -> Float[Tensor, " latent"]:
-        """Count the rows in which each latent is active."""
+        """Count the rows in which each latent is above zero."""
         if self.indices.device.type == "cpu":
             found = torch.zeros(n_latents, dtype=torch.float64)
-            sparse.fire(*map(array, (self.indices, self.counts, found)))
+            sparse.fire(*map(array, (self.indices, self.values, self.counts, found)))
             return found
-        used = torch.arange(self.indices.shape[1], device=self.indices.device) < self.counts[:, None]
+        used = self.values > 0
         return torch.bincount(self.indices[used].long(), minlength=n_latents).to(torch.float64)
 
 
@@ -58,30 +58,38 @@ def find_codes(
     b_enc: Float[Tensor, " latent"],
     k: int | None = None,
     thresholds: Float[Tensor, " latent"] | None = None,
+    lowest: float = 0.0,
 ) -> Codes:
     """Find the latents whose pre-activation ``x @ w_enc + b_enc`` is positive and large enough.
 
     Args:
         k: keep the ``k`` largest of each row.
         thresholds: keep those above their threshold (at least 0). Exactly one of the two is given.
+        lowest: bound of the ``k`` largest; minus infinity in training, where a slot that would stay empty is offered to
+            the latent that comes closest (see :class:`SparseMap`).
     """
     with torch.no_grad():
         if x.device.type == "cpu":
-            return _find_on_cpu(x.contiguous(), w_enc, b_enc, k, thresholds)
+            return _find_on_cpu(x.contiguous(), w_enc, b_enc, k, thresholds, lowest)
         pre = torch.addmm(b_enc, x, w_enc)
         if k is not None:
-            values, indices = pre.relu().topk(min(k, pre.shape[1]), dim=1)
-        else:
-            assert thresholds is not None
-            kept = pre * (pre > thresholds.clamp(min=0))
-            width = int((kept > 0).sum(1).max()) if len(kept) else 0
-            values, indices = kept.topk(width, dim=1)
+            values, indices = pre.clamp(min=lowest).topk(min(k, pre.shape[1]), dim=1)
+            counts = (values > lowest).sum(1)
+            return Codes((indices * (values > lowest)).int(), values * (values > lowest), counts.int())
+        assert thresholds is not None
+        kept = pre * (pre > thresholds.clamp(min=0))
+        width = int((kept > 0).sum(1).max()) if len(kept) else 0
+        values, indices = kept.topk(width, dim=1)
         counts = (values > 0).sum(1)
         return Codes((indices * (values > 0)).int(), values, counts.int())
 
 
 def find_codes_by_shortlist(
-    x: Float[Tensor, "row d_in"], w_enc: Float[Tensor, "d_in latent"], b_enc: Float[Tensor, " latent"], k: int
+    x: Float[Tensor, "row d_in"],
+    w_enc: Float[Tensor, "d_in latent"],
+    b_enc: Float[Tensor, " latent"],
+    k: int,
+    lowest: float = 0.0,
 ) -> Codes:
     """Find the ``k`` largest latents of every row among a few more that are largest in bfloat16.
 
@@ -91,7 +99,7 @@ def find_codes_by_shortlist(
     """
     listed = k + MARGIN
     if x.shape[1] < LEAST_D_IN or x.device.type != "cpu" or listed >= w_enc.shape[1] or not has_bfloat16():
-        return find_codes(x, w_enc, b_enc, k)
+        return find_codes(x, w_enc, b_enc, k, lowest=lowest)
     with torch.no_grad():
         x = x.contiguous()
         low_x, low_w, low_b = x.bfloat16(), w_enc.bfloat16(), b_enc.bfloat16()
@@ -103,10 +111,10 @@ def find_codes_by_shortlist(
             part = slice(start, min(len(x), start + rows))
             pre = buffer[: part.stop - start].copy_(torch.addmm(low_b, low_x[part], low_w)).numpy()
             found = (shortlist[part], rough[part], counts[part])
-            run(sparse.top_k, len(pre), pre, *found)
+            run(sparse.top_k, len(pre), pre, pre.dtype.type(lowest), *found)
         pre = _dots(torch.from_numpy(shortlist), torch.from_numpy(counts), _rows(w_enc), x, b_enc)
         codes = sparse.empty_codes(len(x), k, rough.dtype)
-        run(sparse.keep_top, len(x), shortlist, pre.numpy(), *codes)
+        run(sparse.keep_top, len(x), shortlist, counts, pre.numpy(), rough.dtype.type(lowest), *codes)
         return Codes(*map(torch.from_numpy, codes))
 
 
@@ -117,7 +125,9 @@ def has_bfloat16() -> bool:
     return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in asked)
 
 
-def _find_on_cpu(x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int | None, thresholds: Tensor | None) -> Codes:
+def _find_on_cpu(
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int | None, thresholds: Tensor | None, lowest: float
+) -> Codes:
     n_latents = w_enc.shape[1]
     rows = max(1, CHUNK_NUMBERS // n_latents)
     buffer = torch.empty(min(rows, len(x)), n_latents, dtype=x.dtype)
@@ -126,7 +136,7 @@ def _find_on_cpu(x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int | None, thresho
         pre = torch.addmm(b_enc, some, w_enc, out=buffer[: len(some)]).numpy()
         if k is not None:
             found = sparse.empty_codes(len(pre), min(k, n_latents), pre.dtype)
-            run(sparse.top_k, len(pre), pre, *found)
+            run(sparse.top_k, len(pre), pre, pre.dtype.type(lowest), *found)
         else:
             assert thresholds is not None
             bounds = array(thresholds.clamp(min=0).contiguous())
@@ -151,17 +161,20 @@ def decode(codes: Codes, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tens
 
 
 class SparseMap(torch.autograd.Function):
-    """``decode(activation(x @ w_enc + b_enc))`` with a gradient that touches active latents only.
+    """``decode(relu(x @ w_enc + b_enc))`` over the latents of codes, with a gradient that touches these only.
 
-    The set of active latents is given (see :func:`find_codes`) and counts as constant, as for any top-k activation.
+    The set of latents is given (see :func:`find_codes`) and counts as constant, as for any top-k activation. Codes may
+    hold latents that are not above zero: they write nothing, but the gradient moves them where it would raise them.
+    Without that, latents that fall below zero stay there, and rows are left with far fewer than they may have.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, w_enc: Tensor, _b_enc: Tensor, w_dec: Tensor, b_dec: Tensor, codes: Codes
     ) -> Tensor:
-        ctx.save_for_backward(x, w_enc, w_dec, codes.indices, codes.values, codes.counts)
-        return decode(codes, w_dec, b_dec)
+        values = codes.values.clamp(min=0)
+        ctx.save_for_backward(x, w_enc, w_dec, codes.indices, values, codes.counts)
+        return decode(Codes(codes.indices, values, codes.counts), w_dec, b_dec)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -169,6 +182,7 @@ class SparseMap(torch.autograd.Function):
         grad = grads[0].contiguous()
         x = x.contiguous()
         latent_grad = _dots(indices, counts, w_dec, grad)  # [row, slot]
+        latent_grad *= (values > 0) | (latent_grad < 0)
         order = _order(indices, counts, w_enc.shape[1])
         d_x = d_w_enc = d_b_enc = d_w_dec = d_b_dec = None
         if ctx.needs_input_grad[0]:

@@ -165,7 +165,7 @@ class Trainer:
         if spec.activation == "batchtopk":
             codes = self._batch_codes(d, flat, slots)
         else:
-            codes = find_codes_by_shortlist(flat, w["W_enc"], w["b_enc"], slots)
+            codes = find_codes_by_shortlist(flat, w["W_enc"], w["b_enc"], slots, lowest=-math.inf)
         out, _ = d.run(x, codes)
         self.note(index, codes)
         return out, codes, none

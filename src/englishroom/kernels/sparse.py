@@ -80,8 +80,8 @@ def _kth_largest(entries, k, spare, ranks):  # pragma: no cover (compiled)
 
 
 @njit(cache=True, nogil=True)
-def top_k(low, high, pre, indices, values, counts):  # pragma: no cover (compiled)
-    """Keep the largest positive entries of every row, as many as there are slots; ties go to the lower index.
+def top_k(low, high, pre, lowest, indices, values, counts):  # pragma: no cover (compiled)
+    """Keep the largest entries of every row above ``lowest``, as many as there are slots; ties go to the lower index.
 
     1. Split the row into groups and take the maximum of each.
     2. Guess a bound from the rows before, and gather the entries that reach it, from groups whose maximum does.
@@ -92,7 +92,6 @@ def top_k(low, high, pre, indices, values, counts):  # pragma: no cover (compile
     """
     n = pre.shape[1]
     k = indices.shape[1]
-    zero = pre.dtype.type(0)
     # what is looked at: all maxima and all entries of k groups
     balanced = int(np.sqrt(n * k)) // LANES * LANES
     n_groups = min(n, max(2 * k, balanced, 4 * LANES))
@@ -102,23 +101,24 @@ def top_k(low, high, pre, indices, values, counts):  # pragma: no cover (compile
     places = np.empty(n + 1, np.int32)
     spare = np.empty(n, pre.dtype)
     ranks = np.empty(n, np.int32)
-    guess = zero
+    guess = lowest
     for row in range(low, high):
         entries = pre[row]
         _group_maxima(entries, maxima)
         found = _gather(entries, maxima, guess, groups, places, gathered)
-        if found < k and guess > 0:
-            bound = max(_kth_largest(maxima, k, spare, ranks), zero) if n_groups >= k else zero
+        if found < k and guess > lowest:
+            bound = max(_kth_largest(maxima, k, spare, ranks), lowest) if n_groups >= k else lowest
             found = _gather(entries, maxima, bound, groups, places, gathered)
-        least = max(_kth_largest(gathered[:found], k, spare, ranks), zero) if found >= k else zero
-        counts[row] = _keep(gathered[:found], places, least, indices[row], values[row])
-        aim = pre.dtype.type(GUESS) * least
-        guess = aim if guess == 0 else guess + pre.dtype.type(0.2) * (aim - guess)
+        least = max(_kth_largest(gathered[:found], k, spare, ranks), lowest) if found >= k else lowest
+        counts[row] = _keep(gathered[:found], places, least, lowest, indices[row], values[row])
+        if least > lowest:
+            aim = least - pre.dtype.type(1 - GUESS) * abs(least)
+            guess = aim if guess == lowest else max(lowest, guess + pre.dtype.type(0.2) * (aim - guess))
 
 
 @njit(cache=True, nogil=True)
-def _keep(entries, places, least, indices, values):  # pragma: no cover (compiled)
-    """Fill slots with the positive entries above ``least``, then with those equal to it, lowest places first.
+def _keep(entries, places, least, lowest, indices, values):  # pragma: no cover (compiled)
+    """Fill slots with the entries above ``least``, then with those equal to it unless it is ``lowest``, in order.
 
     Returns:
         How many slots were filled.
@@ -130,7 +130,7 @@ def _keep(entries, places, least, indices, values):  # pragma: no cover (compile
         values[kept] = entries[i]
         kept += entries[i] > least
         equal += entries[i] == least
-    if least > 0:
+    if least > lowest:
         after = -1
         while kept < k and equal > 0:
             chosen = np.int32(2**31 - 1)
@@ -168,14 +168,18 @@ def _gather(entries, maxima, bound, groups, places, gathered):  # pragma: no cov
 
 
 @njit(cache=True, nogil=True)
-def keep_top(low, high, shortlist, pre, indices, values, counts):  # pragma: no cover (compiled)
-    """Keep the largest positive entries of a shortlist: ``pre`` [row, entry] of the latents ``shortlist`` names."""
+def keep_top(low, high, shortlist, listed, pre, lowest, indices, values, counts):  # pragma: no cover (compiled)
+    """Keep the largest entries above ``lowest`` of a shortlist: ``pre`` [row, entry] of the latents it names.
+
+    Args:
+        listed: entries of each row that count; they come first.
+    """
     n, k = pre.shape[1], indices.shape[1]
     spare, ranks = np.empty(n, pre.dtype), np.empty(n, np.int32)
-    zero = pre.dtype.type(0)
     for row in range(low, high):
-        least = max(_kth_largest(pre[row], k, spare, ranks), zero) if n > k else zero
-        counts[row] = _keep(pre[row], shortlist[row], least, indices[row], values[row])
+        entries = pre[row, : listed[row]]
+        least = max(_kth_largest(entries, k, spare, ranks), lowest) if len(entries) > k else lowest
+        counts[row] = _keep(entries, shortlist[row], least, lowest, indices[row], values[row])
 
 
 @njit(cache=True, nogil=True)
@@ -274,11 +278,11 @@ def tally(indices, values, counts, out):  # pragma: no cover (compiled)
 
 
 @njit(cache=True, nogil=True)
-def fire(indices, counts, out):  # pragma: no cover (compiled)
-    """Count the rows in which each latent is active, adding to ``out`` [latent]."""
+def fire(indices, values, counts, out):  # pragma: no cover (compiled)
+    """Count the rows in which each latent is above zero, adding to ``out`` [latent]."""
     for row in range(indices.shape[0]):
         for slot in range(counts[row]):
-            out[indices[row, slot]] += 1
+            out[indices[row, slot]] += values[row, slot] > 0
 
 
 def empty_codes(n_rows: int, n_slots: int, dtype: np.dtype) -> tuple[NDArray, NDArray, NDArray]:

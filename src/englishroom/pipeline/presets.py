@@ -21,11 +21,14 @@ class Preset:
 
     Attributes:
         moved, moved_active: latents of the dictionary of each attention output, and how many may be active.
+        moved_from: first layer whose attention output has a dictionary.
         rules, rules_active: the same for each transcoder.
+        skip: whether transcoders also pass on what they read, through a matrix.
         tables: whether every MLP's output is also given a table with a row for each token.
         local_tokens, joint_tokens: text read in the two stages of the fit.
         batch: rows of a step.
         rate: peak learning rate.
+        align: weight of the distance from the target's values inside, beside the KL.
         ablate: share of joint steps in which one head or MLP is switched off in target and program alike.
         samples: documents sampled from the target where no text is given: to fit on, to choose on, to report on.
         report_documents: documents of the reporting text that are measured.
@@ -36,12 +39,15 @@ class Preset:
 
     moved: int = 1024
     moved_active: int = 64
+    moved_from: int = 0
     rules: int = 2048
     rules_active: int = 64
+    skip: bool = False
     local_tokens: int = 60_000
     joint_tokens: int = 1_000_000
     batch: int = 4
     rate: float = 8e-3
+    align: float = 0.5
     ablate: float = 0.1
     tables: bool = True
     samples: tuple[int, int, int] = (2_000, 200, 200)
@@ -54,7 +60,15 @@ class Preset:
         """Describe the dictionaries for a target."""
         from englishroom.dictionaries.fit import featured_specs
 
-        return featured_specs(spec, self.moved, self.moved_active, self.rules, self.rules_active)
+        return featured_specs(
+            spec,
+            self.moved,
+            self.moved_active,
+            self.rules,
+            self.rules_active,
+            skip=self.skip,
+            moved_from=self.moved_from,
+        )
 
     def fit(self, seed: int) -> FitConfig:
         """Describe the fit."""
@@ -66,6 +80,7 @@ class Preset:
             self.joint_tokens,
             self.batch,
             seed,
+            align=self.align,
             ablate=self.ablate,
             tables=self.tables,
             trainer=TrainerConfig(rate=self.rate),

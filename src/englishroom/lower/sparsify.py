@@ -1,0 +1,255 @@
+"""Write a sparse model as a program at the sparse level.
+
+There is no residual stream in it: an entry of a table joins a feature with what it adds to. Every stage reads all
+features that came before, side by side; its loudness is one more sum over them, and dividing by it is a
+:class:`Normalise` whose form has that one entry.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from englishroom.ir.program import (
+    Block,
+    Join,
+    Linear,
+    Lookup,
+    Match,
+    Normalise,
+    Origin,
+    Program,
+    Rules,
+    Space,
+    SparseTable,
+    Table,
+    Vote,
+)
+from englishroom.ir.verify import require_valid
+from englishroom.passes.base import Record
+from englishroom.sparse.edges import Edges
+from englishroom.sparse.model import PLACES, WORDS, SparseModel
+
+MADE_BY = "sparsify"
+ALWAYS = "always"
+
+
+def sparsify(model: SparseModel) -> tuple[Program, Record]:
+    """Write a sparse model as a program.
+
+    1. Look up what kinds of words the token is of, and between which stations it stands.
+    2. For every layer, let the heads ask, offer and carry, and bring features here; then let rules fire.
+    3. Let the features vote for kinds of words, and those for words.
+    """
+    began = time.perf_counter()
+    writer = _Writer(model)
+    program = require_valid(writer.program())
+    return program, Record(MADE_BY, {"edges": model.n_edges}, tuple(writer.rewrites), time.perf_counter() - began)
+
+
+class _Writer:
+    def __init__(self, model: SparseModel) -> None:
+        self.model, self.shape = model, model.shape
+        self.blocks: list[Block] = []
+        self.spaces: list[Space] = []
+        self.sizes = {WORDS: model.kinds.n_columns, PLACES: model.stations.shape[1]}
+        self.rewrites: list[str] = []
+
+    def program(self) -> Program:
+        model, shape = self.model, self.shape
+        self._space(WORDS, self.sizes[WORDS])
+        self._add(Lookup(name=WORDS, space=WORDS, index="token", table=_of_edges("words.kinds", model.kinds)))
+        self._space(PLACES, self.sizes[PLACES])
+        stations = _of_edges("places.stations", Edges.of(model.stations))
+        self._add(Lookup(name=PLACES, space=PLACES, index="position", table=stations))
+        self._space(ALWAYS, 1)
+        nothing = SparseTable("always.nothing", *_csr(np.zeros((self.sizes[WORDS], 0))), 1)
+        one = Table("always.one", np.ones(1, np.float32))
+        self._add(Linear(name=ALWAYS, space=ALWAYS, reads=WORDS, weight=nothing, bias=one))
+        for layer in range(shape.n_layers):
+            brought, rules = f"brought.{layer}", f"rules.{layer}"
+            self.sizes[brought], self.sizes[rules] = shape.n_heads * shape.d_head, shape.n_rules
+            self._heads(layer, self._summed(2 * layer, f"heads.{layer}"))
+            self._rules(layer, self._featured(2 * layer + 1, f"seen.{layer}"))
+        votes = self._summed(2 * shape.n_layers, "said")
+        self._space("vocab", shape.d_vocab)
+        said = model.said
+        table = SparseTable(
+            "said.words", *_parts(said), said.n_columns + 1
+        )  # the last is the loudness, which says nothing
+        self._add(Linear(name="votes", space="vocab", reads=votes, weight=table, transposed=True))
+        self._add(Vote(name="log_probs", space="vocab", reads=("votes",)))
+        return Program("sparse", shape.n_ctx, tuple(self.spaces), tuple(self.blocks))
+
+    def _space(self, name: str, size: int) -> str:
+        self.spaces.append(Space(name, size))
+        return name
+
+    def _add(self, block: Block) -> str:
+        object.__setattr__(block, "origin", Origin(MADE_BY))
+        self.blocks.append(block)
+        return block.name
+
+    def _joined(self, stage: int, name: str) -> tuple[str, int]:
+        """Put all features that a stage reads side by side, and last a feature that is always on."""
+        sources = self.shape.sources(stage)
+        size = sum(self.sizes[source] for source in sources) + 1
+        self._space(f"{name}.features", size)
+        return self._add(Join(name=f"{name}.features", space=f"{name}.features", reads=(*sources, ALWAYS))), size
+
+    def _edges(self, stage: int) -> tuple[NDArray, NDArray, NDArray]:
+        """Return all edges of a stage: feature among those joined, column, weight."""
+        first, rows, columns, weights = 0, [], [], []
+        for source in self.shape.sources(stage):
+            edges = self.model.tables[stage][source]
+            rows.append(edges.sources.numpy() + first)
+            columns.append(edges.columns.numpy())
+            weights.append(edges.weights.detach().numpy())
+            first += self.sizes[source]
+        return np.concatenate(rows), np.concatenate(columns), np.concatenate(weights)
+
+    def _loudness(self, stage: int, name: str, joined: str, size: int) -> str:
+        """Add up how loud a stage's features are."""
+        rows, columns, weights = self._edges(stage)
+        loud = columns == len(self.model.biases[stage])
+        weight = _sparse(f"{name}.loudness.weight", (size, 1), rows[loud], columns[loud] * 0, weights[loud])
+        mean = Table(f"{name}.loudness.bias", self.model.constants[stage][-1:].detach().numpy())
+        self._space(f"{name}.loudness", 1)
+        return self._add(
+            Linear(name=f"{name}.loudness", space=f"{name}.loudness", reads=joined, weight=weight, bias=mean)
+        )
+
+    def _divided(self, stage: int, name: str, what: str, size: int, loudness: str, bias: Table | None) -> str:
+        """Divide a variable by the loudness, which comes last in the answer."""
+        space = self._space(f"{name}.with_loudness", size + 1)
+        whole = self._add(Join(name=f"{name}.with_loudness", space=space, reads=(what, loudness)))
+        at = np.array([size])
+        form = _sparse(f"{name}.form", (size + 1, size + 1), at, at, np.ones(1, np.float32))
+        eps = float(self.model.floors[stage] ** 2)
+        return self._add(Normalise(name=name, space=space, reads=whole, centred=False, eps=eps, bias=bias, form=form))
+
+    def _summed(self, stage: int, name: str) -> str:
+        """Let every column of a stage add up its features, then divide."""
+        model, n_columns = self.model, len(self.model.biases[stage])
+        joined, size = self._joined(stage, name)
+        rows, columns, weights = self._edges(stage)
+        sums = columns < n_columns
+        weight = _sparse(f"{name}.weight", (size, n_columns), rows[sums], columns[sums], weights[sums])
+        constant = Table(f"{name}.constant", model.constants[stage][:-1].detach().numpy())
+        self._space(f"{name}.sums", n_columns)
+        self._add(Linear(name=f"{name}.sums", space=f"{name}.sums", reads=joined, weight=weight, bias=constant))
+        loudness = self._loudness(stage, name, joined, size)
+        bias = Table(f"{name}.bias", np.append(model.biases[stage].detach().numpy(), np.float32(0)))
+        return self._divided(stage, name, f"{name}.sums", n_columns, loudness, bias)
+
+    def _featured(self, stage: int, name: str) -> str:
+        """Divide the features themselves, for rules that read them."""
+        joined, size = self._joined(stage, name)
+        return self._divided(stage, name, joined, size, self._loudness(stage, name, joined, size), None)
+
+    def _heads(self, layer: int, heads: str) -> None:
+        shape, name = self.shape, f"brought.{layer}"
+        n = shape.n_heads * shape.d_head
+        whole = 3 * n + 1
+        self._space(name, n)
+        scores, moves = [], []
+        for head in range(shape.n_heads):
+            own, one = np.arange(head * shape.d_head, (head + 1) * shape.d_head), np.ones(shape.d_head, np.float32)
+            table = _sparse(f"{name}.head_{head}.scores", (whole, whole), own, n + own, one)
+            scores.append((table,))
+            moves.append(_sparse(f"{name}.head_{head}.moves", (whole, n), 2 * n + own, own, one))
+        self._add(
+            Match(
+                name=name,
+                space=name,
+                queries=heads,
+                keys=heads,
+                values=heads,
+                scores=tuple(scores),
+                distance=Table(f"{name}.distance", self.model.distances[layer].detach().numpy()),
+                moves=tuple(moves),
+                window=shape.windows[layer],
+            )
+        )
+
+    def _rules(self, layer: int, seen: str) -> None:
+        stage, shape, name = 2 * layer + 1, self.shape, f"rules.{layer}"
+        rows, columns, weights = self._edges(stage)
+        reads = columns < shape.n_rules
+        size = next(space.size for space in self.spaces if space.name == f"seen.{layer}.with_loudness")
+        always = np.full(shape.n_rules, size - 2)  # before the loudness
+        constants = self.model.constants[stage][:-1].detach().numpy()
+        each = np.arange(shape.n_rules)
+        conditions = _sparse(
+            f"{name}.conditions",
+            (shape.n_rules, size),
+            np.concatenate([columns[reads], each]),
+            np.concatenate([rows[reads], always]),
+            np.concatenate([weights[reads], constants]),
+        )
+        self._space(name, shape.n_rules)
+        self._add(
+            Rules(
+                name=name,
+                space=name,
+                reads=seen,
+                conditions=conditions,
+                thresholds=Table(f"{name}.thresholds", np.zeros(shape.n_rules, np.float32)),
+                effects=_sparse(
+                    f"{name}.itself", (shape.n_rules, shape.n_rules), each, each, np.ones(shape.n_rules, np.float32)
+                ),
+                biases=Table(f"{name}.biases", self.model.biases[stage].detach().numpy()),
+                passes="value",
+                k=shape.k,
+            )
+        )
+
+
+def _parts(edges: Edges) -> tuple[NDArray, NDArray, NDArray]:
+    return edges.starts.numpy(), edges.columns.numpy(), edges.weights.detach().numpy()
+
+
+def _of_edges(name: str, edges: Edges) -> SparseTable:
+    return SparseTable(name, *_parts(edges), edges.n_columns)
+
+
+def _csr(matrix: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    return _parts(Edges.of(torch.from_numpy(matrix.astype(np.float32))))
+
+
+def _sparse(name: str, size: tuple[int, int], rows: NDArray, columns: NDArray, values: NDArray) -> SparseTable:
+    """Make a sparse table of entries in any order."""
+    order = np.lexsort((columns, rows))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size[0]))])
+    return SparseTable(
+        name, starts.astype(np.int64), columns[order].astype(np.int32), values[order].astype(np.float32), size[1]
+    )
+
+
+def run_as(model: SparseModel, tokens: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Run a sparse model in float64 and return log-probabilities, [pos, d_vocab]."""
+    return _double(model).run(torch.from_numpy(np.asarray(tokens, np.int64))[None]).log_softmax(-1).numpy()
+
+
+def _double(model: SparseModel) -> SparseModel:
+    def edges(old: Edges) -> Edges:
+        return Edges(old.starts, old.columns, old.weights.detach().double(), old.n_columns)
+
+    def tensors(old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(t.detach().double() for t in old)
+
+    return replace(
+        model,
+        kinds=edges(model.kinds),
+        said=edges(model.said),
+        stations=model.stations.double(),
+        tables=tuple({source: edges(old) for source, old in tables.items()} for tables in model.tables),
+        constants=tensors(model.constants),
+        biases=tensors(model.biases),
+        distances=tensors(model.distances),
+    )

@@ -1,0 +1,290 @@
+"""Prune a sparse model while it is refitted, end to end, to the target's whole distribution.
+
+1. Some steps at full size, to make up for what kinds, stations and loudness lost.
+2. Edges are left out at a number of steps, many at first and few at the end; in between the model is fitted on.
+3. The rest of the text goes to fitting what stays, at a falling rate.
+
+Every table has a learning rate of its own, a share of the size of its weights, since those of different features
+differ a hundredfold.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from englishroom.dictionaries.losses import kl_nats
+from englishroom.dictionaries.replacement import clean_run
+from englishroom.dictionaries.rows import TokenRows
+from englishroom.errors import ArtifactError, ConfigError
+from englishroom.models.forward import unembedding
+from englishroom.models.load import Target
+from englishroom.sparse.edges import Edges
+from englishroom.sparse.model import SparseModel
+from englishroom.sparse.prune import Bounds, choose, fan_in, leave_out, measure_moments, saliencies
+
+DENSE_FAN_IN = 512
+"""Features that a rule may read at the first pruning; from there the bound falls."""
+MOMENT_ROWS = 2
+"""Rows of a batch on which saliencies are measured."""
+
+
+@dataclass(frozen=True)
+class SparseConfig:
+    """How a sparse model is pruned and refitted.
+
+    Attributes:
+        tokens: how much text is read.
+        edges: how many edges stay in the end, those to rules aside where ``fan_in`` bounds them.
+        first_edges: how many stay at the first pruning.
+        fan_in: features that a rule may read in the end; ``None`` bounds nothing.
+        row_limit: columns of one stage that a feature may add to in the end.
+        loudness: features that a stage's loudness may read in the end.
+        prunings: how often edges are left out.
+        pruned: share of the text after which no more are.
+        batch: rows of a step.
+        rate: peak learning rate, as a share of a table's root mean square.
+        moment_batches: batches on which saliencies are measured.
+        warmup, decay: shares of the fit in which the rate rises and falls.
+    """
+
+    tokens: int = 1_000_000
+    edges: int = 500_000
+    first_edges: int = 3_000_000
+    fan_in: int | None = 32
+    row_limit: int | None = 255
+    loudness: int | None = 128
+    prunings: int = 24
+    pruned: float = 0.6
+    batch: int = 4
+    rate: float = 0.02
+    seed: int = 0
+    moment_batches: int = 6
+    warmup: float = 0.02
+    decay: float = 0.6
+
+    def __post_init__(self) -> None:
+        if min(self.tokens, self.edges, self.first_edges, self.prunings, self.batch, self.moment_batches) < 1:
+            raise ConfigError("tokens, edges, prunings and batches must be 1 or more")
+        if self.first_edges < self.edges:
+            raise ConfigError(f"first_edges is {self.first_edges}, expected at least edges, {self.edges}")
+        if not (0 < self.pruned <= 1 and 0 < self.rate < math.inf and self.seed >= 0):
+            raise ConfigError("pruned must be above 0 and at most 1, rate above 0, seed 0 or more")
+
+
+class SparseFit:
+    """A sparse model being pruned and refitted; saved and restored as a whole.
+
+    Args:
+        identity: whatever must be the same for a checkpoint to belong to this fit.
+    """
+
+    def __init__(
+        self, target: Target, model: SparseModel, rows: TokenRows, config: SparseConfig, identity: Mapping[str, Any]
+    ) -> None:
+        self.target, self.rows, self.config = target, rows, config
+        self.identity = {**identity, "config": asdict(config), "length": rows.length}
+        self.step = 0
+        self.losses: list[float] = []
+        self.n_steps = math.ceil(config.tokens / (config.batch * rows.length))
+        last = max(1, int(self.n_steps * config.pruned))
+        self.prune_at = sorted({round(last * i / config.prunings) for i in range(config.prunings + 1)})
+        counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab)
+        self.frequencies = counted.float() / counted.sum()
+        self._take_up(model, None)
+
+    def _take_up(self, model: SparseModel, state: Mapping[str, Mapping[str, Tensor]] | None) -> None:
+        """Train this model from here on; ``state`` holds what the optimiser knows of each tensor."""
+        self.model = _trainable(model)
+        groups = []
+        for name, tensor in self.model.parameters().items():
+            size = float(tensor.detach().square().mean().sqrt()) if tensor.numel() else 0.0
+            share = size if name.startswith("edges") or name in ("kinds", "said") else 0.3 * size + 1e-3
+            groups.append({"params": [tensor], "name": name, "share": share})
+        self.optimiser = torch.optim.Adam(groups, lr=self.config.rate, betas=(0.9, 0.98), eps=1e-12, fused=True)
+        for group in self.optimiser.param_groups if state else []:
+            assert state is not None
+            if group["name"] in state:
+                self.optimiser.state[group["params"][0]] = dict(state[group["name"]])
+
+    def _known(self) -> dict[str, dict[str, Tensor]]:
+        """Return what the optimiser knows of each tensor, by its name."""
+        groups = self.optimiser.param_groups
+        return {g["name"]: dict(self.optimiser.state[g["params"][0]]) for g in groups}
+
+    def update(self) -> float:
+        """Take one step and return its KL(target‖program), nats per token."""
+        if self.step in self.prune_at:
+            self._prune(self.step / max(1, self.prune_at[-1]))
+        config = self.config
+        tokens = torch.from_numpy(self.rows.batch(config.seed, self.step, config.batch))
+        final, _ = clean_run(self.target.spec, self.target.weights, tokens, [])
+        with torch.no_grad():
+            expected = (final @ unembedding(self.target.spec, self.target.weights)).flatten(0, 1)
+        loss = kl_nats(expected, self.model.run(tokens))[0].mean()
+        warm, fall = max(1.0, self.n_steps * config.warmup), max(1.0, self.n_steps * config.decay)
+        factor = min(1.0, (self.step + 1) / warm, (self.n_steps - self.step) / fall)
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.rate * group["share"] * factor
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.step += 1
+        self.losses.append(loss.item())
+        return self.losses[-1]
+
+    def _prune(self, done: float) -> None:
+        """Leave edges out, so that as many stay as should after this share of the pruning."""
+        config = self.config
+        left = (1 - done) ** 3
+        aim = round(config.edges + (config.first_edges - config.edges) * left)
+        seeds = [(config.seed, 1 + self.step, i) for i in range(config.moment_batches)]
+        batches = [torch.from_numpy(self.rows.batch(hash_seed(s), 0, MOMENT_ROWS)) for s in seeds]
+        moments = measure_moments(self.model, batches, self.frequencies, config.seed + self.step)
+        bounds = Bounds(
+            aim,
+            _bound(config.fan_in, DENSE_FAN_IN, left),
+            _bound(config.row_limit, self.model.shape.d_vocab, left),
+            _bound(config.loudness, self.model.shape.d_vocab, left),
+        )
+        kept = choose(self.model, saliencies(self.model, moments), bounds)
+        known = self._known()
+        for (stage, source), stays in kept.items():
+            state = known.get(f"edges.{stage}.{source}", {})
+            for key in ("exp_avg", "exp_avg_sq"):
+                if key in state:
+                    state[key] = state[key][stays]
+        self._take_up(leave_out(self.model, kept, moments.means), known)
+
+    def result(self) -> SparseModel:
+        """Return the model as it now is; it trains no further."""
+        return _copied(self.model)
+
+    def about(self) -> dict[str, Any]:
+        """Say how large the model is."""
+        reads = torch.cat([fan_in(self.model, stage) for stage in range(1, self.model.shape.n_stages, 2)]).double()
+        return {
+            "edges": self.model.n_edges,
+            "reads_per_rule_median": float(reads.quantile(0.5)),
+            "reads_per_rule_p95": float(reads.quantile(0.95)),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the whole state to ``path``, atomically."""
+        state = {
+            "identity": self.identity,
+            "step": self.step,
+            "losses": self.losses,
+            "model": state_of(self.model),
+            "known": self._known(),
+            "shares": [group["share"] for group in self.optimiser.param_groups],
+        }
+        part = path.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Take up the state that :meth:`save` wrote.
+
+        Raises:
+            ArtifactError: the file cannot be read.
+            ConfigError: it belongs to another fit.
+        """
+        try:
+            state = torch.load(path, weights_only=True)
+            found, model = state["identity"], from_state(self.model, state["model"])
+        except Exception as error:  # torch raises many kinds for a damaged file
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise ArtifactError(f"{path}: damaged checkpoint ({reason}); delete it to start over") from None
+        if found != self.identity:
+            changed = [key for key in self.identity if found.get(key) != self.identity[key]]
+            raise ConfigError(
+                f"{path}: belongs to a fit with another {', '.join(changed)}; use another --out, or delete the folder"
+            )
+        self._take_up(model, state["known"])
+        # shares follow the sizes at the last pruning, so that a fit that was killed goes on with the same
+        for group, share in zip(self.optimiser.param_groups, state["shares"], strict=True):
+            group["share"] = share
+        self.step, self.losses = state["step"], state["losses"]
+
+
+def fit_sparse(
+    run: SparseFit,
+    checkpoint: Path,
+    on_step: Callable[[SparseFit, float], None] = lambda _run, _loss: None,
+    save_every_s: float = 60.0,
+) -> SparseModel:
+    """Fit to the end, or go on from ``checkpoint`` where it exists."""
+    if checkpoint.exists():
+        run.restore(checkpoint)
+    saved = time.monotonic()
+    while run.step < run.n_steps:
+        loss = run.update()
+        if run.step == run.n_steps or time.monotonic() - saved > save_every_s:
+            run.save(checkpoint)
+            saved = time.monotonic()
+        on_step(run, loss)
+    return run.result()
+
+
+def _bound(least: int | None, first: int, left: float) -> int | None:
+    """Return a bound that falls from ``first`` to ``least``, by the same factor in equal shares of what is left."""
+    if least is None or least >= first:
+        return least
+    return round(least * (first / least) ** (left ** (1 / 3)))
+
+
+def hash_seed(parts: tuple[int, ...]) -> int:
+    """Make one seed of several numbers."""
+    return int(torch.tensor([*parts]).mul(torch.tensor([1, 1_000_003, 7_919][: len(parts)])).sum()) % 2**31
+
+
+def state_of(model: SparseModel) -> dict[str, Tensor]:
+    """List everything that a model holds, by name."""
+    found = {name: tensor.detach() for name, tensor in model.parameters().items()}
+    for name, edges in _all_edges(model).items():
+        found |= {f"{name}:starts": edges.starts, f"{name}:columns": edges.columns}
+    return found
+
+
+def from_state(like: SparseModel, state: Mapping[str, Tensor]) -> SparseModel:
+    """Put what :func:`state_of` listed into a model of the same shape."""
+    edges = {
+        name: Edges(state[f"{name}:starts"], state[f"{name}:columns"], state[name], old.n_columns)
+        for name, old in _all_edges(like).items()
+    }
+    stages = range(like.shape.n_stages)
+    return replace(
+        like,
+        kinds=edges["kinds"],
+        said=edges["said"],
+        tables=tuple({source: edges[f"edges.{stage}.{source}"] for source in like.tables[stage]} for stage in stages),
+        constants=tuple(state[f"constants.{stage}"] for stage in stages),
+        biases=tuple(state[f"biases.{stage}"] for stage in stages),
+        distances=tuple(state[f"distances.{layer}"] for layer in range(like.shape.n_layers)),
+    )
+
+
+def _all_edges(model: SparseModel) -> dict[str, Edges]:
+    found = {"kinds": model.kinds, "said": model.said}
+    for stage, tables in enumerate(model.tables):
+        found |= {f"edges.{stage}.{source}": edges for source, edges in tables.items()}
+    return found
+
+
+def _copied(model: SparseModel) -> SparseModel:
+    return from_state(model, {name: tensor.clone() for name, tensor in state_of(model).items()})
+
+
+def _trainable(model: SparseModel) -> SparseModel:
+    copied = _copied(model)
+    for tensor in copied.parameters().values():
+        tensor.requires_grad_()
+    return copied

@@ -1,0 +1,311 @@
+"""Start a sparse model where a target with transcoders stands: every edge between features that the weights imply.
+
+1. Tokens become kinds of words, by a dictionary over their vectors before every MLP and after the last; votes go
+   through kinds of words in the same way, by a dictionary over the unembedding.
+2. Position embeddings become stations.
+3. Whatever reads the residual stream is folded with its norm; an edge from a feature to what a stage reads is the
+   feature's direction times that map (a virtual weight).
+4. The norm's scale is fitted, by ridge regression on a sample of the text, as one more sum over features: the loudness.
+
+Nothing is pruned here. What is lost already is what kinds, stations and loudness do not explain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from englishroom.circuits.reading import Reading, reading
+from englishroom.dictionaries.code import Codes
+from englishroom.dictionaries.dictionary import Dictionary
+from englishroom.dictionaries.replacement import Replacement
+from englishroom.errors import ConfigError, UnsupportedModelError
+from englishroom.models.spec import ModelSpec
+from englishroom.sparse.edges import Edges
+from englishroom.sparse.kinds import Kinds, learn_kinds
+from englishroom.sparse.model import LEAST_LOUDNESS, PLACES, WORDS, Shape, SparseModel
+
+RIDGE = 3.0
+"""Weight of the ridge in the fit of the loudness, in positions."""
+ROWS_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class StartConfig:
+    """How a sparse model is started.
+
+    Attributes:
+        n_kinds, kinds_active: kinds of words, and how many a token may be of.
+        n_said, said_active: the same for votes.
+    """
+
+    n_kinds: int = 1024
+    kinds_active: int = 16
+    n_said: int = 1024
+    said_active: int = 16
+
+    def __post_init__(self) -> None:
+        if min(self.n_kinds, self.kinds_active, self.n_said, self.said_active) < 1:
+            raise ConfigError("kinds of words, and how many a token may be of, must be 1 or more")
+
+
+def start(
+    replacement: Replacement,
+    rows: Int[Tensor, "row pos"],
+    frequencies: Float[Tensor, " token"],
+    config: StartConfig,
+    seed: int,
+    progress: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
+) -> SparseModel:
+    """Write a target with a transcoder for every MLP, and nothing else replaced, as a sparse model.
+
+    Args:
+        rows: text on which the loudness is fitted.
+        frequencies: of the tokens, in the text.
+
+    Raises:
+        UnsupportedModelError: the target turns queries and keys by their position.
+        ConfigError: dictionaries are not one transcoder without a skip for each MLP.
+    """
+    spec = replacement.spec
+    if spec.rotary_theta is not None:
+        raise UnsupportedModelError(
+            f"{spec.family}: sparse programs have no rotary positions yet; take a model with learned ones, or stop at "
+            "--level featured"
+        )
+    rules = _transcoders(replacement)
+    weights = {name: tensor.detach().double() for name, tensor in replacement.weights.items()}
+    versions = _token_vectors(replacement, weights, rules)
+    learnt = learn_kinds(
+        *_side_by_side(versions, frequencies),
+        config.n_kinds,
+        config.kinds_active,
+        seed,
+        progress=lambda done, total: progress("kinds of words", done, total),
+    )
+    unembed = weights["embed.W_E"] if spec.tied else weights["unembed.W_U"].T
+    said = learn_kinds(
+        (unembed - unembed.mean(0)).float(),
+        frequencies,
+        config.n_said,
+        config.said_active,
+        seed + 1,
+        progress=lambda done, total: progress("kinds of words said", done, total),
+    )
+    stations = hats(spec.n_ctx)
+    directions = _Directions(spec, weights, rules, versions, frequencies, learnt, stations)
+    stages = _stages(spec, weights, rules, said)
+    loudness = _fit_loudness(replacement, rules, learnt, stations, rows, progress)
+    tables, constants, floors = [], [], []
+    for index, (norm, matrix, _) in enumerate(stages):
+        folded, _ = norm.fold(matrix)
+        mean, by_source = loudness[index]
+        given = {}
+        for source, loud in by_source.items():
+            edges = directions.of(source, index) @ folded
+            given[source] = Edges.of(torch.cat([edges, loud[:, None]], 1).float())
+        constants.append(torch.cat([directions.constant(index) @ folded, mean[None]]).float())
+        floors.append(LEAST_LOUDNESS * float(mean))
+        tables.append(given)
+    shape = Shape(
+        spec.n_layers,
+        spec.n_heads,
+        spec.d_head,
+        spec.d_vocab,
+        spec.n_ctx,
+        rules[0].spec.n_latents,
+        rules[0].spec.k or rules[0].spec.n_latents,
+        spec.windows,
+    )
+    return SparseModel(
+        shape,
+        learnt.edges,
+        said.edges,
+        stations.float(),
+        tuple(tables),
+        tuple(constants),
+        tuple(norm.fold(matrix, bias)[1].float() for norm, matrix, bias in stages),
+        tuple(floors),
+        tuple(torch.zeros(spec.n_heads, spec.n_ctx) for _ in range(spec.n_layers)),
+    )
+
+
+def hats(n_ctx: int) -> Float[Tensor, "pos station"]:
+    """Place stations along the text, ever farther apart; a position is between two of them, in shares that sum to 1."""
+    places = [0]
+    while places[-1] < n_ctx - 1:
+        places.append(min(n_ctx - 1, max(places[-1] + 1, round(1.35 * places[-1]))))
+    found = torch.zeros(n_ctx, len(places), dtype=torch.float64)
+    for station, (low, high) in enumerate(pairwise(places)):
+        at = torch.arange(low, high + 1)
+        share = (at - low).double() / (high - low)
+        found[at, station], found[at, station + 1] = 1 - share, share
+    if len(places) == 1:
+        found[:] = 1
+    return found
+
+
+def _transcoders(replacement: Replacement) -> list[Dictionary]:
+    """Return the transcoders in the order of their layers."""
+    spec = replacement.spec
+    found: list[Dictionary] = []
+    for layer in range(spec.n_layers):
+        block = f"blocks.{layer}"
+        wanted = (f"{block}.ln2.hook_normalized", (f"{block}.hook_mlp_out",))
+        found += [d for d in replacement.dictionaries if (d.spec.reads, d.spec.writes) == wanted]
+    if len(found) != spec.n_layers or len(replacement.dictionaries) != spec.n_layers:
+        raise ConfigError("a sparse program starts from one transcoder for each MLP and no other dictionaries")
+    one = found[0].spec
+    for d in found:
+        if d.spec.skip or d.spec.activation != "topk" or (d.spec.n_latents, d.spec.k) != (one.n_latents, one.k):
+            raise ConfigError(f"{d.spec.name}: expected topk without a skip, all layers with the same latents and k")
+    return found
+
+
+def _token_vectors(replacement: Replacement, weights: Mapping[str, Tensor], rules: list[Dictionary]) -> list[Tensor]:
+    """Return what a token adds to the stream before the first MLP, after it, and so on, each [token, d]."""
+    found = [weights["embed.W_E"]]
+    for d in rules:
+        table = replacement.tables.get(d.spec.writes[0])
+        found.append(found[-1] if table is None else found[-1] + table.detach().double())
+    return found
+
+
+def _side_by_side(versions: list[Tensor], frequencies: Tensor) -> tuple[Tensor, Tensor]:
+    """Join a token's vectors, each divided by the spread of all tokens'."""
+    return torch.cat([v / s for v, s in zip(versions, _spreads(versions, frequencies), strict=True)], 1).float(), (
+        frequencies
+    )
+
+
+def _spreads(versions: list[Tensor], frequencies: Tensor) -> list[Tensor]:
+    share = (frequencies / frequencies.sum()).double()[:, None]
+    return [(share * (v - (share * v).sum(0)).square()).sum().sqrt() for v in versions]
+
+
+class _Directions:
+    """What every feature adds to the stream, as a stage sees it."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        weights: Mapping[str, Tensor],
+        rules: list[Dictionary],
+        versions: list[Tensor],
+        frequencies: Tensor,
+        learnt: Kinds,
+        stations: Tensor,
+    ) -> None:
+        self.weights, self.rules = weights, rules
+        spreads, d = _spreads(versions, frequencies), spec.d_model
+        part = [slice(i * d, (i + 1) * d) for i in range(len(versions))]
+        self.kinds = [learnt.directions[:, p].double() * s for p, s in zip(part, spreads, strict=True)]
+        self.common = [learnt.mean[p].double() * s for p, s in zip(part, spreads, strict=True)]
+        self.stations = torch.linalg.lstsq(stations, weights["pos_embed.W_pos"]).solution
+
+    def of(self, source: str, stage: int) -> Float[Tensor, "feature d"]:
+        if source == WORDS:
+            return self.kinds[stage // 2]
+        if source == PLACES:
+            return self.stations
+        kind, layer = source.split(".")
+        if kind == "rules":
+            return self.rules[int(layer)].weights["W_dec"].double()
+        return self.weights[f"blocks.{layer}.attn.W_O"]
+
+    def constant(self, stage: int) -> Float[Tensor, " d"]:
+        """Add up what is there whatever the text."""
+        total = self.common[stage // 2].clone()
+        for layer in range((stage + 1) // 2):
+            bias = self.weights.get(f"blocks.{layer}.attn.b_O")
+            total += 0 if bias is None else bias
+        for layer in range(stage // 2):
+            total += self.rules[layer].weights["b_dec"].double()
+        return total
+
+
+def _stages(
+    spec: ModelSpec, weights: Mapping[str, Tensor], rules: list[Dictionary], said: Kinds
+) -> list[tuple[Reading, Tensor, Tensor | None]]:
+    """List what reads the stream: its norm, its matrix behind the norm, [d, column], and its bias."""
+    found: list[tuple[Reading, Tensor, Tensor | None]] = []
+    group = spec.n_heads // spec.n_kv_heads
+    for layer, d in enumerate(rules):
+        part, matrices, biases = f"blocks.{layer}.attn", [], []
+        for letter in "QKV":
+            matrix = weights[f"{part}.W_{letter}"]
+            bias = weights.get(f"{part}.b_{letter}", matrix.new_zeros(matrix.shape[1]))
+            if letter == "Q":
+                matrix, bias = matrix * spec.attn_scale, bias * spec.attn_scale
+            elif group > 1:  # each head has numbers of its own, though it shares them at the start
+                matrix, bias = (
+                    t.unflatten(-1, (spec.n_kv_heads, spec.d_head)).repeat_interleave(group, -2).flatten(-2)
+                    for t in (matrix, bias)
+                )
+            matrices.append(matrix)
+            biases.append(bias)
+        found.append((reading(spec, weights, f"blocks.{layer}.ln1"), torch.cat(matrices, 1), torch.cat(biases)))
+        encoder = {name: tensor.double() for name, tensor in d.weights.items()}
+        found.append((reading(spec, weights, f"blocks.{layer}.ln2"), encoder["W_enc"], encoder["b_enc"]))
+    found.append((reading(spec, weights, "ln_final"), said.directions.double().T, None))
+    return found
+
+
+def _fit_loudness(
+    replacement: Replacement,
+    rules: list[Dictionary],
+    learnt: Kinds,
+    stations: Tensor,
+    rows: Tensor,
+    progress: Callable[[str, int, int], None],
+) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    """Fit the scale of every norm as a sum over features: its mean, and by source what each feature adds."""
+    spec = replacement.spec
+    norms = [f"blocks.{layer}.{norm}" for layer in range(spec.n_layers) for norm in ("ln1", "ln2")] + ["ln_final"]
+    readings = [reading(spec, replacement.weights, norm) for norm in norms]
+    kinds = learnt.edges.matrix()
+    features: list[Tensor] = []
+    scales: list[Tensor] = []
+    for start_row in range(0, len(rows), ROWS_AT_ONCE):
+        tokens = rows[start_row : start_row + ROWS_AT_ONCE]
+        at = {r.site for r in readings}
+        seen: dict[str, Tensor] = {}
+        fired: dict[int, Tensor] = {}
+
+        def tap(site: str, value: Tensor, at: set[str] = at, seen: dict[str, Tensor] = seen) -> Tensor:
+            if site in at or site.endswith("attn.hook_z"):
+                seen[site] = value
+            return value
+
+        def see(d: Dictionary, codes: Codes, fired: dict[int, Tensor] = fired) -> Codes:
+            fired[rules.index(d)] = codes.dense(d.spec.n_latents)
+            return codes
+
+        with torch.no_grad():
+            replacement.run(tokens, tap, see)
+        parts = [kinds[tokens.reshape(-1)], stations[: tokens.shape[1]].float().repeat(len(tokens), 1)]
+        for layer in range(spec.n_layers):
+            parts += [seen[f"blocks.{layer}.attn.hook_z"].flatten(0, 1).flatten(1), fired[layer]]
+        features.append(torch.cat(parts, 1))
+        scales.append(torch.stack([r.scale(seen[r.site]).reshape(-1) for r in readings], 1))
+        progress("loudness", min(len(rows), start_row + ROWS_AT_ONCE), len(rows))
+    x, y = torch.cat(features), torch.cat(scales)
+    names = [WORDS, PLACES]
+    for layer in range(spec.n_layers):
+        names += [f"brought.{layer}", f"rules.{layer}"]
+    sizes = [learnt.edges.n_columns, stations.shape[1]]
+    for d in rules:
+        sizes += [spec.n_heads * spec.d_head, d.spec.n_latents]
+    product, found = (x.T @ x).double(), []
+    for stage in range(len(norms)):
+        n = sum(sizes[: 2 + stage])
+        mean = y[:, stage].double().mean()
+        against = (x[:, :n].T @ (y[:, stage] - mean.float())).double()
+        solved = torch.linalg.solve(product[:n, :n] + RIDGE * torch.eye(n, dtype=torch.float64), against)
+        found.append((mean, dict(zip(names, solved.split(sizes[: 2 + stage]), strict=False))))
+    return found

@@ -1,0 +1,60 @@
+"""A tiny random model with transcoders, and the sparse model that starts from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
+from englishroom.dictionaries.replacement import Replacement
+from englishroom.dictionaries.rows import TokenRows
+from englishroom.models.load import Target
+from englishroom.models.spec import ModelSpec, weight_shapes
+from englishroom.sparse.model import SparseModel
+from englishroom.sparse.start import StartConfig, start
+from tiny_features import SPEC
+
+N_RULES, K = 24, 6
+ALL_KINDS = StartConfig(n_kinds=64, kinds_active=16, n_said=64, said_active=16)
+
+
+def transcoded(spec: ModelSpec = SPEC, seed: int = 0) -> Replacement:
+    """Make the model, with a transcoder and a table of tokens for every MLP."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, shape in weight_shapes(spec).items():
+        weights[name] = torch.empty(shape).normal_(float(name.endswith(".w")), 0.3, generator=generator)
+    dictionaries, tables = [], {}
+    for layer in range(spec.n_layers):
+        out = f"blocks.{layer}.hook_mlp_out"
+        d = DictionarySpec(f"blocks.{layer}.ln2.hook_normalized", (out,), spec.d_model, spec.d_model, N_RULES, k=K)
+        dictionaries.append(Dictionary.random(d, generator))
+        tables[out] = torch.empty(spec.d_vocab, spec.d_model).normal_(0, 0.2, generator=generator)
+    return Replacement(spec, weights, tuple(dictionaries), tables)
+
+
+def target_of(replacement: Replacement) -> Target:
+    """Make a target of a replacement's own weights."""
+    return Target("tiny", Path("tiny"), "huggingface", replacement.spec, dict(replacement.weights), {}, "0" * 64)
+
+
+def text(spec: ModelSpec = SPEC, n_documents: int = 40, seed: int = 1) -> TokenRows:
+    """Draw documents of random tokens."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(spec.n_ctx // 2, 2 * spec.n_ctx, n_documents)
+    tokens = np.concatenate([np.append(0, rng.integers(1, spec.d_vocab, n - 1)) for n in sizes]).astype(np.int32)
+    return TokenRows(tokens, np.cumsum([0, *sizes[:-1]]), spec.n_ctx)
+
+
+def started(replacement: Replacement, rows: TokenRows, config: StartConfig = ALL_KINDS) -> SparseModel:
+    """Start a sparse model on the rows of a text."""
+    counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=replacement.spec.d_vocab).float()
+    return start(replacement, torch.from_numpy(rows.rows(range(rows.n_rows))), counted, config, seed=0)
+
+
+def windowed() -> ModelSpec:
+    """Describe the tiny model with local attention in its second layer."""
+    return replace(SPEC, family="gpt_neo", windows=(None, 3))
