@@ -26,6 +26,13 @@ CHANGES = (
     "align",
     "ablate",
     "tables",
+    "kinds",
+    "kinds_active",
+    "edges",
+    "reads",
+    "fan_in",
+    "sparse_tokens",
+    "sparse_rate",
     "report_documents",
 )
 
@@ -38,8 +45,9 @@ class Command:
     """A shipped model, a Hugging Face folder or hub name (gpt2, gpt_neo, llama), or a llama2.c .bin file."""
     out: Path = Path("room")
     """Folder to write; a room that stands there is replaced when the new one is complete."""
-    level: Literal["exact", "featured"] = "exact"
-    """How far to go: exact lifts the weights one to one; featured puts dictionaries in, fitted to work together."""
+    level: Literal["exact", "featured", "sparse"] = "exact"
+    """How far to go: exact lifts the weights one to one; featured puts dictionaries in, fitted to work together; sparse
+    leaves out most edges between features and refits the rest."""
     preset: Literal["fast", "standard", "full"] = "fast"
     """How long to fit and how much to measure: minutes, half an hour, or hours (levels after exact)."""
     fit: tuple[str, ...] = ()
@@ -78,6 +86,20 @@ class Command:
     """Share of steps in which one head or MLP is switched off in model and program alike, from 0 to 1."""
     tables: bool | None = None
     """Whether every MLP's output is also given a table with a row for each token."""
+    kinds: int | None = None
+    """Kinds of words of a sparse program."""
+    kinds_active: int | None = None
+    """How many of them a token may be of."""
+    edges: int | None = None
+    """Edges of a sparse program in the end, those that lead to rules aside."""
+    reads: float | None = None
+    """Features that a rule of a sparse program reads, on average."""
+    fan_in: int | None = None
+    """Features that it may read."""
+    sparse_tokens: int | None = None
+    """Tokens to read while edges are left out and the rest is refitted."""
+    sparse_rate: float | None = None
+    """Peak learning rate then, as a share of the size of a table's weights."""
     tokenizer: Path | None = None
     """Tokenizer file (llama2.c) or folder, where it does not stand beside the model."""
     check: bool = True

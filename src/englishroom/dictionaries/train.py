@@ -48,7 +48,7 @@ class TrainerConfig:
     """
 
     rate: float = 8e-3
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[float, float] = (0.9, 0.999)
     dead_after: int = 100_000
     auxiliary: float = 1 / 32
     auxiliary_rows: int = 256

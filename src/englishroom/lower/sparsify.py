@@ -232,8 +232,9 @@ def _sparse(name: str, size: tuple[int, int], rows: NDArray, columns: NDArray, v
 
 
 def run_as(model: SparseModel, tokens: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Run a sparse model in float64 and return log-probabilities, [pos, d_vocab]."""
-    return _double(model).run(torch.from_numpy(np.asarray(tokens, np.int64))[None]).log_softmax(-1).numpy()
+    """Run a sparse model in float64 and return log-probabilities, [batch, pos, d_vocab]."""
+    given = torch.from_numpy(np.asarray(tokens, np.int64))
+    return _double(model).run(given).log_softmax(-1).unflatten(0, given.shape).numpy()
 
 
 def _double(model: SparseModel) -> SparseModel:

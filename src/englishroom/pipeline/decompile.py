@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # torch loads only where a target is needed
     from englishroom.ir.tokenizer import Tokenizer
     from englishroom.models.load import Target
 
-LEVELS = ("exact", "featured")
+LEVELS = ("exact", "featured", "sparse")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ def decompile(
     """Decompile a model into a room.
 
     1. Read the target and, where asked, compare it with its reference implementation.
-    2. Lift its weights into an exact program; or fit dictionaries, and write them as a featured program.
+    2. Lift its weights into an exact program; or fit dictionaries, and write them as a
+       featured or, pruned and refitted, as a sparse program.
     3. Measure the program beside the target on a story that the target tells.
     4. Write the program as Python, run the written file, and put the room in its place.
 
@@ -62,7 +63,7 @@ def decompile(
             after the exact level, the folder of work from which the same command goes on.
     """
     if config.level not in LEVELS:
-        raise ConfigError(f"--level is {config.level}, expected {' or '.join(LEVELS)}")
+        raise ConfigError(f"--level is {config.level}, expected {', '.join(LEVELS)}")
     check_out(out)
     progress("reading the model", 0, 1)
     target, tokenizer = open_target(config.model, config.tokenizer)
@@ -75,10 +76,14 @@ def decompile(
         progress("comparing with transformers", 1, 1)
     if config.level == "exact":
         made = _exact(target, tokenizer, evidence, say)
-    else:
+    elif config.level == "featured":
         from englishroom.pipeline.featured import featured
 
         made = featured(config, target, tokenizer, evidence, out, say, progress)
+    else:
+        from englishroom.pipeline.sparse import sparse
+
+        made = sparse(config, target, tokenizer, evidence, out, say, progress)
     laid = lay_out(made, target, tokenizer, say, progress)
     del made, target  # the emitted file needs memory of its own now
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}

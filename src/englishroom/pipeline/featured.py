@@ -78,7 +78,7 @@ def featured(
     from englishroom.lower.featurise import featurise
 
     preset = preset_of(config.preset, dict(config.changes))
-    work = _open_work(work_folder(out), config, target)
+    work = open_work(work_folder(out), config, target)
     fitting = Fitting(config, preset, target, tokenizer, work, say, progress)
     texts = fitting.texts()
     say(f"fitting on {texts.fit.name}, reporting on {texts.report.name}")
@@ -99,7 +99,7 @@ def featured(
     return Made(program, [record], ("dictionaries", _runner(replacement)), _heading(target), evidence, files)
 
 
-def _open_work(work: Path, config: DecompileConfig, target: Target) -> Path:
+def open_work(work: Path, config: DecompileConfig, target: Target) -> Path:
     """Make the work folder, or see that it belongs to this very decompilation.
 
     Raises:

@@ -113,7 +113,7 @@ class Measuring:
 
         name, report = self.target.name, self.texts.report
         lead = TargetTalker(self.target, self.tokenizer)
-        talker = ProgramTalker(f"{name}, featured", program, self.tokenizer)
+        talker = ProgramTalker(f"{name}, {program.level}", program, self.tokenizer)
         entries = [
             Entry(lead, "target", lead.name, describe(lead).bits),
             Entry(talker, "talker", talker.name, describe(talker).bits),

@@ -13,11 +13,13 @@ if TYPE_CHECKING:  # torch loads only where something is fitted
     from englishroom.dictionaries.dictionary import DictionarySpec
     from englishroom.dictionaries.fit import FitConfig
     from englishroom.models.spec import ModelSpec
+    from englishroom.sparse.fit import SparseConfig
+    from englishroom.sparse.start import StartConfig
 
 
 @dataclass(frozen=True)
 class Preset:
-    """The settings of a featured decompilation.
+    """The settings of a decompilation to the featured or the sparse level.
 
     Attributes:
         moved, moved_active: latents of the dictionary of each attention output, and how many may be active.
@@ -35,6 +37,11 @@ class Preset:
         evidence_rows: rows of the fitting text from which evidence for the latents is taken.
         greedy_prompts: beginnings of documents that target and program continue.
         probe_rows: rows of the reporting text on which parts are ablated, in target and program.
+        kinds, kinds_active: kinds of words at the sparse level, and how many of them a token may be of.
+        edges: edges of a sparse program in the end, those that lead to rules aside.
+        reads, fan_in: features that a rule of a sparse program reads, on average and at most.
+        sparse_tokens: text read while edges are left out and the rest is refitted.
+        sparse_rate: peak learning rate then, as a share of the size of a table's weights.
     """
 
     moved: int = 1024
@@ -55,6 +62,13 @@ class Preset:
     evidence_rows: int = 200
     greedy_prompts: int = 8
     probe_rows: int = 12
+    kinds: int = 1024
+    kinds_active: int = 16
+    edges: int = 400_000
+    reads: float = 10.0
+    fan_in: int = 32
+    sparse_tokens: int = 500_000
+    sparse_rate: float = 0.02
 
     def specs(self, spec: ModelSpec) -> tuple[DictionarySpec, ...]:
         """Describe the dictionaries for a target."""
@@ -86,6 +100,28 @@ class Preset:
             trainer=TrainerConfig(rate=self.rate),
         )
 
+    def sparse_start(self) -> StartConfig:
+        """Describe how a sparse model is started."""
+        from englishroom.sparse.start import StartConfig
+
+        return StartConfig(self.kinds, self.kinds_active, self.kinds, self.kinds_active)
+
+    def sparse_fit(self, seed: int) -> SparseConfig:
+        """Describe how it is pruned and refitted."""
+        from englishroom.sparse.fit import SparseConfig
+
+        first = max(self.edges, SparseConfig().first_edges)
+        return SparseConfig(
+            self.sparse_tokens,
+            self.edges,
+            first,
+            self.reads,
+            self.fan_in,
+            rate=self.sparse_rate,
+            seed=seed,
+            batch=self.batch,
+        )
+
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
@@ -97,6 +133,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             evidence_rows=1_000,
             greedy_prompts=32,
             probe_rows=32,
+            sparse_tokens=3_000_000,
         ),
         "full": Preset(
             local_tokens=200_000,
@@ -105,12 +142,17 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             evidence_rows=4_000,
             greedy_prompts=32,
             probe_rows=64,
+            sparse_tokens=20_000_000,
         ),
     }
 )
 
 
-def preset_of(name: str, changes: Mapping[str, Any]) -> Preset:
+SPARSE: Mapping[str, Any] = MappingProxyType({"moved": 0, "rules": 1024, "rules_active": 32})
+"""What every preset has otherwise at the sparse level: heads stay as they are until edges are left out."""
+
+
+def preset_of(name: str, changes: Mapping[str, Any], level: str = "featured") -> Preset:
     """Return a preset with some settings changed.
 
     Raises:
@@ -118,4 +160,4 @@ def preset_of(name: str, changes: Mapping[str, Any]) -> Preset:
     """
     if name not in PRESETS:
         raise ConfigError(f"--preset is {name}, expected {', '.join(PRESETS)}")
-    return replace(PRESETS[name], **changes)
+    return replace(PRESETS[name], **{**(SPARSE if level == "sparse" else {}), **changes})

@@ -42,9 +42,10 @@ class SparseConfig:
 
     Attributes:
         tokens: how much text is read.
-        edges: how many edges stay in the end, those to rules aside where ``fan_in`` bounds them.
+        edges: how many edges stay in the end, those to rules aside.
         first_edges: how many stay at the first pruning.
-        fan_in: features that a rule may read in the end; ``None`` bounds nothing.
+        reads: features that a rule reads in the end, on average; ``None`` bounds nothing, here and below.
+        fan_in: features that a rule may read in the end.
         row_limit: columns of one stage that a feature may add to in the end.
         loudness: features that a stage's loudness may read in the end.
         prunings: how often edges are left out.
@@ -58,6 +59,7 @@ class SparseConfig:
     tokens: int = 1_000_000
     edges: int = 500_000
     first_edges: int = 3_000_000
+    reads: float | None = 10.0
     fan_in: int | None = 32
     row_limit: int | None = 255
     loudness: int | None = 128
@@ -150,6 +152,7 @@ class SparseFit:
         moments = measure_moments(self.model, batches, self.frequencies, config.seed + self.step)
         bounds = Bounds(
             aim,
+            _bound(config.reads, DENSE_FAN_IN, left),
             _bound(config.fan_in, DENSE_FAN_IN, left),
             _bound(config.row_limit, self.model.shape.d_vocab, left),
             _bound(config.loudness, self.model.shape.d_vocab, left),
@@ -234,10 +237,10 @@ def fit_sparse(
     return run.result()
 
 
-def _bound(least: int | None, first: int, left: float) -> int | None:
+def _bound(least: float | None, first: int, left: float) -> int | None:
     """Return a bound that falls from ``first`` to ``least``, by the same factor in equal shares of what is left."""
     if least is None or least >= first:
-        return least
+        return None if least is None else round(least)
     return round(least * (first / least) ** (left ** (1 / 3)))
 
 

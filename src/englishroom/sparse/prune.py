@@ -20,6 +20,8 @@ from torch.nn import functional as F
 from englishroom.sparse.edges import Edges
 from englishroom.sparse.model import WORDS, SparseModel
 
+SURE = 0.6
+"""Share of the average number of reads that every rule is sure of, so that none is left without."""
 Key = tuple[int, str]
 """A table of edges: its stage and its source."""
 
@@ -93,13 +95,15 @@ class Bounds:
     """How many edges may stay.
 
     Attributes:
-        edges: of all those that do not lead to rules, or of all where ``fan_in`` bounds nothing.
+        edges: of all those that do not lead to rules.
+        reads: of those that lead to rules, for each rule on average.
         fan_in: of those that lead to one rule.
         row_limit: of those from one feature to one stage.
         loudness: of those that lead to a stage's loudness.
     """
 
     edges: int
+    reads: float | None
     fan_in: int | None
     row_limit: int | None
     loudness: int | None
@@ -110,11 +114,11 @@ def choose(model: SparseModel, saliency: Mapping[Key, Tensor], bounds: Bounds) -
 
     1. Bound the edges to each rule and to each stage's loudness.
     2. Bound the edges from each feature to each stage.
-    3. Of what is left, the ones that matter most stay, wherever they are; edges to rules are not weighed against the
-       others where the first step bounded them.
+    3. Of what is left, the ones that matter most stay, wherever they are; edges to rules and all others are weighed
+       apart, and every rule is sure of a few.
     """
     standing = {key: torch.ones(len(value), dtype=torch.bool) for key, value in saliency.items()}
-    to_rules = {key: key[0] % 2 == 1 for key in saliency}
+    sure = {key: torch.zeros(len(value), dtype=torch.bool) for key, value in saliency.items()}
     for stage in {key[0] for key in saliency}:
         keys = [key for key in saliency if key[0] == stage]
         edges = [model.tables[stage][source] for _, source in keys]
@@ -126,18 +130,25 @@ def choose(model: SparseModel, saliency: Mapping[Key, Tensor], bounds: Bounds) -
             kept &= ~loud | (ranks < bounds.loudness)
         if bounds.fan_in is not None and stage % 2 == 1:
             kept &= loud | (ranks < bounds.fan_in)
-        for key, part in zip(keys, kept.split([len(e.columns) for e in edges]), strict=True):
-            standing[key] = part
+        safe = torch.zeros_like(kept)
+        if bounds.reads is not None and stage % 2 == 1:
+            safe = ~loud & (ranks < int(SURE * bounds.reads))
+        sizes = [len(e.columns) for e in edges]
+        for key, part, certain in zip(keys, kept.split(sizes), safe.split(sizes), strict=True):
+            standing[key], sure[key] = part, certain
     if bounds.row_limit is not None:
         for (stage, source), kept in standing.items():
             ranks = _ranks(saliency[stage, source] * kept, model.tables[stage][source].sources)
             standing[stage, source] = kept & (ranks < bounds.row_limit)
-    rest = [key for key in saliency if bounds.fan_in is None or not to_rules[key]]
-    values = torch.cat([saliency[key][standing[key]] for key in rest]) if rest else torch.zeros(0)
-    if bounds.edges < len(values):
-        least = values.kthvalue(len(values) - bounds.edges).values
-        for key in rest:
-            standing[key] = standing[key] & (saliency[key] > least)
+    n_rules = sum(len(model.biases[stage]) for stage in range(1, model.shape.n_stages, 2))
+    rooms = (bounds.edges, None if bounds.reads is None else round(bounds.reads * n_rules))
+    for room, keys in zip(rooms, ([k for k in saliency if k[0] % 2 == odd] for odd in (0, 1)), strict=True):
+        taken = sum(int((sure[key] & standing[key]).sum()) for key in keys)
+        values = torch.cat([saliency[key][standing[key] & ~sure[key]] for key in keys])
+        if room is not None and room - taken < len(values):
+            least = values.kthvalue(len(values) - max(0, room - taken)).values
+            for key in keys:
+                standing[key] = standing[key] & (sure[key] | (saliency[key] > least))
     return standing
 
 

@@ -1,0 +1,111 @@
+"""How much of a program works at one position: rules that fire, features that are on, edges that are used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from englishroom.interp.vectorised import Interpreter
+from englishroom.ir.program import Linear, Match, Program, Rules, SparseTable, Vote, reads_of
+
+ALWAYS = "always"
+"""Name of a feature that is on whatever the text says: a constant, not something that a rule reads."""
+
+
+def measure_trace(
+    program: Program,
+    texts: Sequence[NDArray[np.integer]],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[str, Any]:
+    """Run a program over texts and count, at every position, what works.
+
+    - ``rules_fired``: rules over all blocks whose strength exceeds their threshold, and that are among the strongest
+      where a block bounds them.
+    - ``features_on``: coordinates other than 0 of the variables that such blocks, linear maps and heads read.
+    - ``edges_used``: entries of sparse tables, of rules and linear maps, that join a feature that is on with anything.
+    """
+    interpreter = Interpreter(program, np.float32)
+    fired: list[NDArray] = []
+    on: list[NDArray] = []
+    used: list[NDArray] = []
+    read = {name for b in program.blocks if isinstance(b, Rules | Linear | Match | Vote) for name in reads_of(b)}
+    for number, tokens in enumerate(texts):
+        variables = interpreter.variables(np.asarray(tokens))
+        n_pos = len(tokens)
+        fires, edges = np.zeros(n_pos), np.zeros(n_pos)
+        for block in program.blocks:
+            if isinstance(block, Rules):
+                fires += count_fired(block, variables[block.reads])
+                edges += _edges_used(block.conditions, variables[block.reads])
+            elif isinstance(block, Linear) and isinstance(block.weight, SparseTable):
+                x = variables[block.reads]
+                edges += _edges_used(block.weight, x) if block.transposed else _edges_left(block.weight, x)
+        fired.append(fires)
+        used.append(edges)
+        on.append(np.sum([(variables[name] != 0).sum(1) for name in read], axis=0))
+        progress(number + 1, len(texts))
+    found = {"rules_fired": fired, "features_on": on, "edges_used": used}
+    return {name: _summary(np.concatenate(parts)) for name, parts in found.items()}
+
+
+def count_fired(block: Rules, x: NDArray) -> NDArray[np.float64]:
+    """Count the rules of a block that fire at each row of what it reads."""
+    conditions = _dense(block.conditions)
+    strengths = x @ conditions.T + (0 if block.biases is None else block.biases.values)
+    above = (strengths > block.thresholds.values).sum(1).astype(np.float64)
+    return above if block.k is None else np.minimum(above, block.k)
+
+
+def reads_per_rule(program: Program) -> NDArray[np.int64]:
+    """Count the features that each rule of a program reads; a constant is none."""
+    found = [np.zeros(0, np.int64)]
+    for block in program.blocks:
+        if isinstance(block, Rules):
+            constant = _constants(program, block.reads)
+            kept = (block.conditions.values != 0) & ~np.isin(block.conditions.columns, constant)
+            rows = np.repeat(np.arange(block.conditions.shape[0]), np.diff(block.conditions.starts))
+            found.append(np.bincount(rows[kept], minlength=block.conditions.shape[0]))
+    return np.concatenate(found)
+
+
+def _constants(program: Program, variable: str) -> list[int]:
+    """List the coordinates of a variable that hold the constant feature, through joins and norms."""
+    by_name = {block.name: block for block in program.blocks}
+    sizes = {block.name: program.space(block.space).size for block in program.blocks}
+
+    def search(name: str, first: int) -> list[int]:
+        if name == ALWAYS:
+            return [first]
+        found, block = [], by_name[name]
+        if sizes[name] == sum(sizes[part] for part in reads_of(block)):  # a join, or a norm of one variable
+            for part in reads_of(block):
+                found += search(part, first)
+                first += sizes[part]
+        return found
+
+    return search(variable, 0)
+
+
+def _dense(table: SparseTable) -> NDArray:
+    rows = np.repeat(np.arange(table.shape[0]), np.diff(table.starts))
+    full = np.zeros(table.shape, table.values.dtype)
+    full[rows, table.columns] = table.values
+    return full
+
+
+def _edges_used(table: SparseTable, x: NDArray) -> NDArray[np.float64]:
+    """Count entries whose column is on."""
+    per_column = np.bincount(table.columns, minlength=table.n_columns)
+    return (x != 0) @ per_column.astype(np.float64)
+
+
+def _edges_left(table: SparseTable, x: NDArray) -> NDArray[np.float64]:
+    """Count entries whose row is on."""
+    return (x != 0) @ np.diff(table.starts).astype(np.float64)
+
+
+def _summary(counts: NDArray) -> dict[str, float]:
+    return {"mean": float(counts.mean()), "p95": float(np.quantile(counts, 0.95)), "positions": len(counts)}

@@ -1,0 +1,156 @@
+"""From a target to a sparse program: transcoders, the sparse model that starts from them, pruning, program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from englishroom.pipeline.featured import Fitting, open_work, work_folder
+from englishroom.pipeline.measuring import SCORES, Measuring, Texts, json_bytes, once
+from englishroom.pipeline.presets import preset_of
+from englishroom.pipeline.steps import Progress, Say
+from englishroom.pipeline.writing import Made
+
+if TYPE_CHECKING:
+    from englishroom.dictionaries.replacement import Replacement
+    from englishroom.ir.program import Program
+    from englishroom.ir.tokenizer import Tokenizer
+    from englishroom.models.load import Target
+    from englishroom.pipeline.decompile import DecompileConfig
+    from englishroom.sparse.model import SparseModel
+
+TRACE = "trace.json"
+LOUDNESS_ROWS = 64
+"""Rows of the fitting text on which the loudness is fitted."""
+
+
+def sparse(
+    config: DecompileConfig,
+    target: Target,
+    tokenizer: Tokenizer,
+    evidence: dict[str, Any],
+    out: Path,
+    say: Say,
+    progress: Progress,
+) -> Made:
+    """Decompile a target as far as it goes, and write it as a sparse program.
+
+    1. Read the texts, or let the target tell them.
+    2. Fit a transcoder for every MLP, all of them together; heads stay as they are.
+    3. Start a sparse model from the edges that the target's weights imply between features.
+    4. Leave edges out while the rest is refitted to the target's answers.
+    5. Write the program, score it beside the target, and count what works at a position.
+
+    Raises:
+        EnglishRoomError: a setting, a text, the target or the work folder will not do.
+    """
+    from englishroom.lower.sparsify import run_as, sparsify
+
+    preset = preset_of(config.preset, dict(config.changes), "sparse")
+    work = open_work(work_folder(out), config, target)
+    fitting = Fitting(config, preset, target, tokenizer, work, say, progress)
+    texts = fitting.texts()
+    say(f"fitting on {texts.fit.name}, reporting on {texts.report.name}")
+    replacement = fitting.fitted(texts)
+    model = _fitted(fitting, replacement, texts)
+    program, record = sparsify(model)
+    measuring = Measuring(replacement, target, tokenizer, texts, preset, config.seed, progress)
+    measured = {
+        SCORES: once(work / SCORES, lambda: measuring.scores(program)),
+        TRACE: once(work / TRACE, lambda: _trace(program, fitting, texts)),
+    }
+    evidence |= summary(measured) | {"texts": texts.about(), "preset": asdict(preset)}
+    for line in told(evidence):
+        say(line)
+    files = {name: json_bytes(value) for name, value in measured.items()}
+    return Made(
+        program, [record], ("sparse model", lambda tokens: run_as(model, tokens)), _heading(target), evidence, files
+    )
+
+
+def _fitted(fitting: Fitting, replacement: Replacement, texts: Texts) -> SparseModel:
+    """Start a sparse model and refit it, or go on with a fit that was killed."""
+    from englishroom.dictionaries.rows import TokenRows
+    from englishroom.sparse.fit import SparseFit, fit_sparse
+    from englishroom.sparse.start import start
+
+    target, preset, config = fitting.target, fitting.preset, fitting.config
+    rows = TokenRows.of(fitting.tokenizer, texts.fit.documents, target.spec.n_ctx)
+    counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab).float()
+    fitting.say("starting a sparse model")
+    first = torch.from_numpy(rows.batch(config.seed, 0, LOUDNESS_ROWS))
+    model = start(replacement, first, counted, preset.sparse_start(), config.seed, fitting.progress)
+    identity = {"target": target.sha256, "text": texts.fit.sha256, "start": asdict(preset.sparse_start())}
+    run = SparseFit(target, model, rows, preset.sparse_fit(config.seed), identity)
+    fitting.say(f"pruning {model.n_edges:,} edges to about {run.config.edges:,}, in {run.n_steps:,} steps")
+
+    def show(run: SparseFit, _loss: float) -> None:
+        fitting.progress("pruning and refitting", run.step, run.n_steps)
+
+    return fit_sparse(run, fitting.work / "sparse.pt", show)
+
+
+def _trace(program: Program, fitting: Fitting, texts: Texts) -> dict[str, Any]:
+    """Count what works at a position of the reporting text, and what each rule reads."""
+    from englishroom.evaluate.trace import measure_trace, reads_per_rule
+
+    tokenizer = fitting.tokenizer
+    documents = texts.report.documents[: fitting.preset.probe_rows]
+    tokens = [
+        np.array([tokenizer.start_id, *tokenizer.encode(document)][: program.n_ctx], np.int64) for document in documents
+    ]
+    reads = reads_per_rule(program)
+    return {
+        "text": texts.report.name,
+        "rules": len(reads),
+        "reads_per_rule": {"median": float(np.median(reads)), "p95": float(np.quantile(reads, 0.95))},
+        **measure_trace(program, tokens, lambda done, total: fitting.progress("counting what works", done, total)),
+    }
+
+
+def summary(measured: dict[str, Any]) -> dict[str, Any]:
+    """Pick what the manifest and the header of the emitted file say."""
+    rows = measured[SCORES]["rows"]
+    program, target = (next(row for row in rows if row["role"] == role) for role in ("talker", "target"))
+    trace = measured[TRACE]
+    return {
+        "kl_target_program_nats": program["kl_target_talker"],
+        "ce_increase_nats": program["ce_increase"],
+        "top1_agreement": program["top1_agreement"],
+        "training_compute_recovered": program.get("training_compute_recovered"),
+        "description_bits": program["description_bits"],
+        "target_description_bits": target["description_bits"],
+        "rules": trace["rules"],
+        "rules_fired_mean": trace["rules_fired"]["mean"],
+        "reads_per_rule_median": trace["reads_per_rule"]["median"],
+        "reads_per_rule_p95": trace["reads_per_rule"]["p95"],
+    }
+
+
+def told(evidence: dict[str, Any]) -> list[str]:
+    """Say in a few lines how good and how large the program is."""
+    compute = evidence["training_compute_recovered"]
+    return [
+        f"KL(target‖program) {evidence['kl_target_program_nats']:.4f} nats, CE {evidence['ce_increase_nats']:+.4f}, "
+        f"same top-1 {evidence['top1_agreement']:.3f}" + (f", training compute recovered {compute}" if compute else ""),
+        f"{evidence['rules']:,} rules, reading {evidence['reads_per_rule_median']:.0f} features each in the median and "
+        f"{evidence['reads_per_rule_p95']:.0f} at the 95th percentile; {evidence['rules_fired_mean']:.0f} fire at a "
+        "position",
+        f"{evidence['description_bits'] / 1e6:.2f} Mbit, the target {evidence['target_description_bits'] / 1e6:.2f}",
+    ]
+
+
+def _heading(target: Target) -> Callable[[dict[str, Any]], tuple[str, ...]]:
+    from englishroom.pipeline.decompile import target_line
+
+    first = target_line(target)
+
+    def facts(evidence: dict[str, Any]) -> tuple[str, ...]:
+        return (*first, f"Held, on {evidence['texts']['report']['name']}:", *told(evidence))
+
+    return facts
