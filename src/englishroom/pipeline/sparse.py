@@ -50,7 +50,9 @@ def sparse(
         EnglishRoomError: a setting, a text, the target or the work folder will not do.
     """
     from englishroom.lower.sparsify import run_as, sparsify
+    from englishroom.sparse.start import check_spec
 
+    check_spec(target.spec)
     preset = preset_of(config.preset, dict(config.changes), "sparse")
     work = open_work(work_folder(out), config, target)
     fitting = Fitting(config, preset, target, tokenizer, work, say, progress)

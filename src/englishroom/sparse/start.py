@@ -73,11 +73,7 @@ def start(
         ConfigError: dictionaries are not one transcoder without a skip for each MLP.
     """
     spec = replacement.spec
-    if spec.rotary_theta is not None:
-        raise UnsupportedModelError(
-            f"{spec.family}: sparse programs have no rotary positions yet; take a model with learned ones, or stop at "
-            "--level featured"
-        )
+    check_spec(spec)
     rules = _transcoders(replacement)
     weights = {name: tensor.detach().double() for name, tensor in replacement.weights.items()}
     versions = _token_vectors(replacement, weights, rules)
@@ -133,6 +129,19 @@ def start(
         tuple(floors),
         tuple(torch.zeros(spec.n_heads, spec.n_ctx) for _ in range(spec.n_layers)),
     )
+
+
+def check_spec(spec: ModelSpec) -> None:
+    """Refuse a target that has no sparse form yet.
+
+    Raises:
+        UnsupportedModelError: it turns queries and keys by their position.
+    """
+    if spec.rotary_theta is not None:
+        raise UnsupportedModelError(
+            f"{spec.family}: sparse programs have no rotary positions yet; take a model with learned ones, or stop at "
+            "--level featured"
+        )
 
 
 def hats(n_ctx: int) -> Float[Tensor, "pos station"]:

@@ -1,0 +1,112 @@
+"""A sparse room from end to end: what is in it, that its file runs alone, and that a killed run ends the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from englishroom.cli import main
+from englishroom.errors import UnsupportedModelError
+from englishroom.evaluate.program import EmittedTalker, ProgramTalker
+from englishroom.ir.program import Rules, SparseTable, rule_count, tables_of
+from englishroom.ir.room import load_program
+from englishroom.pipeline import DecompileConfig, decompile
+from englishroom.sparse.fit import SparseFit
+from englishroom.store import read_manifest
+from tiny import CASES
+
+SETTINGS = {
+    "rules": 32,
+    "rules_active": 4,
+    "local_tokens": 2000,
+    "joint_tokens": 2000,
+    "kinds": 48,
+    "kinds_active": 6,
+    "edges": 1500,
+    "reads": 4.0,
+    "fan_in": 8,
+    "sparse_tokens": 4000,
+    "samples": (60, 20, 20),
+    "probe_rows": 3,
+    "report_documents": 12,
+}
+FILES = ("program.ir", "tables.safetensors", "program.py", "scores.json", "trace.json")
+
+
+def config(model: Path) -> DecompileConfig:
+    return DecompileConfig(str(model), "sparse", check=False, changes=tuple(SETTINGS.items()))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return CASES["gpt2"].write(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="module")
+def room(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("rooms") / "room"
+    decompile(config(model), out)
+    return out
+
+
+def test_the_room_holds_a_sparse_program_and_its_evidence(room: Path) -> None:
+    manifest = read_manifest(room)
+    assert manifest.level == "sparse"
+    assert set(FILES) < set(manifest.files)
+    assert not (room.parent / "room.work").exists()
+    evidence = manifest.evidence
+    assert evidence["program_vs_sparse model_nats"] < 1e-9
+    assert evidence["emitted_vs_program_nats"] < 1e-9
+    assert evidence["kl_target_program_nats"] > 0
+    assert evidence["reads_per_rule_p95"] <= 8
+    trace = json.loads((room / "trace.json").read_bytes())
+    assert trace["rules"] == 64
+    assert 0 < trace["rules_fired"]["mean"] <= 8
+
+
+def test_the_emitted_file_alone_says_what_the_program_says(room: Path) -> None:
+    program, tokenizer = load_program(room)
+    tokens = np.array([tokenizer.start_id, *tokenizer.encode("Once upon a time there was a")])
+    expected = ProgramTalker("program", program, tokenizer, np.float64).log_probs(tokens[None])[0]
+    with EmittedTalker(room / "program.py", tokenizer, program.n_ctx) as emitted:
+        assert np.abs(emitted.log_probs(tokens[None])[0] - expected).max() < 1e-9
+
+
+def test_no_table_holds_more_than_the_rules_and_edges_that_are_counted(room: Path) -> None:
+    program, _ = load_program(room)
+    in_rules = {t.name for block in program.blocks if isinstance(block, Rules) for t in tables_of(block)}
+    entries = {name: table.n_entries for name, table in program.tables().items() if isinstance(table, SparseTable)}
+    rules = sum(block.conditions.shape[0] for block in program.blocks if isinstance(block, Rules))
+    assert sum(n for name, n in entries.items() if name not in in_rules) <= rule_count(program) - rules
+    assert sum(n for name, n in entries.items() if name in in_rules) <= rules * (8 + 1 + 1)
+
+
+def test_killed_while_pruning_it_ends_at_the_same_program(
+    room: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = SparseFit.update
+
+    def cut(run: SparseFit) -> float:
+        if run.step == 9:
+            run.save(tmp_path / "again.work" / "sparse.pt")
+            raise KeyboardInterrupt
+        return update(run)
+
+    monkeypatch.setattr(SparseFit, "update", cut)
+    with pytest.raises(KeyboardInterrupt):
+        decompile(config(model), tmp_path / "again")
+    monkeypatch.undo()
+    decompile(config(model), tmp_path / "again")
+    assert all((room / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in FILES)
+
+
+def test_what_has_no_sparse_form_yet_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rotary = CASES["llama-grouped-tied"].write(tmp_path / "model")
+    with pytest.raises(UnsupportedModelError, match="sparse programs have no rotary positions yet"):
+        decompile(config(rotary), tmp_path / "room")
+    assert not (tmp_path / "room").exists()
+    assert main(["decompile", str(rotary), "--level", "sparse", "--out", str(tmp_path / "other")]) == 1
+    assert capsys.readouterr().err.count("\n") <= 3

@@ -1,0 +1,88 @@
+"""Pruning and refitting: it ends within its bounds, mends what pruning broke, and goes on after a kill."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from englishroom.errors import ArtifactError, ConfigError
+from englishroom.sparse.fit import SparseConfig, SparseFit, fit_sparse, state_of
+from englishroom.sparse.prune import fan_in
+from tiny_features import SPEC
+from tiny_sparse import started, target_of, text, transcoded
+
+CONFIG = SparseConfig(
+    tokens=60 * 8 * 12, edges=500, first_edges=1500, reads=4.0, fan_in=8, row_limit=12, prunings=4, batch=8, rate=0.05
+)
+
+
+def new(config: SparseConfig = CONFIG) -> SparseFit:
+    replacement, rows = transcoded(), text(n_documents=200)
+    return SparseFit(target_of(replacement), started(replacement, rows), rows, config, {"target": "tiny"})
+
+
+def test_it_ends_within_its_bounds_and_mends_what_pruning_broke() -> None:
+    run = new()
+    while run.step < run.n_steps:
+        run.update()
+    model = run.result()
+    rules = sum(int(fan_in(model, stage).sum()) for stage in (1, 3))
+    assert model.n_edges - rules <= 500 + 3 * 128
+    assert max(int(fan_in(model, stage).max()) for stage in (1, 3)) <= 8
+    pruned = run.prune_at[-1]
+    after, end = (sum(run.losses[at : at + 5]) / 5 for at in (pruned, len(run.losses) - 5))
+    assert end < 0.9 * after
+    about = run.about()
+    assert about["reads_per_rule_p95"] <= 8
+    assert 0 < about["reads_per_rule_median"] <= 4
+
+
+@pytest.mark.parametrize("stop", [1, 13, 37])
+def test_killed_and_run_again_it_ends_at_the_same_model(tmp_path: Path, stop: int) -> None:
+    config = replace(CONFIG, tokens=40 * 8 * 12)
+    whole = fit_sparse(new(config), tmp_path / "whole.pt")
+    run = new(config)
+    for _ in range(stop):
+        run.update()
+    run.save(tmp_path / "cut.pt")
+    resumed = fit_sparse(new(config), tmp_path / "cut.pt")
+    expected, found = state_of(whole), state_of(resumed)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_checkpoint_that_will_not_do_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.pt"
+    new().save(path)
+    with pytest.raises(ConfigError, match="belongs to a fit with another config"):
+        new(replace(CONFIG, rate=0.01)).restore(path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ArtifactError, match="damaged checkpoint"):
+        new().restore(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tokens": 0}, "1 or more"),
+        ({"first_edges": 10}, "first_edges is 10"),
+        ({"pruned": 0.0}, "pruned must be above 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(CONFIG, **changes)
+
+
+def test_no_network_runs_beside_the_model() -> None:
+    """With its edges set to zero a sparse model says the same at every position: nothing carries the text around it."""
+    run = new()
+    with torch.no_grad():
+        for name, tensor in run.model.parameters().items():
+            if name.startswith("edges"):
+                tensor.zero_()
+        said = run.model.run(torch.from_numpy(text(SPEC).rows([0, 1, 2])))
+    assert torch.allclose(said, said[:1].expand_as(said), atol=1e-6)
