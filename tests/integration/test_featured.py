@@ -90,6 +90,15 @@ def test_the_room_holds_its_circuits(room: Path):
     assert any(row["reads"] for row in circuits["rules"])
 
 
+def test_under_rotary_positions_pairs_are_listed_by_distance(tmp_path: Path):
+    rotary = CASES["llama-grouped-tied"].write(tmp_path / "model")
+    few = SIZES | SAMPLES | {"local_tokens": 500, "joint_tokens": 500}
+    decompile(config(rotary, changes=tuple(few.items())), tmp_path / "room")
+    circuits = json.loads((tmp_path / "room" / "circuits.json").read_bytes())
+    distances = {(row["from_distance"], row["to_distance"]) for row in circuits["pairs"]}
+    assert {(0, 0), (1, 4), (5, 16)} < distances
+
+
 def test_dictionaries_leave_the_room_and_come_back(room: Path, model: Path, tmp_path: Path, capsys):
     assert main(["export", str(room), "--format", "saelens", "--out", str(tmp_path / "sae")]) == 0
     assert "blocks.0.hook_attn_out: topk, 24 latents, 32 numbers in, 32 out" in capsys.readouterr().out

@@ -24,6 +24,8 @@ PAIRS = 12
 """Pairs of features listed for every head, and sources and latents for every head's moves."""
 RULES = 32
 """Rules spelt out of every transcoder, those that fire most."""
+BUCKETS = (0, 1, 5, 17)
+"""Where buckets of distances begin, for which pairs are listed apart under rotary positions."""
 SOURCES = 200
 """Features that are on most, among which a head's moves are looked for."""
 EDGE_ROWS, EDGE_TOKENS = 6, 64
@@ -68,14 +70,21 @@ def describe_circuits(
 def _pairs(
     basis: Basis, replacement: Replacement, tokenizer: Tokenizer, used: Usage, progress: Progress
 ) -> list[dict[str, Any]]:
-    from englishroom.circuits.qk import qk_circuit, top_pairs
+    from englishroom.circuits.qk import distance_buckets, qk_circuit, top_pairs
 
     spec, found = replacement.spec, []
+    buckets: list[range | None] = [None]
+    if spec.rotary_theta is not None:
+        buckets = [*distance_buckets([start for start in BUCKETS if start < spec.n_ctx], spec.n_ctx)]
     for layer in range(spec.n_layers):
         for head in range(spec.n_heads):
-            for pair in top_pairs(qk_circuit(basis, replacement, layer, head), used, PAIRS):
-                names = {side: basis.name(getattr(pair, side), tokenizer.pieces) for side in ("query", "key")}
-                found.append({"layer": layer, "head": head, **names, "value": pair.value, "mean": pair.weight})
+            circuit = qk_circuit(basis, replacement, layer, head)
+            for bucket in buckets:
+                where = {} if bucket is None else {"from_distance": bucket[0], "to_distance": bucket[-1]}
+                for pair in top_pairs(circuit, used, PAIRS, bucket):
+                    names = {side: basis.name(getattr(pair, side), tokenizer.pieces) for side in ("query", "key")}
+                    row = {"layer": layer, "head": head, **where, **names}
+                    found.append(row | {"value": pair.value, "mean": pair.weight})
             progress("score tables", layer * spec.n_heads + head + 1, spec.n_layers * spec.n_heads)
     return found
 
