@@ -1,4 +1,4 @@
-"""A tiny random model with transcoders, and the sparse model that starts from it."""
+"""A tiny random model with dictionaries, and the sparse model that starts from it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from englishroom.sparse.model import SparseModel
 from englishroom.sparse.start import StartConfig, start
 from tiny_features import SPEC
 
-N_RULES, K = 24, 6
+N_MOVED, N_RULES, K = 20, 24, 6
 ALL_KINDS = StartConfig(n_kinds=64, kinds_active=16, n_said=64, said_active=16)
 
 
 def transcoded(spec: ModelSpec = SPEC, seed: int = 0) -> Replacement:
-    """Make the model, with a transcoder and a table of tokens for every MLP."""
+    """Make the model, with a dictionary for every attention output, and a transcoder and a table for every MLP."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for name, shape in weight_shapes(spec).items():
         weights[name] = torch.empty(shape).normal_(float(name.endswith(".w")), 0.3, generator=generator)
     dictionaries, tables = [], {}
     for layer in range(spec.n_layers):
-        out = f"blocks.{layer}.hook_mlp_out"
+        attended, out = f"blocks.{layer}.hook_attn_out", f"blocks.{layer}.hook_mlp_out"
+        moved = DictionarySpec(attended, (attended,), spec.d_model, spec.d_model, N_MOVED, k=K)
+        dictionaries.append(Dictionary.random(moved, generator))
         d = DictionarySpec(f"blocks.{layer}.ln2.hook_normalized", (out,), spec.d_model, spec.d_model, N_RULES, k=K)
         dictionaries.append(Dictionary.random(d, generator))
         tables[out] = torch.empty(spec.d_vocab, spec.d_model).normal_(0, 0.2, generator=generator)

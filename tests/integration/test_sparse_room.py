@@ -19,6 +19,8 @@ from englishroom.store import read_manifest
 from tiny import CASES
 
 SETTINGS = {
+    "moved": 32,
+    "moved_active": 4,
     "rules": 32,
     "rules_active": 4,
     "local_tokens": 2000,
@@ -63,8 +65,8 @@ def test_the_room_holds_a_sparse_program_and_its_evidence(room: Path) -> None:
     assert evidence["kl_target_program_nats"] > 0
     assert evidence["reads_per_rule_p95"] <= 8
     trace = json.loads((room / "trace.json").read_bytes())
-    assert trace["rules"] == 64
-    assert 0 < trace["rules_fired"]["mean"] <= 8
+    assert trace["rules"] == 128
+    assert 0 < trace["rules_fired"]["mean"] <= 16
 
 
 def test_the_emitted_file_alone_says_what_the_program_says(room: Path) -> None:

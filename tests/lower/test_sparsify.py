@@ -55,7 +55,7 @@ def test_no_table_is_a_matrix() -> None:
                 size = table.shape[0] * table.shape[1]
                 assert size <= SMALL_MATRIX or table.n_entries <= size // 2
     rules = [block for block in program.blocks if isinstance(block, Rules)]
-    assert len(rules) == SPEC.n_layers
+    assert len(rules) == 2 * SPEC.n_layers
     for block in rules:  # a bias of every rule stands among its conditions
         assert np.diff(block.conditions.starts).max() <= 5 + 1
 

@@ -1,4 +1,4 @@
-"""A sparse model that leaves nothing out is the target with its transcoders, but for the norm's scale."""
+"""A sparse model that leaves nothing out is the target with its dictionaries, but for the norm's scale."""
 
 from __future__ import annotations
 
@@ -27,17 +27,20 @@ def test_it_says_what_the_target_says(spec: ModelSpec) -> None:
         ours = model.run(tokens)
         shuffled = expected[torch.randperm(len(expected), generator=torch.Generator().manual_seed(0))]
         close, far = (float(kl_nats(expected, other)[0].mean()) for other in (ours, shuffled))
-    assert close < 0.15 * far
+    assert close < 0.2 * far
 
 
 def test_the_parts_are_the_targets_own_where_nothing_is_approximated() -> None:
-    """What heads bring reaches the rules by the very product of the target's matrices."""
+    """Moved features reach the rules by the very product of directions and matrices."""
     replacement, rows = transcoded(), text()
     model = started(replacement, rows)
     weights = {name: tensor.double() for name, tensor in replacement.weights.items()}
-    out, norm = weights["blocks.0.attn.W_O"], weights["blocks.0.ln2.w"]
-    encoder = replacement.dictionaries[0].weights["W_enc"].double()
-    expected = (out - out.mean(1, keepdim=True)) * norm @ encoder
+    moved, rules = (d.weights for d in replacement.dictionaries[:2])
+    out, norm = moved["W_dec"].double(), weights["blocks.0.ln2.w"]
+    expected = (out - out.mean(1, keepdim=True)) * norm @ rules["W_enc"].double()
+    found = model.tables[2]["moved.0"].matrix()[:, :-1]
+    assert torch.allclose(found.double(), expected, atol=1e-5)
+    expected = weights["blocks.0.attn.W_O"] @ moved["W_enc"].double()
     found = model.tables[1]["brought.0"].matrix()[:, :-1]
     assert torch.allclose(found.double(), expected, atol=1e-5)
 
@@ -56,16 +59,15 @@ def test_what_cannot_start_is_refused() -> None:
     frequencies = torch.ones(SPEC.d_vocab)
     with pytest.raises(UnsupportedModelError, match="rotary"):
         start(replace(replacement, spec=replace(SPEC, rotary_theta=1e4)), first, frequencies, ALL_KINDS, 0)
-    with pytest.raises(ConfigError, match="one transcoder for each MLP"):
+    with pytest.raises(ConfigError, match="one dictionary for each attention output"):
         start(
             replace(replacement, dictionaries=replacement.dictionaries[:1], tables={}), first, frequencies, ALL_KINDS, 0
         )
-    spec = replace(replacement.dictionaries[0].spec, skip=True)
-    weights = replacement.dictionaries[0].weights
+    first_moved, rules, *others = replacement.dictionaries
+    spec = replace(rules.spec, skip=True)
+    weights = rules.weights
     skipping = Dictionary.of(spec, {**weights, "W_skip": torch.zeros(8, 8)})
     with pytest.raises(ConfigError, match="without a skip"):
-        start(
-            replace(replacement, dictionaries=(skipping, replacement.dictionaries[1])), first, frequencies, ALL_KINDS, 0
-        )
+        start(replace(replacement, dictionaries=(first_moved, skipping, *others)), first, frequencies, ALL_KINDS, 0)
     with pytest.raises(ConfigError, match="1 or more"):
         StartConfig(n_kinds=0)

@@ -72,11 +72,12 @@ class _Writer:
         one = Table("always.one", np.ones(1, np.float32))
         self._add(Linear(name=ALWAYS, space=ALWAYS, reads=WORDS, weight=nothing, bias=one))
         for layer in range(shape.n_layers):
-            brought, rules = f"brought.{layer}", f"rules.{layer}"
-            self.sizes[brought], self.sizes[rules] = shape.n_heads * shape.d_head, shape.n_rules
-            self._heads(layer, self._summed(2 * layer, f"heads.{layer}"))
-            self._rules(layer, self._featured(2 * layer + 1, f"seen.{layer}"))
-        votes = self._summed(2 * shape.n_layers, "said")
+            self.sizes[f"brought.{layer}"] = shape.n_heads * shape.d_head
+            self.sizes |= {f"moved.{layer}": shape.n_moved, f"rules.{layer}": shape.n_rules}
+            self._heads(layer, self._summed(3 * layer, f"heads.{layer}"))
+            self._rules(3 * layer + 1, f"moved.{layer}", shape.k_moved)
+            self._rules(3 * layer + 2, f"rules.{layer}", shape.k_rules)
+        votes = self._summed(shape.n_stages - 1, "said")
         self._space("vocab", shape.d_vocab)
         said = model.said
         table = SparseTable(
@@ -177,35 +178,34 @@ class _Writer:
             )
         )
 
-    def _rules(self, layer: int, seen: str) -> None:
-        stage, shape, name = 2 * layer + 1, self.shape, f"rules.{layer}"
+    def _rules(self, stage: int, name: str, k: int) -> None:
+        n = len(self.model.biases[stage])
+        seen = self._featured(stage, f"{name}.seen")
+        size = next(space.size for space in self.spaces if space.name == f"{seen}.with_loudness")
         rows, columns, weights = self._edges(stage)
-        reads = columns < shape.n_rules
-        size = next(space.size for space in self.spaces if space.name == f"seen.{layer}.with_loudness")
-        always = np.full(shape.n_rules, size - 2)  # before the loudness
+        reads = columns < n
+        always = np.full(n, size - 2)  # before the loudness
         constants = self.model.constants[stage][:-1].detach().numpy()
-        each = np.arange(shape.n_rules)
+        each = np.arange(n)
         conditions = _sparse(
             f"{name}.conditions",
-            (shape.n_rules, size),
+            (n, size),
             np.concatenate([columns[reads], each]),
             np.concatenate([rows[reads], always]),
             np.concatenate([weights[reads], constants]),
         )
-        self._space(name, shape.n_rules)
+        self._space(name, n)
         self._add(
             Rules(
                 name=name,
                 space=name,
                 reads=seen,
                 conditions=conditions,
-                thresholds=Table(f"{name}.thresholds", np.zeros(shape.n_rules, np.float32)),
-                effects=_sparse(
-                    f"{name}.itself", (shape.n_rules, shape.n_rules), each, each, np.ones(shape.n_rules, np.float32)
-                ),
+                thresholds=Table(f"{name}.thresholds", np.zeros(n, np.float32)),
+                effects=_sparse(f"{name}.itself", (n, n), each, each, np.ones(n, np.float32)),
                 biases=Table(f"{name}.biases", self.model.biases[stage].detach().numpy()),
                 passes="value",
-                k=shape.k,
+                k=k,
             )
         )
 

@@ -148,8 +148,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 )
 
 
-SPARSE: Mapping[str, Any] = MappingProxyType({"moved": 0, "rules": 1024, "rules_active": 32})
-"""What every preset has otherwise at the sparse level: heads stay as they are until edges are left out."""
+SPARSE: Mapping[str, Any] = MappingProxyType({"moved_active": 32, "rules": 1024, "rules_active": 32})
+"""What every preset has otherwise at the sparse level: fewer features, and fewer of them on."""
 
 
 def preset_of(name: str, changes: Mapping[str, Any], level: str = "featured") -> Preset:

@@ -172,7 +172,9 @@ class SparseFit:
 
     def about(self) -> dict[str, Any]:
         """Say how large the model is."""
-        reads = torch.cat([fan_in(self.model, stage) for stage in range(1, self.model.shape.n_stages, 2)]).double()
+        shape = self.model.shape
+        stages = [stage for stage in range(shape.n_stages) if shape.has_rules(stage)]
+        reads = torch.cat([fan_in(self.model, stage) for stage in stages]).double()
         return {
             "edges": self.model.n_edges,
             "reads_per_rule_median": float(reads.quantile(0.5)),

@@ -4,13 +4,14 @@ Features, in the order in which they come to be:
 
 - ``words``: kinds of words; a table says how strongly each token is of each kind.
 - ``places``: how far into the text, a number of stations with straight lines between them.
-- ``brought.L``: what the heads of layer L brought here, some numbers a head.
-- ``rules.L``: what the rules of layer L concluded; of each layer's rules the ``k`` strongest fire.
+- ``moved.L``: what the heads of layer L moved here; of what their numbers may stand for, the few that are strongest.
+- ``rules.L``: what the rules of layer L concluded; again the few that are strongest.
 
-Stages read all features that came before, each through edges: at stage ``2 L`` the heads of layer L (what they ask
-for, what they offer, what they carry), at ``2 L + 1`` its rules, and last the votes, which go to kinds of words and
-from there to the words. What a stage reads is divided by its loudness, one more sum over features, which stands for
-the norm of the target. There is no residual stream: an edge joins two features.
+Stages read features that came before, each through edges. A layer has three: its heads (what they ask for, what they
+offer, what they carry), the moved features, which alone read the numbers that heads brought, and the rules. Last come
+the votes, which go to kinds of words and from there to the words. What a stage reads is divided by its loudness, one
+more sum over features, which stands for the norm of the target. There is no residual stream: an edge joins two
+features.
 """
 
 from __future__ import annotations
@@ -45,19 +46,33 @@ class Shape:
     d_head: int
     d_vocab: int
     n_ctx: int
+    n_moved: int
+    k_moved: int
     n_rules: int
-    k: int
+    k_rules: int
     windows: tuple[int | None, ...]
 
     @property
     def n_stages(self) -> int:
-        return 2 * self.n_layers + 1
+        return 3 * self.n_layers + 1
+
+    def is_heads(self, stage: int) -> bool:
+        return stage % 3 == 0 and stage < 3 * self.n_layers
+
+    def is_moved(self, stage: int) -> bool:
+        return stage % 3 == 1
+
+    def has_rules(self, stage: int) -> bool:
+        """Say whether features of a stage fire by conditions: those that heads moved, and those of rules."""
+        return stage % 3 != 0
 
     def sources(self, stage: int) -> tuple[str, ...]:
-        """List the groups of features that stand before a stage."""
+        """List the groups of features that a stage reads."""
+        if self.is_moved(stage):
+            return (f"brought.{stage // 3}",)
         found = [WORDS, PLACES]
         for layer in range(self.n_layers):
-            found += [f"brought.{layer}"] * (2 * layer + 1 <= stage) + [f"rules.{layer}"] * (2 * layer + 2 <= stage)
+            found += [f"moved.{layer}"] * (3 * layer + 1 < stage) + [f"rules.{layer}"] * (3 * layer + 2 < stage)
         return tuple(found)
 
 
@@ -109,14 +124,18 @@ class SparseModel:
             look(WORDS, self.kinds.matrix()[tokens.reshape(-1)])
             look(PLACES, features[PLACES][1])
         for layer in range(shape.n_layers):
-            brought = self._brought(layer, read(2 * layer), n_batch, n_pos)
+            brought = self._brought(layer, read(3 * layer), n_batch, n_pos)
             features[f"brought.{layer}"] = (None, brought)
-            codes, values = fire(read(2 * layer + 1), shape.k)
-            features[f"rules.{layer}"] = (codes, values)
             if look is not None:
                 look(f"brought.{layer}", brought)
-                look(f"rules.{layer}", Codes(codes.indices, values.detach(), codes.counts).dense(shape.n_rules))
-        return self.said.to_sources(read(2 * shape.n_layers))
+            for stage, name, k in ((1, "moved", shape.k_moved), (2, "rules", shape.k_rules)):
+                strengths = read(3 * layer + stage)
+                codes, values = fire(strengths, k)
+                features[f"{name}.{layer}"] = (codes, values)
+                if look is not None:
+                    fired = Codes(codes.indices, values.detach(), codes.counts)
+                    look(f"{name}.{layer}", fired.dense(strengths.shape[1]))
+        return self.said.to_sources(read(shape.n_stages - 1))
 
     def _kinds_of(self, tokens: Int[Tensor, " row"]) -> tuple[Codes, Tensor]:
         """Look the kinds of every token up; the codes' values carry no gradient, those beside them do."""

@@ -128,10 +128,10 @@ def choose(model: SparseModel, saliency: Mapping[Key, Tensor], bounds: Bounds) -
         kept = torch.ones(len(columns), dtype=torch.bool)
         if bounds.loudness is not None:
             kept &= ~loud | (ranks < bounds.loudness)
-        if bounds.fan_in is not None and stage % 2 == 1:
+        if bounds.fan_in is not None and model.shape.has_rules(stage):
             kept &= loud | (ranks < bounds.fan_in)
         safe = torch.zeros_like(kept)
-        if bounds.reads is not None and stage % 2 == 1:
+        if bounds.reads is not None and model.shape.has_rules(stage):
             safe = ~loud & (ranks < int(SURE * bounds.reads))
         sizes = [len(e.columns) for e in edges]
         for key, part, certain in zip(keys, kept.split(sizes), safe.split(sizes), strict=True):
@@ -140,9 +140,11 @@ def choose(model: SparseModel, saliency: Mapping[Key, Tensor], bounds: Bounds) -
         for (stage, source), kept in standing.items():
             ranks = _ranks(saliency[stage, source] * kept, model.tables[stage][source].sources)
             standing[stage, source] = kept & (ranks < bounds.row_limit)
-    n_rules = sum(len(model.biases[stage]) for stage in range(1, model.shape.n_stages, 2))
+    n_rules = sum(len(biases) for stage, biases in enumerate(model.biases) if model.shape.has_rules(stage))
     rooms = (bounds.edges, None if bounds.reads is None else round(bounds.reads * n_rules))
-    for room, keys in zip(rooms, ([k for k in saliency if k[0] % 2 == odd] for odd in (0, 1)), strict=True):
+    for room, keys in zip(
+        rooms, ([k for k in saliency if model.shape.has_rules(k[0]) == rules] for rules in (False, True)), strict=True
+    ):
         taken = sum(int((sure[key] & standing[key]).sum()) for key in keys)
         values = torch.cat([saliency[key][standing[key] & ~sure[key]] for key in keys])
         if room is not None and room - taken < len(values):

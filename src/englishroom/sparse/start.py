@@ -33,6 +33,10 @@ from englishroom.sparse.model import LEAST_LOUDNESS, PLACES, WORDS, Shape, Spars
 RIDGE = 3.0
 """Weight of the ridge in the fit of the loudness, in positions."""
 ROWS_AT_ONCE = 8
+NORMS = ((0, "ln1"), (2, "ln2"))
+"""Norms of a layer, by the stage of the layer that reads through them."""
+LEAST = 1e-6
+"""Floor of a loudness that is 1 whatever the text."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def start(
     seed: int,
     progress: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
 ) -> SparseModel:
-    """Write a target with a transcoder for every MLP, and nothing else replaced, as a sparse model.
+    """Write a target with a dictionary for every attention output and every MLP as a sparse model.
 
     Args:
         rows: text on which the loudness is fitted.
@@ -70,11 +74,11 @@ def start(
 
     Raises:
         UnsupportedModelError: the target turns queries and keys by their position.
-        ConfigError: dictionaries are not one transcoder without a skip for each MLP.
+        ConfigError: dictionaries are others than these.
     """
     spec = replacement.spec
     check_spec(spec)
-    rules = _transcoders(replacement)
+    moved, rules = _dictionaries(replacement)
     weights = {name: tensor.detach().double() for name, tensor in replacement.weights.items()}
     versions = _token_vectors(replacement, weights, rules)
     learnt = learn_kinds(
@@ -94,30 +98,33 @@ def start(
         progress=lambda done, total: progress("kinds of words said", done, total),
     )
     stations = hats(spec.n_ctx)
-    directions = _Directions(spec, weights, rules, versions, frequencies, learnt, stations)
+    directions = _Directions(spec, weights, moved, rules, versions, frequencies, learnt, stations)
     stages = _stages(spec, weights, rules, said)
-    loudness = _fit_loudness(replacement, rules, learnt, stations, rows, progress)
-    tables, constants, floors = [], [], []
-    for index, (norm, matrix, _) in enumerate(stages):
-        folded, _ = norm.fold(matrix)
-        mean, by_source = loudness[index]
+    loudness = _fit_loudness(replacement, moved, rules, learnt, stations, rows, progress)
+    sizes = [spec.n_layers, spec.n_heads, spec.d_head, spec.d_vocab, spec.n_ctx]
+    sizes += [size for (d, *_) in (moved, rules) for size in (d.spec.n_latents, d.spec.k or d.spec.n_latents)]
+    shape = Shape(*sizes, windows=spec.windows)
+    tables, constants, biases, floors = [], [], [], []
+    for stage in range(shape.n_stages):
+        if shape.is_moved(stage):
+            layer = stage // 3
+            edges, constant = _reads_heads(weights, layer, moved[layer])
+            tables.append({f"brought.{layer}": edges})
+            constants.append(torch.cat([torch.zeros_like(constant), torch.ones(1)]))  # no norm to divide by
+            biases.append(constant)
+            floors.append(LEAST)
+            continue
+        norm, matrix, bias = stages[stage]
+        folded, constant = norm.fold(matrix, bias)
+        mean, by_source = loudness[stage]
         given = {}
         for source, loud in by_source.items():
-            edges = directions.of(source, index) @ folded
+            edges = directions.of(source, stage) @ folded
             given[source] = Edges.of(torch.cat([edges, loud[:, None]], 1).float())
-        constants.append(torch.cat([directions.constant(index) @ folded, mean[None]]).float())
-        floors.append(LEAST_LOUDNESS * float(mean))
         tables.append(given)
-    shape = Shape(
-        spec.n_layers,
-        spec.n_heads,
-        spec.d_head,
-        spec.d_vocab,
-        spec.n_ctx,
-        rules[0].spec.n_latents,
-        rules[0].spec.k or rules[0].spec.n_latents,
-        spec.windows,
-    )
+        constants.append(torch.cat([directions.constant(stage) @ folded, mean[None]]).float())
+        biases.append(constant.float())
+        floors.append(LEAST_LOUDNESS * float(mean))
     return SparseModel(
         shape,
         learnt.edges,
@@ -125,7 +132,7 @@ def start(
         stations.float(),
         tuple(tables),
         tuple(constants),
-        tuple(norm.fold(matrix, bias)[1].float() for norm, matrix, bias in stages),
+        tuple(biases),
         tuple(floors),
         tuple(torch.zeros(spec.n_heads, spec.n_ctx) for _ in range(spec.n_layers)),
     )
@@ -159,21 +166,43 @@ def hats(n_ctx: int) -> Float[Tensor, "pos station"]:
     return found
 
 
-def _transcoders(replacement: Replacement) -> list[Dictionary]:
-    """Return the transcoders in the order of their layers."""
+def _dictionaries(replacement: Replacement) -> tuple[list[Dictionary], list[Dictionary]]:
+    """Return the dictionaries of attention outputs and of MLPs, each in the order of the layers."""
     spec = replacement.spec
-    found: list[Dictionary] = []
+    moved: list[Dictionary] = []
+    rules: list[Dictionary] = []
     for layer in range(spec.n_layers):
-        block = f"blocks.{layer}"
-        wanted = (f"{block}.ln2.hook_normalized", (f"{block}.hook_mlp_out",))
-        found += [d for d in replacement.dictionaries if (d.spec.reads, d.spec.writes) == wanted]
-    if len(found) != spec.n_layers or len(replacement.dictionaries) != spec.n_layers:
-        raise ConfigError("a sparse program starts from one transcoder for each MLP and no other dictionaries")
-    one = found[0].spec
-    for d in found:
-        if d.spec.skip or d.spec.activation != "topk" or (d.spec.n_latents, d.spec.k) != (one.n_latents, one.k):
-            raise ConfigError(f"{d.spec.name}: expected topk without a skip, all layers with the same latents and k")
-    return found
+        attended, written = f"blocks.{layer}.hook_attn_out", f"blocks.{layer}.hook_mlp_out"
+        for found, reads, writes in (
+            (moved, attended, attended),
+            (rules, f"blocks.{layer}.ln2.hook_normalized", written),
+        ):
+            found += [d for d in replacement.dictionaries if (d.spec.reads, d.spec.writes) == (reads, (writes,))]
+    if len(moved) != spec.n_layers or len(rules) != spec.n_layers or len(replacement.dictionaries) != 2 * spec.n_layers:
+        raise ConfigError(
+            "a sparse program starts from one dictionary for each attention output, one transcoder for each MLP, and "
+            "no others"
+        )
+    for group in (moved, rules):
+        one = group[0].spec
+        for d in group:
+            if d.spec.skip or d.spec.activation != "topk" or (d.spec.n_latents, d.spec.k) != (one.n_latents, one.k):
+                raise ConfigError(
+                    f"{d.spec.name}: expected topk without a skip, all layers with the same latents and k"
+                )
+    return moved, rules
+
+
+def _reads_heads(weights: Mapping[str, Tensor], layer: int, d: Dictionary) -> tuple[Edges, Tensor]:
+    """Return how moved features read the numbers that heads bring: edges, with a loudness that nothing adds to."""
+    encoder = d.weights["W_enc"].double()
+    out, bias = weights[f"blocks.{layer}.attn.W_O"], weights.get(f"blocks.{layer}.attn.b_O")
+    constant = d.weights["b_enc"].double()
+    constant = constant if bias is None else constant + bias @ encoder
+    read = (out @ encoder).float()
+    kept = torch.ones(len(read), read.shape[1] + 1, dtype=torch.bool)
+    kept[:, -1] = False
+    return Edges.of(torch.cat([read, read.new_zeros(len(read), 1)], 1), kept), constant.float()
 
 
 def _token_vectors(replacement: Replacement, weights: Mapping[str, Tensor], rules: list[Dictionary]) -> list[Tensor]:
@@ -204,13 +233,14 @@ class _Directions:
         self,
         spec: ModelSpec,
         weights: Mapping[str, Tensor],
+        moved: list[Dictionary],
         rules: list[Dictionary],
         versions: list[Tensor],
         frequencies: Tensor,
         learnt: Kinds,
         stations: Tensor,
     ) -> None:
-        self.weights, self.rules = weights, rules
+        self.moved, self.rules = moved, rules
         spreads, d = _spreads(versions, frequencies), spec.d_model
         part = [slice(i * d, (i + 1) * d) for i in range(len(versions))]
         self.kinds = [learnt.directions[:, p].double() * s for p, s in zip(part, spreads, strict=True)]
@@ -219,30 +249,26 @@ class _Directions:
 
     def of(self, source: str, stage: int) -> Float[Tensor, "feature d"]:
         if source == WORDS:
-            return self.kinds[stage // 2]
+            return self.kinds[stage // 3]
         if source == PLACES:
             return self.stations
         kind, layer = source.split(".")
-        if kind == "rules":
-            return self.rules[int(layer)].weights["W_dec"].double()
-        return self.weights[f"blocks.{layer}.attn.W_O"]
+        dictionaries = self.rules if kind == "rules" else self.moved
+        return dictionaries[int(layer)].weights["W_dec"].double()
 
     def constant(self, stage: int) -> Float[Tensor, " d"]:
         """Add up what is there whatever the text."""
-        total = self.common[stage // 2].clone()
-        for layer in range((stage + 1) // 2):
-            bias = self.weights.get(f"blocks.{layer}.attn.b_O")
-            total += 0 if bias is None else bias
-        for layer in range(stage // 2):
-            total += self.rules[layer].weights["b_dec"].double()
+        total = self.common[stage // 3].clone()
+        for d in (*self.moved[: (stage + 1) // 3], *self.rules[: stage // 3]):
+            total += d.weights["b_dec"].double()
         return total
 
 
 def _stages(
     spec: ModelSpec, weights: Mapping[str, Tensor], rules: list[Dictionary], said: Kinds
-) -> list[tuple[Reading, Tensor, Tensor | None]]:
-    """List what reads the stream: its norm, its matrix behind the norm, [d, column], and its bias."""
-    found: list[tuple[Reading, Tensor, Tensor | None]] = []
+) -> dict[int, tuple[Reading, Tensor, Tensor | None]]:
+    """List what reads the stream, by stage: its norm, its matrix behind the norm, [d, column], and its bias."""
+    found: dict[int, tuple[Reading, Tensor, Tensor | None]] = {}
     group = spec.n_heads // spec.n_kv_heads
     for layer, d in enumerate(rules):
         part, matrices, biases = f"blocks.{layer}.attn", [], []
@@ -258,63 +284,62 @@ def _stages(
                 )
             matrices.append(matrix)
             biases.append(bias)
-        found.append((reading(spec, weights, f"blocks.{layer}.ln1"), torch.cat(matrices, 1), torch.cat(biases)))
+        found[3 * layer] = (reading(spec, weights, f"blocks.{layer}.ln1"), torch.cat(matrices, 1), torch.cat(biases))
         encoder = {name: tensor.double() for name, tensor in d.weights.items()}
-        found.append((reading(spec, weights, f"blocks.{layer}.ln2"), encoder["W_enc"], encoder["b_enc"]))
-    found.append((reading(spec, weights, "ln_final"), said.directions.double().T, None))
+        found[3 * layer + 2] = (reading(spec, weights, f"blocks.{layer}.ln2"), encoder["W_enc"], encoder["b_enc"])
+    found[3 * spec.n_layers] = (reading(spec, weights, "ln_final"), said.directions.double().T, None)
     return found
 
 
 def _fit_loudness(
     replacement: Replacement,
+    moved: list[Dictionary],
     rules: list[Dictionary],
     learnt: Kinds,
     stations: Tensor,
     rows: Tensor,
     progress: Callable[[str, int, int], None],
-) -> list[tuple[Tensor, dict[str, Tensor]]]:
-    """Fit the scale of every norm as a sum over features: its mean, and by source what each feature adds."""
+) -> dict[int, tuple[Tensor, dict[str, Tensor]]]:
+    """Fit the scale of every norm as a sum over features: by stage its mean, and by source what each feature adds."""
     spec = replacement.spec
-    norms = [f"blocks.{layer}.{norm}" for layer in range(spec.n_layers) for norm in ("ln1", "ln2")] + ["ln_final"]
-    readings = [reading(spec, replacement.weights, norm) for norm in norms]
+    norms = {3 * layer + at: f"blocks.{layer}.{norm}" for layer in range(spec.n_layers) for at, norm in NORMS}
+    norms[3 * spec.n_layers] = "ln_final"
+    readings = [reading(spec, replacement.weights, norm) for norm in norms.values()]
+    at = {r.site for r in readings}
     kinds = learnt.edges.matrix()
-    features: list[Tensor] = []
+    names, sizes = [WORDS, PLACES], [learnt.edges.n_columns, stations.shape[1]]
+    for layer, pair in enumerate(zip(moved, rules, strict=True)):
+        names += [f"moved.{layer}", f"rules.{layer}"]
+        sizes += [d.spec.n_latents for d in pair]
+    found_features: list[Tensor] = []
     scales: list[Tensor] = []
-    for start_row in range(0, len(rows), ROWS_AT_ONCE):
-        tokens = rows[start_row : start_row + ROWS_AT_ONCE]
-        at = {r.site for r in readings}
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        tokens = rows[first : first + ROWS_AT_ONCE]
         seen: dict[str, Tensor] = {}
-        fired: dict[int, Tensor] = {}
 
-        def tap(site: str, value: Tensor, at: set[str] = at, seen: dict[str, Tensor] = seen) -> Tensor:
-            if site in at or site.endswith("attn.hook_z"):
+        def tap(site: str, value: Tensor, seen: dict[str, Tensor] = seen) -> Tensor:
+            if site in at:
                 seen[site] = value
             return value
 
-        def see(d: Dictionary, codes: Codes, fired: dict[int, Tensor] = fired) -> Codes:
-            fired[rules.index(d)] = codes.dense(d.spec.n_latents)
+        def see(d: Dictionary, codes: Codes, seen: dict[str, Tensor] = seen) -> Codes:
+            seen[d.spec.name] = codes.dense(d.spec.n_latents)
             return codes
 
         with torch.no_grad():
             replacement.run(tokens, tap, see)
         parts = [kinds[tokens.reshape(-1)], stations[: tokens.shape[1]].float().repeat(len(tokens), 1)]
-        for layer in range(spec.n_layers):
-            parts += [seen[f"blocks.{layer}.attn.hook_z"].flatten(0, 1).flatten(1), fired[layer]]
-        features.append(torch.cat(parts, 1))
+        for pair in zip(moved, rules, strict=True):
+            parts += [seen[d.spec.name] for d in pair]
+        found_features.append(torch.cat(parts, 1))
         scales.append(torch.stack([r.scale(seen[r.site]).reshape(-1) for r in readings], 1))
-        progress("loudness", min(len(rows), start_row + ROWS_AT_ONCE), len(rows))
-    x, y = torch.cat(features), torch.cat(scales)
-    names = [WORDS, PLACES]
-    for layer in range(spec.n_layers):
-        names += [f"brought.{layer}", f"rules.{layer}"]
-    sizes = [learnt.edges.n_columns, stations.shape[1]]
-    for d in rules:
-        sizes += [spec.n_heads * spec.d_head, d.spec.n_latents]
-    product, found = (x.T @ x).double(), []
-    for stage in range(len(norms)):
-        n = sum(sizes[: 2 + stage])
-        mean = y[:, stage].double().mean()
-        against = (x[:, :n].T @ (y[:, stage] - mean.float())).double()
+        progress("loudness", min(len(rows), first + ROWS_AT_ONCE), len(rows))
+    x, y = torch.cat(found_features), torch.cat(scales)
+    product, found = (x.T @ x).double(), {}
+    for number, stage in enumerate(norms):
+        n = sum(sizes[: 2 + number])
+        mean = y[:, number].double().mean()
+        against = (x[:, :n].T @ (y[:, number] - mean.float())).double()
         solved = torch.linalg.solve(product[:n, :n] + RIDGE * torch.eye(n, dtype=torch.float64), against)
-        found.append((mean, dict(zip(names, solved.split(sizes[: 2 + stage]), strict=False))))
+        found[stage] = (mean, dict(zip(names, solved.split(sizes[: 2 + number]), strict=False)))
     return found
