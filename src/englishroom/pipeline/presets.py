@@ -127,8 +127,15 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "fast": Preset(),
         "standard": Preset(
+            moved_active=128,
+            moved_from=1,
+            rules=4096,
+            rules_active=128,
             local_tokens=100_000,
-            joint_tokens=6_000_000,
+            joint_tokens=8_000_000,
+            batch=2,
+            rate=6e-3,
+            ablate=0.3,
             samples=(10_000, 300, 400),
             evidence_rows=1_000,
             greedy_prompts=32,
@@ -136,8 +143,15 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             sparse_tokens=3_000_000,
         ),
         "full": Preset(
+            moved_active=128,
+            moved_from=1,
+            rules=4096,
+            rules_active=128,
             local_tokens=200_000,
             joint_tokens=40_000_000,
+            batch=2,
+            rate=6e-3,
+            ablate=0.3,
             samples=(50_000, 300, 400),
             evidence_rows=4_000,
             greedy_prompts=32,
@@ -148,7 +162,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 )
 
 
-SPARSE: Mapping[str, Any] = MappingProxyType({"moved_active": 32, "rules": 1024, "rules_active": 32})
+SPARSE: Mapping[str, Any] = MappingProxyType({"moved_active": 32, "moved_from": 0, "rules": 1024, "rules_active": 32})
 """What every preset has otherwise at the sparse level: fewer features, and fewer of them on."""
 
 
