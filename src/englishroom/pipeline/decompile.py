@@ -76,14 +76,14 @@ def decompile(
         progress("comparing with transformers", 1, 1)
     if config.level == "exact":
         made = _exact(target, tokenizer, evidence, say)
-    elif config.level == "featured":
-        from englishroom.pipeline.featured import featured
-
-        made = featured(config, target, tokenizer, evidence, out, say, progress)
     else:
+        from englishroom.pipeline.featured import featured
         from englishroom.pipeline.sparse import sparse
+        from englishroom.pipeline.threads import threads_for
 
-        made = sparse(config, target, tokenizer, evidence, out, say, progress)
+        with threads_for(target.spec):
+            further = featured if config.level == "featured" else sparse
+            made = further(config, target, tokenizer, evidence, out, say, progress)
     laid = lay_out(made, target, tokenizer, say, progress)
     del made, target  # the emitted file needs memory of its own now
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
