@@ -161,18 +161,27 @@ def decode(codes: Codes, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tens
 
 
 class SparseMap(torch.autograd.Function):
-    """``decode(relu(x @ w_enc + b_enc))`` over the latents of codes, with a gradient that touches these only.
+    """``decode(x @ w_enc + b_enc)`` over the latents of codes, with a gradient that touches these only.
 
-    The set of latents is given (see :func:`find_codes`) and counts as constant, as for any top-k activation. Codes may
-    hold latents that are not above zero: they write nothing, but the gradient moves them where it would raise them.
-    Without that, latents that fall below zero stay there, and rows are left with far fewer than they may have.
+    The set of latents is given (see :func:`find_codes`) and counts as constant, as for any top-k activation. In training
+    slots are ``offered``: codes then hold latents that are not above zero too. These write nothing, but the gradient
+    moves them where it would raise them. Without that, latents that fall below zero stay there, and rows are left with
+    far fewer than they may have.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, w_enc: Tensor, _b_enc: Tensor, w_dec: Tensor, b_dec: Tensor, codes: Codes
+        ctx: Any,
+        x: Tensor,
+        w_enc: Tensor,
+        _b_enc: Tensor,
+        w_dec: Tensor,
+        b_dec: Tensor,
+        codes: Codes,
+        offered: bool = False,
     ) -> Tensor:
-        values = codes.values.clamp(min=0)
+        values = codes.values.clamp(min=0) if offered else codes.values
+        ctx.offered = offered
         ctx.save_for_backward(x, w_enc, w_dec, codes.indices, values, codes.counts)
         return decode(Codes(codes.indices, values, codes.counts), w_dec, b_dec)
 
@@ -182,7 +191,8 @@ class SparseMap(torch.autograd.Function):
         grad = grads[0].contiguous()
         x = x.contiguous()
         latent_grad = _dots(indices, counts, w_dec, grad)  # [row, slot]
-        latent_grad *= (values > 0) | (latent_grad < 0)
+        if ctx.offered:
+            latent_grad *= (values > 0) | (latent_grad < 0)
         order = _order(indices, counts, w_enc.shape[1])
         d_x = d_w_enc = d_b_enc = d_w_dec = d_b_dec = None
         if ctx.needs_input_grad[0]:
@@ -195,7 +205,7 @@ class SparseMap(torch.autograd.Function):
             d_w_dec = _scatter(indices, values, grad, w_enc.shape[1], order)
         if ctx.needs_input_grad[4]:
             d_b_dec = grad.sum(0)
-        return d_x, d_w_enc, d_b_enc, d_w_dec, d_b_dec, None
+        return d_x, d_w_enc, d_b_enc, d_w_dec, d_b_dec, None, None
 
 
 def _rows(w_enc: Tensor) -> Tensor:

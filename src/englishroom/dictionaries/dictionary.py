@@ -127,17 +127,20 @@ class Dictionary:
         """Add up what the active latents write; the skip, which needs the input, is not in it."""
         return decode(codes, self.weights["W_dec"], self.weights["b_dec"])
 
-    def run(self, x: Float[Tensor, "*rows d_in"], codes: Codes | None = None) -> tuple[Float[Tensor, "*rows w"], Codes]:
+    def run(
+        self, x: Float[Tensor, "*rows d_in"], codes: Codes | None = None, offered: bool = False
+    ) -> tuple[Float[Tensor, "*rows w"], Codes]:
         """Encode and decode; the answer carries gradients to ``x`` and the weights.
 
         Args:
             codes: the active latents where they are already known.
+            offered: whether they hold latents that are not above zero (see :class:`SparseMap`).
         """
         w = self.weights
         flat = x.reshape(-1, self.spec.d_in)
         if codes is None:
             codes = self.encode(flat)
-        out = SparseMap.apply(flat, w["W_enc"], w["b_enc"], w["W_dec"], w["b_dec"], codes)
+        out = SparseMap.apply(flat, w["W_enc"], w["b_enc"], w["W_dec"], w["b_dec"], codes, offered)
         assert isinstance(out, Tensor)
         if self.spec.skip:
             out = out + flat @ w["W_skip"]

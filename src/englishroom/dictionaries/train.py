@@ -166,7 +166,7 @@ class Trainer:
             codes = self._batch_codes(d, flat, slots)
         else:
             codes = find_codes_by_shortlist(flat, w["W_enc"], w["b_enc"], slots, lowest=-math.inf)
-        out, _ = d.run(x, codes)
+        out, _ = d.run(x, codes, offered=spec.activation == "topk")
         self.note(index, codes)
         return out, codes, none
 
