@@ -163,7 +163,7 @@ def decode(codes: Codes, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tens
 class SparseMap(torch.autograd.Function):
     """``decode(x @ w_enc + b_enc)`` over the latents of codes, with a gradient that touches these only.
 
-    Which latents is given (see :func:`find_codes`) and counts as constant, as for any top-k activation. When training
+    The latents are given (see :func:`find_codes`) and count as constant, as for any top-k activation. When training,
     slots are ``offered``: codes then hold latents that are not above zero too. These write nothing, but the gradient
     moves them where it would raise them. Without that, latents that fall below zero stay there, and rows are left with
     far fewer than they may have.
