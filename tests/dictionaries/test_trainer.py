@@ -171,3 +171,20 @@ def test_weights_of_another_shape_are_refused():
     good = Dictionary.random(spec, torch.Generator().manual_seed(0)).weights
     with pytest.raises(ConfigError, match=r"expected \{'W_enc'"):
         Dictionary(spec, {**good, "b_enc": torch.zeros(3)})
+
+
+def test_offered_slots_move_latents_below_zero_up_where_that_helps_and_write_nothing():
+    spec = DictionarySpec("in", ("in",), 2, 2, 2, "topk", 2)
+    weights = {"W_enc": torch.eye(2), "b_enc": torch.full((2,), -5.0), "W_dec": torch.eye(2), "b_dec": torch.zeros(2)}
+    x, wanted = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, -1.0]])  # latent 0 would help, latent 1 would not
+    moved = {}
+    for offer in (False, True):
+        trainer = Trainer([Dictionary.of(spec, weights)], TrainerConfig(auxiliary=0, offer=offer), {"in": 1.0})
+        out, codes, _ = trainer.run(0, x)
+        assert torch.equal(out, torch.zeros(1, 2))
+        assert codes.firing(2).tolist() == [0, 0]
+        (out - wanted).square().sum().backward()
+        moved[offer] = trainer.dictionaries[0].weights["b_enc"].grad
+    assert moved[False].tolist() == [0, 0]
+    assert moved[True][0] < 0  # against the gradient: up
+    assert moved[True][1] == 0

@@ -208,7 +208,7 @@ def test_work_of_other_settings_is_refused(model: Path, tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"level": "sparse"}, "--level is sparse, expected exact or featured"),
+        ({"level": "spare"}, "--level is spare, expected exact, featured, sparse"),
         ({"preset": "slow"}, "--preset is slow, expected fast, standard, full"),
         ({"changes": (("moved_active", 0), ("moved", 8))}, "k is 0, expected 1 to 8"),
         ({"changes": (("rules", 8), ("rules_active", 9))}, "k is 9, expected 1 to 8"),

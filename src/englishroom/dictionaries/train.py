@@ -45,10 +45,12 @@ class TrainerConfig:
         bandwidth: width of the step that trains thresholds (``jumprelu``), as a share of a site's typical latent.
         sparsity: weight of the loss on active latents beyond ``k`` (``jumprelu`` with ``k``), relative to the FVU.
         clip: largest norm of a step's gradient.
+        offer: whether slots that would stay empty (``topk``) are offered to the latents that come closest to firing.
+            More are on then, up to ``k``; where fewer are enough, that blurs them.
     """
 
     rate: float = 8e-3
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.98)
     dead_after: int = 100_000
     auxiliary: float = 1 / 32
     auxiliary_rows: int = 256
@@ -57,6 +59,7 @@ class TrainerConfig:
     bandwidth: float = 0.1
     sparsity: float = 1.0
     clip: float = 1.0
+    offer: bool = False
 
     def __post_init__(self) -> None:
         if not (0 < self.rate < math.inf and self.clip > 0 and self.bandwidth > 0):
@@ -165,8 +168,10 @@ class Trainer:
         if spec.activation == "batchtopk":
             codes = self._batch_codes(d, flat, slots)
         else:
-            codes = find_codes_by_shortlist(flat, w["W_enc"], w["b_enc"], slots, lowest=-math.inf)
-        out, _ = d.run(x, codes, offered=spec.activation == "topk")
+            codes = find_codes_by_shortlist(
+                flat, w["W_enc"], w["b_enc"], slots, lowest=-math.inf if self.config.offer else 0.0
+            )
+        out, _ = d.run(x, codes, offered=self.config.offer and spec.activation == "topk")
         self.note(index, codes)
         return out, codes, none
 

@@ -32,6 +32,8 @@ from englishroom.sparse.prune import Bounds, choose, fan_in, leave_out, measure_
 
 DENSE_FAN_IN = 512
 """Features that a rule may read at the first pruning; from there the bound falls."""
+HALF = 0.49
+"""Share of a stage's columns that a feature may add to in the end; a table that is more than half full is a matrix."""
 MOMENT_ROWS = 2
 """Rows of a batch on which saliencies are measured."""
 
@@ -156,6 +158,7 @@ class SparseFit:
             _bound(config.fan_in, DENSE_FAN_IN, left),
             _bound(config.row_limit, self.model.shape.d_vocab, left),
             _bound(config.loudness, self.model.shape.d_vocab, left),
+            HALF + (1 - HALF) * left,
         )
         kept = choose(self.model, saliencies(self.model, moments), bounds)
         known = self._known()

@@ -100,6 +100,7 @@ class Bounds:
         fan_in: of those that lead to one rule.
         row_limit: of those from one feature to one stage.
         loudness: of those that lead to a stage's loudness.
+        share: of a stage's columns, that one feature may add to.
     """
 
     edges: int
@@ -107,6 +108,7 @@ class Bounds:
     fan_in: int | None
     row_limit: int | None
     loudness: int | None
+    share: float = 1.0
 
 
 def choose(model: SparseModel, saliency: Mapping[Key, Tensor], bounds: Bounds) -> dict[Key, Bool[Tensor, " edge"]]:
@@ -136,10 +138,11 @@ def choose(model: SparseModel, saliency: Mapping[Key, Tensor], bounds: Bounds) -
         sizes = [len(e.columns) for e in edges]
         for key, part, certain in zip(keys, kept.split(sizes), safe.split(sizes), strict=True):
             standing[key], sure[key] = part, certain
-    if bounds.row_limit is not None:
-        for (stage, source), kept in standing.items():
-            ranks = _ranks(saliency[stage, source] * kept, model.tables[stage][source].sources)
-            standing[stage, source] = kept & (ranks < bounds.row_limit)
+    for (stage, source), kept in standing.items():
+        limit = int(bounds.share * len(model.constants[stage]))
+        limit = limit if bounds.row_limit is None else min(limit, bounds.row_limit)
+        ranks = _ranks(saliency[stage, source] * kept, model.tables[stage][source].sources)
+        standing[stage, source] = kept & (ranks < limit)
     n_rules = sum(len(biases) for stage, biases in enumerate(model.biases) if model.shape.has_rules(stage))
     rooms = (bounds.edges, None if bounds.reads is None else round(bounds.reads * n_rules))
     for room, keys in zip(
