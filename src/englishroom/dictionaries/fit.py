@@ -15,7 +15,6 @@ Dictionaries trained alone do not compose (0.56 nats on a 5-layer model of 260,0
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,12 +25,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from englishroom.dictionaries.checkpoint import fit_to_end, read_checkpoint, write_checkpoint
 from englishroom.dictionaries.dictionary import Activation, Dictionary, DictionarySpec
 from englishroom.dictionaries.losses import LinearKL
 from englishroom.dictionaries.replacement import Replacement, clean_run
 from englishroom.dictionaries.rows import TokenRows
 from englishroom.dictionaries.train import Trainer, TrainerConfig, start_from, variances
-from englishroom.errors import ArtifactError, ConfigError
+from englishroom.errors import ConfigError
 from englishroom.models.forward import Tap, unembedding
 from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec
@@ -240,10 +240,8 @@ class Fit:
         """Write the whole state to ``path``, atomically."""
         tuned = {k: t.detach() for k, t in self.weights.items() if t is not self.target.weights[k]}
         tables = {site: table.detach() for site, table in self.tables.items()}
-        state = {"identity": self.identity, "step": self.step, "losses": self.losses, "tuned": tuned, "tables": tables}
-        part = path.with_suffix(".part")
-        torch.save(state | {"trainer": self.trainer.state()}, part)
-        part.replace(path)
+        state = {"step": self.step, "losses": self.losses, "tuned": tuned, "tables": tables}
+        write_checkpoint(path, self.identity, state | {"trainer": self.trainer.state()})
 
     def restore(self, path: Path) -> None:
         """Take up the state that :meth:`save` wrote.
@@ -252,17 +250,7 @@ class Fit:
             ArtifactError: the file cannot be read.
             ConfigError: it belongs to another fit.
         """
-        try:
-            state = torch.load(path, weights_only=True)
-            found = state["identity"]
-        except Exception as error:  # torch raises many kinds for a damaged file
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
-            raise ArtifactError(f"{path}: damaged checkpoint ({reason}); delete it to start over") from None
-        if found != self.identity:
-            changed = [key for key in self.identity if found.get(key) != self.identity[key]]
-            raise ConfigError(
-                f"{path}: belongs to a fit with another {', '.join(changed)}; use another --out, or delete the folder"
-            )
+        state = read_checkpoint(path, self.identity)
         with torch.no_grad():
             for name, tensor in state["tuned"].items():
                 self.weights[name].copy_(tensor)
@@ -279,15 +267,7 @@ def fit(
     save_every_s: float = 60.0,
 ) -> Replacement:
     """Fit to the end, or go on from ``checkpoint`` where it exists."""
-    if checkpoint.exists():
-        run.restore(checkpoint)
-    saved = time.monotonic()
-    while run.step < run.n_steps:
-        loss = run.update()
-        if run.step == run.n_steps or time.monotonic() - saved > save_every_s:
-            run.save(checkpoint)
-            saved = time.monotonic()
-        on_step(run, loss)
+    fit_to_end(run, checkpoint, on_step, save_every_s)
     return run.result()
 
 

@@ -67,13 +67,13 @@ class Edges:
 
     def from_all(self, values: Float[Tensor, "row source"]) -> Float[Tensor, "row column"]:
         """Add up what sources add that are always on."""
-        out = _FromAll.apply(values, self, self.weights)
+        out = _Everywhere.apply(values, self, self.weights, False)
         assert isinstance(out, Tensor)
         return out
 
     def to_sources(self, given: Float[Tensor, "row column"]) -> Float[Tensor, "row source"]:
         """Read the edges the other way: every source receives the sum of what stands at its columns."""
-        out = _ToSources.apply(given, self, self.weights)
+        out = _Everywhere.apply(given, self, self.weights, True)
         assert isinstance(out, Tensor)
         return out
 
@@ -105,40 +105,29 @@ class _FromCodes(torch.autograd.Function):
         return None, by_value, None, by_weight
 
 
-class _FromAll(torch.autograd.Function):
-    """Everything lies [feature, row] inside, so that one edge is one loop over rows."""
+class _Everywhere(torch.autograd.Function):
+    """Edges read from sources to columns, or ``back``, where all features are on.
+
+    Everything lies [feature, row] inside, so that one edge is one loop over rows.
+    """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, edges: Edges, weights: Tensor) -> Tensor:
-        laid = values.T.contiguous()
-        ctx.edges = edges
-        ctx.save_for_backward(laid, weights)
-        return _spread(edges, weights, laid).T
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
-        laid, weights = ctx.saved_tensors
-        grad = grads[0].T.contiguous()
-        by_value = _gather(ctx.edges, weights, grad).T if ctx.needs_input_grad[0] else None
-        by_weight = _pairs(ctx.edges, laid, grad) if ctx.needs_input_grad[2] else None
-        return by_value, None, by_weight
-
-
-class _ToSources(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, given: Tensor, edges: Edges, weights: Tensor) -> Tensor:
+    def forward(ctx: Any, given: Tensor, edges: Edges, weights: Tensor, back: bool) -> Tensor:
         laid = given.T.contiguous()
-        ctx.edges = edges
+        ctx.edges, ctx.back = edges, back
         ctx.save_for_backward(laid, weights)
-        return _gather(edges, weights, laid).T
+        return (_gather if back else _spread)(edges, weights, laid).T
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
         laid, weights = ctx.saved_tensors
         grad = grads[0].T.contiguous()
-        by_given = _spread(ctx.edges, weights, grad).T if ctx.needs_input_grad[0] else None
-        by_weight = _pairs(ctx.edges, grad, laid) if ctx.needs_input_grad[2] else None
-        return by_given, None, by_weight
+        by_given = by_weight = None
+        if ctx.needs_input_grad[0]:
+            by_given = (_spread if ctx.back else _gather)(ctx.edges, weights, grad).T
+        if ctx.needs_input_grad[2]:
+            by_weight = _pairs(ctx.edges, *((grad, laid) if ctx.back else (laid, grad)))
+        return by_given, None, by_weight, None
 
 
 def _gather(edges: Edges, weights: Tensor, given: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ differ a hundredfold.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,10 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from englishroom.dictionaries.checkpoint import fit_to_end, read_checkpoint, write_checkpoint
 from englishroom.dictionaries.losses import kl_nats
 from englishroom.dictionaries.replacement import clean_run
 from englishroom.dictionaries.rows import TokenRows
-from englishroom.errors import ArtifactError, ConfigError
+from englishroom.errors import ConfigError
 from englishroom.models.forward import unembedding
 from englishroom.models.load import Target
 from englishroom.sparse.edges import Edges
@@ -187,16 +187,13 @@ class SparseFit:
     def save(self, path: Path) -> None:
         """Write the whole state to ``path``, atomically."""
         state = {
-            "identity": self.identity,
             "step": self.step,
             "losses": self.losses,
             "model": state_of(self.model),
             "known": self._known(),
             "shares": [group["share"] for group in self.optimiser.param_groups],
         }
-        part = path.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(path)
+        write_checkpoint(path, self.identity, state)
 
     def restore(self, path: Path) -> None:
         """Take up the state that :meth:`save` wrote.
@@ -205,18 +202,8 @@ class SparseFit:
             ArtifactError: the file cannot be read.
             ConfigError: it belongs to another fit.
         """
-        try:
-            state = torch.load(path, weights_only=True)
-            found, model = state["identity"], from_state(self.model, state["model"])
-        except Exception as error:  # torch raises many kinds for a damaged file
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
-            raise ArtifactError(f"{path}: damaged checkpoint ({reason}); delete it to start over") from None
-        if found != self.identity:
-            changed = [key for key in self.identity if found.get(key) != self.identity[key]]
-            raise ConfigError(
-                f"{path}: belongs to a fit with another {', '.join(changed)}; use another --out, or delete the folder"
-            )
-        self._take_up(model, state["known"])
+        state = read_checkpoint(path, self.identity)
+        self._take_up(from_state(self.model, state["model"]), state["known"])
         # shares follow the sizes at the last pruning, so that a fit that was killed goes on with the same
         for group, share in zip(self.optimiser.param_groups, state["shares"], strict=True):
             group["share"] = share
@@ -230,15 +217,7 @@ def fit_sparse(
     save_every_s: float = 60.0,
 ) -> SparseModel:
     """Fit to the end, or go on from ``checkpoint`` where it exists."""
-    if checkpoint.exists():
-        run.restore(checkpoint)
-    saved = time.monotonic()
-    while run.step < run.n_steps:
-        loss = run.update()
-        if run.step == run.n_steps or time.monotonic() - saved > save_every_s:
-            run.save(checkpoint)
-            saved = time.monotonic()
-        on_step(run, loss)
+    fit_to_end(run, checkpoint, on_step, save_every_s)
     return run.result()
 
 
