@@ -57,6 +57,22 @@ def started(replacement: Replacement, rows: TokenRows, config: StartConfig = ALL
     return start(replacement, torch.from_numpy(rows.rows(range(rows.n_rows))), counted, config, seed=0)
 
 
+def rotary() -> ModelSpec:
+    """Describe the tiny model as a Llama: queries and keys turn with the position, and two heads share a key."""
+    return replace(
+        SPEC,
+        family="llama",
+        n_kv_heads=1,
+        activation="silu",
+        norm="rmsnorm",
+        gated_mlp=True,
+        rotary_theta=100.0,
+        qkv_bias=False,
+        out_bias=False,
+        mlp_bias=False,
+    )
+
+
 def windowed() -> ModelSpec:
     """Describe the tiny model with local attention in its second layer."""
     return replace(SPEC, family="gpt_neo", windows=(None, 3))

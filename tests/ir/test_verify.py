@@ -17,7 +17,6 @@ from englishroom.ir.program import (
     Lookup,
     Normalise,
     Program,
-    Rotate,
     Space,
     SparseTable,
     Table,
@@ -449,11 +448,6 @@ BREAKS: list[tuple[Level, Change, list[str]]] = [
         fields_of("look", scores=((dense("c", 4, 4),), (csr("d", 4, 4),))),
         ["look: table c is a dense matrix, which does not stand at the sparse level"],
     ),
-    (
-        "sparse",
-        blocks_of(lambda b: b.insert(-1, Rotate(name="r", space="resid", reads="few", n_heads=1, theta=2.0))),
-        ["r: a Rotate block does not stand at the sparse level"],
-    ),
     ("featured", program_of(level="sparse"), ["rest: a Unexplained block does not stand at the sparse level"]),
 ]
 
@@ -520,7 +514,7 @@ def test_sparse_tables_have_short_rows_at_the_sparse_level(
     assert verify(replace(program, level="featured")) == []
 
 
-@pytest.mark.parametrize("kind", ["Activate", "Rotate", "Attend"])
+@pytest.mark.parametrize("kind", ["Activate", "Attend"])
 def test_kinds_that_do_not_stand_at_the_sparse_level(kind: str) -> None:
     faults = verify(replace(BASES["exact"], level="sparse"))
     name = next(block.name for block in BASES["exact"].blocks if type(block).__name__ == kind)

@@ -9,13 +9,23 @@ import pytest
 import torch
 
 from englishroom.errors import ArtifactError, ConfigError
-from englishroom.sparse.fit import SparseConfig, SparseFit, fit_sparse, state_of
+from englishroom.sparse.fit import SparseConfig, SparseFit, fit_sparse
 from englishroom.sparse.prune import fan_in
+from englishroom.sparse.saved import started_once, state_of
 from tiny_features import SPEC
 from tiny_sparse import started, target_of, text, transcoded
 
 CONFIG = SparseConfig(
-    tokens=60 * 8 * 12, edges=500, first_edges=1500, reads=4.0, fan_in=8, row_limit=12, prunings=4, batch=8, rate=0.05
+    tokens=60 * 8 * 12,
+    edges=500,
+    first_edges=1500,
+    reads=4,
+    fan_in=8,
+    most=12,
+    row_limit=12,
+    prunings=4,
+    batch=8,
+    rate=0.05,
 )
 
 
@@ -31,7 +41,7 @@ def test_it_ends_within_its_bounds_and_mends_what_pruning_broke() -> None:
     model = run.result()
     rules = sum(int(fan_in(model, stage).sum()) for stage in (1, 2, 4, 5))
     assert model.n_edges - rules <= 500 + 3 * 128
-    assert max(int(fan_in(model, stage).max()) for stage in (1, 2, 4, 5)) <= 8
+    assert max(int(fan_in(model, stage).max()) for stage in (1, 2, 4, 5)) <= 12
     pruned = run.prune_at[-1]
     after, end = (sum(run.losses[at : at + 5]) / 5 for at in (pruned, len(run.losses) - 5))
     assert end < 0.9 * after
@@ -86,3 +96,36 @@ def test_no_network_runs_beside_the_model() -> None:
                 tensor.zero_()
         said = run.model.run(torch.from_numpy(text(SPEC).rows([0, 1, 2])))
     assert torch.allclose(said, said[:1].expand_as(said), atol=1e-6)
+
+
+def test_a_model_that_was_started_is_taken_up_as_it_was(tmp_path: Path) -> None:
+    replacement, rows = transcoded(), text()
+    calls = []
+
+    def start_one():
+        calls.append(1)
+        return started(replacement, rows)
+
+    first = started_once(tmp_path / "start.pt", {"a": 1}, start_one)
+    again = started_once(tmp_path / "start.pt", {"a": 1}, start_one)
+    assert len(calls) == 1
+    anew = start_one()
+    tokens = torch.from_numpy(rows.rows(range(3)))
+    with torch.no_grad():
+        assert torch.equal(first.run(tokens), again.run(tokens))
+        assert torch.equal(first.run(tokens), anew.run(tokens))
+    assert again.shape == first.shape
+    with pytest.raises(ConfigError, match="another a"):
+        started_once(tmp_path / "start.pt", {"a": 2}, start_one)
+
+
+def test_weights_end_up_as_few_numbers() -> None:
+    run = new(replace(CONFIG, bits=2, rounded=0.3))
+    while run.step < run.n_steps:
+        run.update()
+    model = run.result()
+    for tables in model.tables:
+        kept = torch.cat([edges.weights[edges.columns < edges.n_columns - 1] for edges in tables.values()])
+        assert len(kept.unique()) <= 4
+    with pytest.raises(ConfigError, match="expected 1 to 12"):
+        SparseConfig(bits=13)

@@ -242,8 +242,8 @@ class Interpreter:
 
     def _match(self, block: Match, slots: Mapping[str, int]) -> Callable[[Stream], Rows]:
         q_at, k_at, v_at = slots[block.queries], slots[block.keys], slots[block.values]
-        maps = [[self._map(table) for table in tables] for tables in block.scores]
-        moves = None if block.moves is None else [self._map(table) for table in block.moves]
+        maps = [[(self._map(table), at) for table, at in map(_used_columns, tables)] for tables in block.scores]
+        moves = None if block.moves is None else [(self._map(t), at) for t, at in map(_used_rows, block.moves)]
         distance = None if block.distance is None else self._dense(block.distance)
         window, name = block.window, block.name
 
@@ -255,17 +255,38 @@ class Interpreter:
             mixes = []
             for head, by_bucket in enumerate(maps):
                 scores = np.zeros((), dtype=self.dtype)
-                for start, pairs in zip(block.buckets, by_bucket, strict=True):
+                for start, (pairs, at) in zip(block.buckets, by_bucket, strict=True):
                     wanted = pairs(s.values[q_at]).reshape(batch, n_new, -1)
-                    scores = np.where(back >= start, wanted @ keys.swapaxes(1, 2), scores)  # [batch, new, seen]
+                    found = wanted @ keys[:, :, at].swapaxes(1, 2)  # [batch, new, seen]
+                    scores = np.where(back >= start, found, scores)
                 if distance is not None:
                     scores = scores + distance[head][np.clip(back, 0, distance.shape[1] - 1)]
-                mixes.append((_softmax(scores + ahead) @ values).reshape(batch * n_new, -1))
+                carried = values if moves is None else values[:, :, moves[head][1]]
+                mixes.append((_softmax(scores + ahead) @ carried).reshape(batch * n_new, -1))
             if moves is None:
                 return np.concatenate(mixes, axis=1)
-            return functools.reduce(np.add, [move(mix) for move, mix in zip(moves, mixes, strict=True)])
+            return functools.reduce(np.add, [move(mix) for (move, _), mix in zip(moves, mixes, strict=True)])
 
         return step
+
+
+def _used_columns(table: AnyTable) -> tuple[AnyTable, NDArray | slice]:
+    """Leave out the columns of a sparse table that are empty; return which are left."""
+    if isinstance(table, Table):
+        return table, slice(None)
+    used, columns = np.unique(table.columns, return_inverse=True)
+    columns = columns.astype(table.columns.dtype)
+    return SparseTable(f"{table.name}.used_columns", table.starts, columns, table.values, len(used)), used
+
+
+def _used_rows(table: AnyTable) -> tuple[AnyTable, NDArray | slice]:
+    """Leave out the rows of a sparse table that are empty; return which are left."""
+    if isinstance(table, Table):
+        return table, slice(None)
+    counts = np.diff(table.starts)
+    used = np.flatnonzero(counts)
+    starts = np.append(0, np.cumsum(counts[used])).astype(table.starts.dtype)
+    return SparseTable(f"{table.name}.used_rows", starts, table.columns, table.values, table.n_columns), used
 
 
 class Stream:
@@ -290,6 +311,17 @@ class Stream:
         Raises:
             ConfigError: the context is full, or a token is outside the vocabulary.
         """
+        return self.resume(tokens, [])
+
+    def resume(self, tokens: NDArray[np.integer], values: list[Rows], stop: int | None = None) -> Rows:
+        """Read the next tokens as :meth:`extend` does, given the variables that the first blocks make of them.
+
+        Args:
+            stop: how many blocks to run, those given included; by default all.
+
+        Raises:
+            ConfigError: the context is full, or a token is outside the vocabulary.
+        """
         program = self.interpreter.program
         self.n_new = tokens.shape[1]
         if self.length + self.n_new > program.n_ctx:
@@ -303,8 +335,8 @@ class Stream:
         self.positions = np.arange(self.length, self.length + self.n_new)
         if self.batch > 1:
             self.positions = np.tile(self.positions, self.batch)
-        values = self.values = []
-        for step in self.interpreter._steps:
+        values = self.values = list(values)
+        for step in self.interpreter._steps[len(values) : stop]:
             values.append(step(self))
         self.length += self.n_new
         return values[-1].reshape(self.batch, self.n_new, -1)

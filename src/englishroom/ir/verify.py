@@ -37,7 +37,7 @@ from englishroom.ir.program import (
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 _EXACT: tuple[type, ...] = (Lookup, Linear, Sum, Product, Normalise, Activate, Rotate, Attend, Vote)
-_SPARSE: tuple[type, ...] = (Lookup, Linear, Sum, Join, Product, Normalise, Select, Match, Rules, Vote)
+_SPARSE: tuple[type, ...] = (Lookup, Linear, Sum, Join, Product, Normalise, Select, Rotate, Match, Rules, Vote)
 
 SPARSE_ROW_ENTRIES = 256
 """Entries that a row of a sparse table may have at the sparse level."""

@@ -24,6 +24,7 @@ from englishroom.ir.program import (
     Normalise,
     Origin,
     Program,
+    Rotate,
     Rules,
     Space,
     SparseTable,
@@ -32,8 +33,10 @@ from englishroom.ir.program import (
 )
 from englishroom.ir.verify import require_valid
 from englishroom.passes.base import Record
+from englishroom.sparse.dead import without_dead
 from englishroom.sparse.edges import Edges
 from englishroom.sparse.model import PLACES, WORDS, SparseModel
+from englishroom.sparse.prune import GROUPS
 
 MADE_BY = "sparsify"
 ALWAYS = "always"
@@ -42,14 +45,20 @@ ALWAYS = "always"
 def sparsify(model: SparseModel) -> tuple[Program, Record]:
     """Write a sparse model as a program.
 
+    0. Leave out rules that can fire no more.
     1. Look up what kinds of words the token is of, and between which stations it stands.
     2. For every layer, let the heads ask, offer and carry, and bring features here; then let rules fire.
     3. Let the features vote for kinds of words, and those for words.
     """
     began = time.perf_counter()
-    writer = _Writer(model)
-    program = require_valid(writer.program())
-    return program, Record(MADE_BY, {"edges": model.n_edges}, tuple(writer.rewrites), time.perf_counter() - began)
+    alive = without_dead(model)
+    program = require_valid(_Writer(alive).program())
+    rewrites = []
+    for layer in range(model.shape.n_layers):
+        for at, group in GROUPS:
+            size, left = (len(m.biases[3 * layer + at]) for m in (model, alive))
+            rewrites.append(f"{group}.{layer}: {left:,} of {size:,} rules can fire")
+    return program, Record(MADE_BY, {"edges": model.n_edges}, tuple(rewrites), time.perf_counter() - began)
 
 
 class _Writer:
@@ -58,7 +67,6 @@ class _Writer:
         self.blocks: list[Block] = []
         self.spaces: list[Space] = []
         self.sizes = {WORDS: model.kinds.n_columns, PLACES: model.stations.shape[1]}
-        self.rewrites: list[str] = []
 
     def program(self) -> Program:
         model, shape = self.model, self.shape
@@ -73,7 +81,8 @@ class _Writer:
         self._add(Linear(name=ALWAYS, space=ALWAYS, reads=WORDS, weight=nothing, bias=one))
         for layer in range(shape.n_layers):
             self.sizes[f"brought.{layer}"] = shape.n_heads * shape.d_head
-            self.sizes |= {f"moved.{layer}": shape.n_moved, f"rules.{layer}": shape.n_rules}
+            sizes = (len(model.biases[3 * layer + at]) for at, _ in GROUPS)
+            self.sizes |= {f"{group}.{layer}": size for (_, group), size in zip(GROUPS, sizes, strict=True)}
             self._heads(layer, self._summed(3 * layer, f"heads.{layer}"))
             self._rules(3 * layer + 1, f"moved.{layer}", shape.k_moved)
             self._rules(3 * layer + 2, f"rules.{layer}", shape.k_rules)
@@ -158,18 +167,22 @@ class _Writer:
         n = shape.n_heads * shape.d_head
         whole = 3 * n + 1
         self._space(name, n)
+        asks, offers, sizes, offset = heads, heads, (whole, whole), n
+        if shape.rotary_theta is not None:
+            asks, offers = (self._turned(layer, heads, part, what) for part, what in enumerate(("asks", "offers")))
+            sizes, offset = (n, n), 0
         scores, moves = [], []
         for head in range(shape.n_heads):
             own, one = np.arange(head * shape.d_head, (head + 1) * shape.d_head), np.ones(shape.d_head, np.float32)
-            table = _sparse(f"{name}.head_{head}.scores", (whole, whole), own, n + own, one)
+            table = _sparse(f"{name}.head_{head}.scores", sizes, own, offset + own, one)
             scores.append((table,))
             moves.append(_sparse(f"{name}.head_{head}.moves", (whole, n), 2 * n + own, own, one))
         self._add(
             Match(
                 name=name,
                 space=name,
-                queries=heads,
-                keys=heads,
+                queries=asks,
+                keys=offers,
                 values=heads,
                 scores=tuple(scores),
                 distance=Table(f"{name}.distance", self.model.distances[layer].detach().numpy()),
@@ -178,22 +191,35 @@ class _Writer:
             )
         )
 
+    def _turned(self, layer: int, heads: str, part: int, what: str) -> str:
+        """Take what the heads ask or offer apart from the rest, and turn it by the position."""
+        shape, theta = self.shape, self.shape.rotary_theta
+        n = shape.n_heads * shape.d_head
+        assert theta is not None
+        own = np.arange(n)
+        name = f"{what}.{layer}"
+        taken = _sparse(f"{name}.taken", (3 * n + 1, n), part * n + own, own, np.ones(n, np.float32))
+        self._space(name, n)
+        self._add(Linear(name=name, space=name, reads=heads, weight=taken))
+        return self._add(Rotate(name=f"{name}.turned", space=name, reads=name, n_heads=shape.n_heads, theta=theta))
+
     def _rules(self, stage: int, name: str, k: int) -> None:
         n = len(self.model.biases[stage])
         seen = self._featured(stage, f"{name}.seen")
         size = next(space.size for space in self.spaces if space.name == f"{seen}.with_loudness")
         rows, columns, weights = self._edges(stage)
         reads = columns < n
-        always = np.full(n, size - 2)  # before the loudness
         constants = self.model.constants[stage][:-1].detach().numpy()
-        each = np.arange(n)
+        each = np.flatnonzero(constants)
+        always = np.full(len(each), size - 2)  # before the loudness
         conditions = _sparse(
             f"{name}.conditions",
             (n, size),
             np.concatenate([columns[reads], each]),
             np.concatenate([rows[reads], always]),
-            np.concatenate([weights[reads], constants]),
+            np.concatenate([weights[reads], constants[each]]),
         )
+        each = np.arange(n)
         self._space(name, n)
         self._add(
             Rules(
@@ -205,7 +231,7 @@ class _Writer:
                 effects=_sparse(f"{name}.itself", (n, n), each, each, np.ones(n, np.float32)),
                 biases=Table(f"{name}.biases", self.model.biases[stage].detach().numpy()),
                 passes="value",
-                k=k,
+                k=min(k, n),
             )
         )
 

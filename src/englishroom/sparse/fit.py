@@ -2,7 +2,8 @@
 
 1. Some steps at full size, to make up for what kinds, stations and loudness lost.
 2. Edges are left out at a number of steps, many at first and few at the end; in between the model is fitted on.
-3. The rest of the text goes to fitting what stays, at a falling rate.
+3. The rest of the text goes to fitting what stays, at a falling rate; towards the end with weights rounded to a few
+   numbers.
 
 Every table has a learning rate of its own, a share of the size of its weights, since those of different features
 differ a hundredfold.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,21 @@ from englishroom.dictionaries.rows import TokenRows
 from englishroom.errors import ConfigError
 from englishroom.models.forward import unembedding
 from englishroom.models.load import Target
-from englishroom.sparse.edges import Edges
 from englishroom.sparse.model import SparseModel
-from englishroom.sparse.prune import Bounds, choose, fan_in, leave_out, measure_moments, saliencies
+from englishroom.sparse.prune import Bounds, choose, fan_in, fired_rules, leave_out, measure_moments, saliencies
+from englishroom.sparse.rounding import in_half, palettes, rounded
+from englishroom.sparse.saved import all_edges, from_state, state_of
 
-DENSE_FAN_IN = 512
+DENSE_FAN_IN = 256
 """Features that a rule may read at the first pruning; from there the bound falls."""
 HALF = 0.49
 """Share of a stage's columns that a feature may add to in the end; a table that is more than half full is a matrix."""
+CALM_READS = 32
+"""Edges to one sum above which each moves less: steps of many add up, as the root of their number."""
+PALETTE_STEPS = 200
+"""Steps after which the numbers that weights are rounded to are chosen anew."""
+LAST_BATCHES = 6
+"""Times as many batches at the last pruning, which decides which rules ever fire."""
 MOMENT_ROWS = 2
 """Rows of a batch on which saliencies are measured."""
 
@@ -46,8 +54,9 @@ class SparseConfig:
         tokens: how much text is read.
         edges: how many edges stay in the end, those to rules aside.
         first_edges: how many stay at the first pruning.
-        reads: features that a rule reads in the end, on average; ``None`` bounds nothing, here and below.
-        fan_in: features that a rule may read in the end.
+        reads: features that a rule may read in the end, for half of the rules; ``None`` bounds nothing, here and below.
+        fan_in: the same, for 95 of 100 rules.
+        most: the same, for any rule.
         row_limit: columns of one stage that a feature may add to in the end.
         loudness: features that a stage's loudness may read in the end.
         prunings: how often edges are left out.
@@ -55,22 +64,27 @@ class SparseConfig:
         batch: rows of a step.
         rate: peak learning rate, as a share of a table's root mean square.
         moment_batches: batches on which saliencies are measured.
+        bits: weights are rounded to ``2 ** bits`` numbers for each stage; ``None`` leaves them as they are.
+        rounded: share of the text, at the end, that is fitted with rounded weights.
         warmup, decay: shares of the fit in which the rate rises and falls.
     """
 
     tokens: int = 1_000_000
     edges: int = 500_000
-    first_edges: int = 3_000_000
-    reads: float | None = 10.0
+    first_edges: int = 1_200_000
+    reads: int | None = 8
     fan_in: int | None = 32
+    most: int | None = 128
     row_limit: int | None = 255
     loudness: int | None = 128
     prunings: int = 24
-    pruned: float = 0.6
+    pruned: float = 0.35
     batch: int = 4
     rate: float = 0.02
     seed: int = 0
     moment_batches: int = 6
+    bits: int | None = 6
+    rounded: float = 0.2
     warmup: float = 0.02
     decay: float = 0.6
 
@@ -81,6 +95,8 @@ class SparseConfig:
             raise ConfigError(f"first_edges is {self.first_edges}, expected at least edges, {self.edges}")
         if not (0 < self.pruned <= 1 and 0 < self.rate < math.inf and self.seed >= 0):
             raise ConfigError("pruned must be above 0 and at most 1, rate above 0, seed 0 or more")
+        if not 0 <= self.rounded <= 1 or (self.bits is not None and not 1 <= self.bits <= 12):
+            raise ConfigError(f"bits is {self.bits} and rounded {self.rounded}; expected 1 to 12, and 0 to 1")
 
 
 class SparseFit:
@@ -98,6 +114,8 @@ class SparseFit:
         self.step = 0
         self.losses: list[float] = []
         self.n_steps = math.ceil(config.tokens / (config.batch * rows.length))
+        self.round_from = self.n_steps - int(config.rounded * self.n_steps)
+        self.palettes: dict[str, Tensor] = {}
         last = max(1, int(self.n_steps * config.pruned))
         self.prune_at = sorted({round(last * i / config.prunings) for i in range(config.prunings + 1)})
         counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab)
@@ -106,11 +124,13 @@ class SparseFit:
 
     def _take_up(self, model: SparseModel, state: Mapping[str, Mapping[str, Tensor]] | None) -> None:
         """Train this model from here on; ``state`` holds what the optimiser knows of each tensor."""
-        self.model = _trainable(model)
+        self.model = trainable(model)
         groups = []
+        reads = {name: len(edges.columns) / edges.n_columns for name, edges in all_edges(self.model).items()}
         for name, tensor in self.model.parameters().items():
             size = float(tensor.detach().square().mean().sqrt()) if tensor.numel() else 0.0
             share = size if name.startswith("edges") or name in ("kinds", "said") else 0.3 * size + 1e-3
+            share *= min(1.0, (CALM_READS / max(reads.get(name, 0.0), 1.0)) ** 0.5)
             groups.append({"params": [tensor], "name": name, "share": share})
         self.optimiser = torch.optim.Adam(groups, lr=self.config.rate, betas=(0.9, 0.98), eps=1e-12, fused=True)
         for group in self.optimiser.param_groups if state else []:
@@ -128,17 +148,23 @@ class SparseFit:
         if self.step in self.prune_at:
             self._prune(self.step / max(1, self.prune_at[-1]))
         config = self.config
+        since = self.step - self.round_from
+        if config.bits is not None and since >= 0 and since % PALETTE_STEPS == 0:
+            self.palettes = palettes(self.model, config.bits)
         tokens = torch.from_numpy(self.rows.batch(config.seed, self.step, config.batch))
         final, _ = clean_run(self.target.spec, self.target.weights, tokens, [])
         with torch.no_grad():
             expected = (final @ unembedding(self.target.spec, self.target.weights)).flatten(0, 1)
-        loss = kl_nats(expected, self.model.run(tokens))[0].mean()
+        loss = kl_nats(expected, rounded(self.model, self.palettes).run(tokens))[0].mean()
         warm, fall = max(1.0, self.n_steps * config.warmup), max(1.0, self.n_steps * config.decay)
         factor = min(1.0, (self.step + 1) / warm, (self.n_steps - self.step) / fall)
         for group in self.optimiser.param_groups:
             group["lr"] = config.rate * group["share"] * factor
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        for stage, constants in enumerate(self.model.constants):
+            if self.model.shape.has_rules(stage) and constants.grad is not None:
+                constants.grad[:-1] = 0  # rules have biases, and no constants
         self.optimiser.step()
         self.step += 1
         self.losses.append(loss.item())
@@ -149,35 +175,41 @@ class SparseFit:
         config = self.config
         left = (1 - done) ** 3
         aim = round(config.edges + (config.first_edges - config.edges) * left)
-        seeds = [(config.seed, 1 + self.step, i) for i in range(config.moment_batches)]
+        n_batches = config.moment_batches * (LAST_BATCHES if done == 1 else 1)
+        seeds = [(config.seed, 1 + self.step, i) for i in range(n_batches)]
         batches = [torch.from_numpy(self.rows.batch(hash_seed(s), 0, MOMENT_ROWS)) for s in seeds]
         moments = measure_moments(self.model, batches, self.frequencies, config.seed + self.step)
         bounds = Bounds(
             aim,
             _bound(config.reads, DENSE_FAN_IN, left),
             _bound(config.fan_in, DENSE_FAN_IN, left),
+            _bound(config.most, DENSE_FAN_IN, left),
             _bound(config.row_limit, self.model.shape.d_vocab, left),
             _bound(config.loudness, self.model.shape.d_vocab, left),
             HALF + (1 - HALF) * left,
+            bury=done == 1,
         )
-        kept = choose(self.model, saliencies(self.model, moments), bounds)
+        kept = choose(self.model, saliencies(self.model, moments), bounds, fired_rules(self.model, moments))
         known = self._known()
         for (stage, source), stays in kept.items():
             state = known.get(f"edges.{stage}.{source}", {})
             for key in ("exp_avg", "exp_avg_sq"):
                 if key in state:
                     state[key] = state[key][stays]
-        self._take_up(leave_out(self.model, kept, moments.means), known)
+        self._take_up(leave_out(self.model, kept, moments, bury=done == 1), known)
 
     def result(self) -> SparseModel:
-        """Return the model as it now is; it trains no further."""
-        return _copied(self.model)
+        """Return the model as it now is, rounded where that has begun; it trains no further."""
+        with torch.no_grad():
+            model = rounded(self.model, self.palettes)
+            return _copied(in_half(model) if self.palettes else model)
 
     def about(self) -> dict[str, Any]:
         """Say how large the model is."""
         shape = self.model.shape
         stages = [stage for stage in range(shape.n_stages) if shape.has_rules(stage)]
         reads = torch.cat([fan_in(self.model, stage) for stage in stages]).double()
+        reads = reads[reads > 0] if reads.any() else reads
         return {
             "edges": self.model.n_edges,
             "reads_per_rule_median": float(reads.quantile(0.5)),
@@ -190,6 +222,7 @@ class SparseFit:
             "step": self.step,
             "losses": self.losses,
             "model": state_of(self.model),
+            "palettes": self.palettes,
             "known": self._known(),
             "shares": [group["share"] for group in self.optimiser.param_groups],
         }
@@ -207,7 +240,7 @@ class SparseFit:
         # shares follow the sizes at the last pruning, so that a fit that was killed goes on with the same
         for group, share in zip(self.optimiser.param_groups, state["shares"], strict=True):
             group["share"] = share
-        self.step, self.losses = state["step"], state["losses"]
+        self.step, self.losses, self.palettes = state["step"], state["losses"], state["palettes"]
 
 
 def fit_sparse(
@@ -233,44 +266,12 @@ def hash_seed(parts: tuple[int, ...]) -> int:
     return int(torch.tensor([*parts]).mul(torch.tensor([1, 1_000_003, 7_919][: len(parts)])).sum()) % 2**31
 
 
-def state_of(model: SparseModel) -> dict[str, Tensor]:
-    """List everything that a model holds, by name."""
-    found = {name: tensor.detach() for name, tensor in model.parameters().items()}
-    for name, edges in _all_edges(model).items():
-        found |= {f"{name}:starts": edges.starts, f"{name}:columns": edges.columns}
-    return found
-
-
-def from_state(like: SparseModel, state: Mapping[str, Tensor]) -> SparseModel:
-    """Put what :func:`state_of` listed into a model of the same shape."""
-    edges = {
-        name: Edges(state[f"{name}:starts"], state[f"{name}:columns"], state[name], old.n_columns)
-        for name, old in _all_edges(like).items()
-    }
-    stages = range(like.shape.n_stages)
-    return replace(
-        like,
-        kinds=edges["kinds"],
-        said=edges["said"],
-        tables=tuple({source: edges[f"edges.{stage}.{source}"] for source in like.tables[stage]} for stage in stages),
-        constants=tuple(state[f"constants.{stage}"] for stage in stages),
-        biases=tuple(state[f"biases.{stage}"] for stage in stages),
-        distances=tuple(state[f"distances.{layer}"] for layer in range(like.shape.n_layers)),
-    )
-
-
-def _all_edges(model: SparseModel) -> dict[str, Edges]:
-    found = {"kinds": model.kinds, "said": model.said}
-    for stage, tables in enumerate(model.tables):
-        found |= {f"edges.{stage}.{source}": edges for source, edges in tables.items()}
-    return found
-
-
 def _copied(model: SparseModel) -> SparseModel:
     return from_state(model, {name: tensor.clone() for name, tensor in state_of(model).items()})
 
 
-def _trainable(model: SparseModel) -> SparseModel:
+def trainable(model: SparseModel) -> SparseModel:
+    """Return a copy of a model whose tensors gather gradients."""
     copied = _copied(model)
     for tensor in copied.parameters().values():
         tensor.requires_grad_()

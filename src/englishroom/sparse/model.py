@@ -39,7 +39,7 @@ Look = Callable[[str, Tensor], None]
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a sparse model."""
+    """Sizes of a sparse model; ``rotary_theta`` where what heads ask and offer turns with the position."""
 
     n_layers: int
     n_heads: int
@@ -51,6 +51,7 @@ class Shape:
     n_rules: int
     k_rules: int
     windows: tuple[int | None, ...]
+    rotary_theta: float | None = None
 
     @property
     def n_stages(self) -> int:
@@ -117,8 +118,7 @@ class SparseModel:
                 total = total + (edges.from_all(values) if codes is None else edges.from_codes(codes, values))
             if look is not None:
                 look(f"stage.{stage}", total)
-            loudness = (total[:, -1:].square() + self.floors[stage] ** 2).sqrt()
-            return total[:, :-1] / loudness + self.biases[stage]
+            return total[:, :-1] / self.loudness(stage, total) + self.biases[stage]
 
         if look is not None:
             look(WORDS, self.kinds.matrix()[tokens.reshape(-1)])
@@ -137,6 +137,10 @@ class SparseModel:
                     look(f"{name}.{layer}", fired.dense(strengths.shape[1]))
         return self.said.to_sources(read(shape.n_stages - 1))
 
+    def loudness(self, stage: int, total: Float[Tensor, "row column"]) -> Float[Tensor, "row 1"]:
+        """Return what the sums of a stage are divided by."""
+        return (total[:, -1:].square() + self.floors[stage] ** 2).sqrt()
+
     def _kinds_of(self, tokens: Int[Tensor, " row"]) -> tuple[Codes, Tensor]:
         """Look the kinds of every token up; the codes' values carry no gradient, those beside them do."""
         starts, counts = self.kinds.starts, self.kinds.starts.diff()
@@ -153,6 +157,8 @@ class SparseModel:
         """Let every head look back, and bring what it finds."""
         shape = self.shape
         asks, offers, carries = read.view(n_batch, n_pos, 3, shape.n_heads, shape.d_head).permute(2, 0, 3, 1, 4)
+        if shape.rotary_theta is not None:
+            asks, offers = (turned(numbers, shape.rotary_theta) for numbers in (asks, offers))
         here = torch.arange(n_pos)
         back = here[:, None] - here[None, :]
         hidden = back < 0
@@ -183,6 +189,16 @@ class SparseModel:
     def n_edges(self) -> int:
         """Edges between features; the tables of words are not among them."""
         return sum(len(edges.columns) for tables in self.tables for edges in tables.values())
+
+
+def turned(numbers: Float[Tensor, "*batch pos d_head"], theta: float) -> Float[Tensor, "*batch pos d_head"]:
+    """Turn coordinates i and i + d/2 of every position by ``position * theta ** (-2 i / d)`` (RoPE)."""
+    n_pos, size = numbers.shape[-2:]
+    speeds = theta ** -(torch.arange(0, size, 2, dtype=torch.float64) / size)
+    angles = torch.outer(torch.arange(n_pos, dtype=torch.float64), speeds)
+    cos, sin = angles.cos().to(numbers.dtype), angles.sin().to(numbers.dtype)  # [pos, d_head / 2]
+    first, second = numbers.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
 
 def fire(strengths: Float[Tensor, "row rule"], k: int) -> tuple[Codes, Float[Tensor, "row slot"]]:

@@ -20,8 +20,12 @@ from torch.nn import functional as F
 from englishroom.sparse.edges import Edges
 from englishroom.sparse.model import WORDS, SparseModel
 
-SURE = 0.6
-"""Share of the average number of reads that every rule is sure of, so that none is left without."""
+FEW, MANY = 0.51, 0.95
+"""Shares of the rules that read at most ``reads`` features, and at most ``fan_in``."""
+BURIED = -1.0
+"""Bias of a rule that can fire no more."""
+GROUPS = ((1, "moved"), (2, "rules"))
+"""Features that fire, by their stage in a layer."""
 Key = tuple[int, str]
 """A table of edges: its stage and its source."""
 
@@ -33,11 +37,13 @@ class Moments:
     Attributes:
         means, variances: by source, of every feature.
         information: by stage, the mean squared gradient of the log-likelihood by what it reads, [column].
+        loudness: by stage, the mean of what it divides by.
     """
 
     means: Mapping[str, Float[Tensor, " feature"]]
     variances: Mapping[str, Float[Tensor, " feature"]]
     information: tuple[Float[Tensor, " column"], ...]
+    loudness: tuple[float, ...]
 
 
 def measure_moments(
@@ -48,11 +54,14 @@ def measure_moments(
     first: dict[str, Tensor] = {}
     second: dict[str, Tensor] = {}
     information = [torch.zeros(len(c)) for c in model.constants]
+    loudness = [0.0] * len(information)
     n_rows = 0
 
     def look(name: str, values: Tensor) -> None:
         if name.startswith("stage."):
-            total = information[int(name.removeprefix("stage."))]
+            stage = int(name.removeprefix("stage."))
+            total = information[stage]
+            loudness[stage] += float(model.loudness(stage, values.detach()).sum())
 
             def add(grad: Tensor) -> None:
                 total.add_(grad.square().sum(0))
@@ -75,7 +84,8 @@ def measure_moments(
     kinds, share = model.kinds.matrix().detach(), frequencies / frequencies.sum()
     means[WORDS], squares[WORDS] = share @ kinds, share @ kinds.square()
     variances = {name: (squares[name] - mean.square()).clamp(min=0) for name, mean in means.items()}
-    return Moments(means, variances, tuple(total / n_rows for total in information))
+    information = [total / n_rows for total in information]
+    return Moments(means, variances, tuple(information), tuple(total / n_rows for total in loudness))
 
 
 def saliencies(model: SparseModel, moments: Moments) -> dict[Key, Float[Tensor, " edge"]]:
@@ -92,69 +102,103 @@ def saliencies(model: SparseModel, moments: Moments) -> dict[Key, Float[Tensor, 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How many edges may stay.
+    """How many edges may stay; ``None`` bounds nothing.
 
     Attributes:
         edges: of all those that do not lead to rules.
-        reads: of those that lead to rules, for each rule on average.
-        fan_in: of those that lead to one rule.
+        reads: of those that lead to one rule, for half of the rules.
+        fan_in: the same, for 95 of 100 rules.
+        most: the same, for any rule.
         row_limit: of those from one feature to one stage.
         loudness: of those that lead to a stage's loudness.
         share: of a stage's columns, that one feature may add to.
+        bury: whether rules that never fired where moments were measured lose all their edges.
     """
 
-    edges: int
-    reads: float | None
-    fan_in: int | None
-    row_limit: int | None
-    loudness: int | None
+    edges: int | None = None
+    reads: int | None = None
+    fan_in: int | None = None
+    most: int | None = None
+    row_limit: int | None = None
+    loudness: int | None = None
     share: float = 1.0
+    bury: bool = False
 
 
-def choose(model: SparseModel, saliency: Mapping[Key, Tensor], bounds: Bounds) -> dict[Key, Bool[Tensor, " edge"]]:
-    """Say which edges stay: those that matter most.
+def choose(
+    model: SparseModel, saliency: Mapping[Key, Tensor], bounds: Bounds, fired: Mapping[int, Bool[Tensor, " column"]]
+) -> dict[Key, Bool[Tensor, " edge"]]:
+    """Say which edges stay: those that matter most. ``fired`` says, by stage, which rules ever fire.
 
-    1. Bound the edges to each rule and to each stage's loudness.
+    1. Bound the edges to each rule, where least is lost by it, and to each stage's loudness.
     2. Bound the edges from each feature to each stage.
-    3. Of what is left, the ones that matter most stay, wherever they are; edges to rules and all others are weighed
-       apart, and every rule is sure of a few.
+    3. Of what is left and leads to no rule, the edges that matter most stay, wherever they are.
     """
-    standing = {key: torch.ones(len(value), dtype=torch.bool) for key, value in saliency.items()}
-    sure = {key: torch.zeros(len(value), dtype=torch.bool) for key, value in saliency.items()}
-    for stage in {key[0] for key in saliency}:
-        keys = [key for key in saliency if key[0] == stage]
-        edges = [model.tables[stage][source] for _, source in keys]
-        columns = torch.cat([e.columns.long() for e in edges])
-        loud = columns == edges[0].n_columns - 1
-        ranks = _ranks(torch.cat([saliency[key] for key in keys]), columns)
-        kept = torch.ones(len(columns), dtype=torch.bool)
+    standing: dict[Key, Tensor] = {}
+    stages = {stage: [key for key in saliency if key[0] == stage] for stage, _ in saliency}
+    columns = {
+        s: torch.cat([model.tables[s][source].columns.long() for _, source in keys]) for s, keys in stages.items()
+    }
+    values = {stage: torch.cat([saliency[key] for key in keys]) for stage, keys in stages.items()}
+    ranks = {stage: _ranks(values[stage], columns[stage]) for stage in stages}
+    ranked = {s: (columns[s], values[s], ranks[s]) for s in stages if model.shape.has_rules(s)}
+    allowed = _allowed(model, bounds, ranked, fired)
+    for stage, keys in stages.items():
+        loud = columns[stage] == len(model.biases[stage])
+        kept = torch.ones_like(loud)
         if bounds.loudness is not None:
-            kept &= ~loud | (ranks < bounds.loudness)
-        if bounds.fan_in is not None and model.shape.has_rules(stage):
-            kept &= loud | (ranks < bounds.fan_in)
-        safe = torch.zeros_like(kept)
-        if bounds.reads is not None and model.shape.has_rules(stage):
-            safe = ~loud & (ranks < int(SURE * bounds.reads))
-        sizes = [len(e.columns) for e in edges]
-        for key, part, certain in zip(keys, kept.split(sizes), safe.split(sizes), strict=True):
-            standing[key], sure[key] = part, certain
-    for (stage, source), kept in standing.items():
-        limit = int(bounds.share * len(model.constants[stage]))
-        limit = limit if bounds.row_limit is None else min(limit, bounds.row_limit)
-        ranks = _ranks(saliency[stage, source] * kept, model.tables[stage][source].sources)
-        standing[stage, source] = kept & (ranks < limit)
-    n_rules = sum(len(biases) for stage, biases in enumerate(model.biases) if model.shape.has_rules(stage))
-    rooms = (bounds.edges, None if bounds.reads is None else round(bounds.reads * n_rules))
-    for room, keys in zip(
-        rooms, ([k for k in saliency if model.shape.has_rules(k[0]) == rules] for rules in (False, True)), strict=True
-    ):
-        taken = sum(int((sure[key] & standing[key]).sum()) for key in keys)
-        values = torch.cat([saliency[key][standing[key] & ~sure[key]] for key in keys])
-        if room is not None and room - taken < len(values):
-            least = values.kthvalue(len(values) - max(0, room - taken)).values
-            for key in keys:
-                standing[key] = standing[key] & (sure[key] | (saliency[key] > least))
-    return standing
+            kept &= ~loud | (ranks[stage] < bounds.loudness)
+        if stage in allowed:
+            kept &= loud | (ranks[stage] < allowed[stage][columns[stage]])
+        sizes = [len(saliency[key]) for key in keys]
+        for key, part in zip(keys, kept.split(sizes), strict=True):
+            limit = int(bounds.share * len(model.constants[stage]))
+            limit = limit if bounds.row_limit is None else min(limit, bounds.row_limit)
+            standing[key] = part & (_ranks(saliency[key] * part, model.tables[stage][key[1]].sources) < limit)
+    others = [key for key in saliency if not model.shape.has_rules(key[0])]
+    left = torch.cat([saliency[key][standing[key]] for key in others])
+    if bounds.edges is not None and bounds.edges < len(left):
+        least = left.kthvalue(len(left) - bounds.edges).values
+        for key in others:
+            standing[key] = standing[key] & (saliency[key] > least)
+    return {key: standing[key] for key in saliency}
+
+
+def _allowed(
+    model: SparseModel,
+    bounds: Bounds,
+    by_stage: Mapping[int, tuple[Tensor, Tensor, Tensor]],
+    fired: Mapping[int, Bool[Tensor, " column"]],
+) -> dict[int, Int[Tensor, " column"]]:
+    """Say how many features each rule may read: few for most, more for the rules that would lose most by it.
+
+    Shares are of the rules that fire at all; others may read few, or none where they are buried.
+    """
+    if bounds.reads is None or bounds.fan_in is None:
+        return {}
+
+    def lost(bound: int) -> Tensor:
+        """Add up what each rule would lose if it read no more than this."""
+        parts = []
+        for stage, (columns, values, ranks) in by_stage.items():
+            beyond = values * (ranks >= bound)
+            parts.append(torch.zeros(len(model.biases[stage]) + 1).index_add_(0, columns, beyond)[:-1])
+        return torch.cat(parts)
+
+    by_few, by_many = lost(bounds.reads), lost(bounds.fan_in)
+    alive = torch.cat([fired[stage] for stage in by_stage])
+    n_rules = int(alive.sum())
+    by_few[~alive], by_many[~alive] = -1, -1
+    found = torch.full((len(alive),), bounds.reads)
+    any_number, more = int((1 - MANY) * n_rules), int((1 - FEW) * n_rules)
+    most = by_many.argsort(descending=True, stable=True)[:any_number]
+    by_few[most] = torch.inf
+    found[by_few.argsort(descending=True, stable=True)[:more]] = bounds.fan_in
+    found[most] = bounds.fan_in if bounds.most is None else bounds.most
+    if bounds.bury:
+        found[~alive] = 0
+    sizes = [len(model.biases[stage]) for stage in by_stage]
+    return {s: torch.cat([part, part.new_zeros(1)]) for s, part in zip(by_stage, found.split(sizes), strict=True)}
 
 
 def _ranks(values: Tensor, groups: Tensor) -> Int[Tensor, " item"]:
@@ -169,18 +213,37 @@ def _ranks(values: Tensor, groups: Tensor) -> Int[Tensor, " item"]:
 
 
 def leave_out(
-    model: SparseModel, kept: Mapping[Key, Bool[Tensor, " edge"]], means: Mapping[str, Tensor]
+    model: SparseModel, kept: Mapping[Key, Bool[Tensor, " edge"]], moments: Moments, bury: bool = False
 ) -> SparseModel:
-    """Leave edges out, and add the mean of what they added to the constants."""
+    """Leave edges out, and add the mean of what they added to the constants.
+
+    Rules end up without constants: theirs, divided by the mean loudness, go to the biases. With ``bury``, rules that
+    never fired can fire no more.
+    """
+    fired = fired_rules(model, moments)
     tables: dict[Key, Edges] = {}
     constants = [c.detach().clone() for c in model.constants]
     for (stage, source), stays in kept.items():
         edges = model.tables[stage][source]
         gone = ~stays
-        lost = edges.weights.detach()[gone] * means[source][edges.sources[gone]]
+        lost = edges.weights.detach()[gone] * moments.means[source][edges.sources[gone]]
         constants[stage].index_add_(0, edges.columns[gone].long(), lost)
         tables[stage, source] = edges.keep(stays)
-    return replace(model.with_tables(tables), constants=tuple(constants))
+    biases = list(model.biases)
+    for stage in {stage for stage, _ in kept}:
+        constant = constants[stage]
+        if model.shape.has_rules(stage):
+            biases[stage] = biases[stage].detach() + constant[:-1] / moments.loudness[stage]
+            constant[:-1] = 0
+            if bury:
+                biases[stage] = torch.where(fired[stage], biases[stage].detach(), BURIED)
+    return replace(model.with_tables(tables), constants=tuple(constants), biases=tuple(biases))
+
+
+def fired_rules(model: SparseModel, moments: Moments) -> dict[int, Bool[Tensor, " column"]]:
+    """Say, by stage, which rules fired where moments were measured."""
+    names = {3 * layer + at: f"{group}.{layer}" for layer in range(model.shape.n_layers) for at, group in GROUPS}
+    return {stage: moments.means[name] > 0 for stage, name in names.items()}
 
 
 def fan_in(model: SparseModel, stage: int) -> Int[Tensor, " column"]:

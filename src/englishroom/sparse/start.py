@@ -6,6 +6,7 @@
 3. Whatever reads the residual stream is folded with its norm; an edge from a feature to what a stage reads is the
    feature's direction times that map (a virtual weight).
 4. The norm's scale is fitted, by ridge regression on a sample of the text, as one more sum over features: the loudness.
+5. The numbers of every head are turned so that each has few readers and writers.
 
 Nothing is pruned here. What is lost already is what kinds, stations and loudness do not explain.
 """
@@ -24,15 +25,18 @@ from englishroom.circuits.reading import Reading, reading
 from englishroom.dictionaries.code import Codes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.replacement import Replacement
-from englishroom.errors import ConfigError, UnsupportedModelError
+from englishroom.errors import ConfigError
 from englishroom.models.spec import ModelSpec
 from englishroom.sparse.edges import Edges
 from englishroom.sparse.kinds import Kinds, learn_kinds
 from englishroom.sparse.model import LEAST_LOUDNESS, PLACES, WORDS, Shape, SparseModel
+from englishroom.sparse.turn import turn
 
 RIDGE = 3.0
 """Weight of the ridge in the fit of the loudness, in positions."""
 ROWS_AT_ONCE = 8
+FARTHER = 1.05
+"""How much farther each station lies from the beginning than the one before."""
 NORMS = ((0, "ln1"), (2, "ln2"))
 """Norms of a layer, by the stage of the layer that reads through them."""
 LEAST = 1e-6
@@ -73,11 +77,9 @@ def start(
         frequencies: of the tokens, in the text.
 
     Raises:
-        UnsupportedModelError: the target turns queries and keys by their position.
         ConfigError: dictionaries are others than these.
     """
     spec = replacement.spec
-    check_spec(spec)
     moved, rules = _dictionaries(replacement)
     weights = {name: tensor.detach().double() for name, tensor in replacement.weights.items()}
     versions = _token_vectors(replacement, weights, rules)
@@ -103,7 +105,7 @@ def start(
     loudness = _fit_loudness(replacement, moved, rules, learnt, stations, rows, progress)
     sizes = [spec.n_layers, spec.n_heads, spec.d_head, spec.d_vocab, spec.n_ctx]
     sizes += [size for (d, *_) in (moved, rules) for size in (d.spec.n_latents, d.spec.k or d.spec.n_latents)]
-    shape = Shape(*sizes, windows=spec.windows)
+    shape = Shape(*sizes, windows=spec.windows, rotary_theta=spec.rotary_theta)
     tables, constants, biases, floors = [], [], [], []
     for stage in range(shape.n_stages):
         if shape.is_moved(stage):
@@ -125,7 +127,7 @@ def start(
         constants.append(torch.cat([directions.constant(stage) @ folded, mean[None]]).float())
         biases.append(constant.float())
         floors.append(LEAST_LOUDNESS * float(mean))
-    return SparseModel(
+    model = SparseModel(
         shape,
         learnt.edges,
         said.edges,
@@ -136,26 +138,14 @@ def start(
         tuple(floors),
         tuple(torch.zeros(spec.n_heads, spec.n_ctx) for _ in range(spec.n_layers)),
     )
-
-
-def check_spec(spec: ModelSpec) -> None:
-    """Refuse a target that has no sparse form yet.
-
-    Raises:
-        UnsupportedModelError: it turns queries and keys by their position.
-    """
-    if spec.rotary_theta is not None:
-        raise UnsupportedModelError(
-            f"{spec.family}: sparse programs have no rotary positions yet; take a model with learned ones, or stop at "
-            "--level featured"
-        )
+    return turn(model)
 
 
 def hats(n_ctx: int) -> Float[Tensor, "pos station"]:
     """Place stations along the text, ever farther apart; a position is between two of them, in shares that sum to 1."""
     places = [0]
     while places[-1] < n_ctx - 1:
-        places.append(min(n_ctx - 1, max(places[-1] + 1, round(1.35 * places[-1]))))
+        places.append(min(n_ctx - 1, max(places[-1] + 1, round(FARTHER * places[-1]))))
     found = torch.zeros(n_ctx, len(places), dtype=torch.float64)
     for station, (low, high) in enumerate(pairwise(places)):
         at = torch.arange(low, high + 1)
@@ -245,7 +235,8 @@ class _Directions:
         part = [slice(i * d, (i + 1) * d) for i in range(len(versions))]
         self.kinds = [learnt.directions[:, p].double() * s for p, s in zip(part, spreads, strict=True)]
         self.common = [learnt.mean[p].double() * s for p, s in zip(part, spreads, strict=True)]
-        self.stations = torch.linalg.lstsq(stations, weights["pos_embed.W_pos"]).solution
+        places = weights.get("pos_embed.W_pos", torch.zeros(spec.n_ctx, d, dtype=torch.float64))  # none where rotary
+        self.stations = torch.linalg.lstsq(stations, places).solution
 
     def of(self, source: str, stage: int) -> Float[Tensor, "feature d"]:
         if source == WORDS:
