@@ -1,0 +1,345 @@
+"""Leave out what nothing makes or nothing reads: coordinates, rules, variables and blocks.
+
+1. From the first block on, note which coordinates can be anything but 0.
+2. From the votes back, mark every such coordinate that something reads, through tables that have entries there. What
+   stands side by side, or in one space, is marked together.
+3. Leave out rules that add to nothing that is marked, blocks whose variable has no mark, and what is not marked of
+   spaces and tables.
+4. Begin again, as long as something was left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from englishroom.ir.program import (
+    Activate,
+    AnyTable,
+    Attend,
+    Block,
+    Join,
+    Linear,
+    Lookup,
+    Match,
+    Normalise,
+    Origin,
+    Product,
+    Program,
+    Rotate,
+    Rules,
+    Select,
+    Space,
+    SparseTable,
+    Sum,
+    Table,
+    Unexplained,
+    Vote,
+    reads_of,
+)
+from englishroom.passes.moments import rows_of
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Compact:
+    """Leave out coordinates that nothing reads, rules that add to nothing, and blocks that nothing needs.
+
+    A rule that fires and that nothing reads may keep another from firing where only so many may; without it the
+    program then says something else.
+    """
+
+    unread: bool = False
+    """Leave out rules that nothing reads even where only so many may fire."""
+
+    name = "compact"
+
+    def __call__(self, program: Program) -> tuple[Program, tuple[str, ...]]:
+        found, kept = compacted(program, self.unread)
+        sizes = {block.name: program.space(block.space).size for block in program.blocks}
+        rewrites = [f"{name}: left out" for name in sizes if name not in kept]
+        rewrites += [
+            f"{name}: kept {len(at):,} of {sizes[name]:,}" for name, at in kept.items() if len(at) < sizes[name]
+        ]
+        return found, tuple(rewrites)
+
+
+def compacted(
+    program: Program, unread: bool = False, fires: Mapping[str, Mask] = MappingProxyType({})
+) -> tuple[Program, dict[str, NDArray[np.intp]]]:
+    """Compact a program.
+
+    Args:
+        unread: leave out rules that nothing reads even where only so many may fire.
+        fires: block of rules -> which of them ever fire; the others go. By default any may.
+
+    Returns:
+        The program, and for every variable left which of its coordinates are.
+    """
+    found, kept = _once(program, unread, fires)
+    while True:
+        smaller, left = _once(found, unread, {})
+        if smaller.spaces == found.spaces and smaller.n_entries == found.n_entries and len(left) == len(kept):
+            return found, kept
+        found, kept = smaller, {name: kept[name][places] for name, places in left.items()}
+
+
+def _once(program: Program, unread: bool, fires: Mapping[str, Mask]) -> tuple[Program, dict[str, NDArray[np.intp]]]:
+    marks = _Marks(program, unread, fires)
+    blocks = _named_apart([_smaller(block, marks) for block in program.blocks if block.name in marks.live])
+    spaces = {block.space for block in blocks}
+    kept = tuple(Space(s.name, int(marks.spaces[s.name].sum())) for s in program.spaces if s.name in spaces)
+    found = replace(program, spaces=kept, blocks=tuple(blocks))
+    return found, {block.name: np.flatnonzero(marks.spaces[block.space]) for block in blocks}
+
+
+class _Marks:
+    """What is needed.
+
+    Attributes:
+        spaces: space -> mask of its coordinates.
+        live: variables of which something is needed.
+        rules: block of rules -> mask of its rules.
+    """
+
+    def __init__(self, program: Program, unread: bool, fires: Mapping[str, Mask]) -> None:
+        self.program, self.unread, self.fires = program, unread, fires
+        self.blocks: Mapping[str, Block] = {block.name: block for block in program.blocks}
+        self.spaces: dict[str, Mask] = {space.name: np.zeros(space.size, bool) for space in program.spaces}
+        self.live: set[str] = {program.vote.name}
+        self.rules: dict[str, Mask] = {}
+        self.spaces[program.vote.space][:] = True
+        self.made: dict[str, Mask] = {}
+        for block in program.blocks:
+            self.made[block.name] = _made(block, self.made, len(self.of(block.name)))
+        self.changed = True
+        while self.changed:
+            self.changed = False
+            for block in reversed(program.blocks):
+                if block.name in self.live:
+                    self._block(block)
+
+    def of(self, variable: str) -> Mask:
+        return self.spaces[self.blocks[variable].space]
+
+    def need(self, variable: str, mask: Mask | bool) -> None:
+        """Mark coordinates of a variable; a variable that is read has one at least."""
+        now = self.of(variable)
+        new = now | mask
+        if not new.any():
+            new[0] = True
+        if (new != now).any() or variable not in self.live:
+            now[:] = new
+            self.live.add(variable)
+            self.changed = True
+
+    def _block(self, block: Block) -> None:
+        mask = self.spaces[block.space]
+        match block:
+            case Lookup():
+                pass
+            case Linear(reads=reads, weight=weight):
+                self.need(reads, self.made[reads] & _reading(weight, mask, block.transposed))
+            case Sum(reads=reads) | Product(reads=reads) | Vote(reads=reads):
+                for read in reads:
+                    self.need(read, mask)
+            case Join(reads=reads):
+                self._join(reads, mask)
+            case Normalise(reads=reads, form=form):
+                if form is None:
+                    self.need(reads, True)
+                else:
+                    both = np.zeros(len(mask), bool)
+                    both[form.columns] = both[rows_of(form)] = True
+                    self.need(reads, mask | both)
+            case Rotate(reads=reads):
+                self.need(reads, True)
+            case Activate(reads=reads) | Select(reads=reads):
+                self.need(reads, mask if not isinstance(block, Select) or block.k is None else True)
+            case Match():
+                self._match(block, mask)
+            case Rules(reads=reads):
+                fires = self.fires.get(block.name, np.ones(block.effects.shape[0], bool))
+                whole = block.k is not None and not self.unread
+                kept = fires if whole else fires & _reading(block.effects, mask, transposed=False)
+                self.rules[block.name] = kept
+                self.need(reads, self.made[reads] & _reading(block.conditions, kept, transposed=True))
+            case Attend():
+                for name in (block.name, *reads_of(block)):
+                    self.need(name, True)
+            case Unexplained(exact=exact, explained=explained):
+                self.need(exact, mask)
+                self.need(explained, mask)
+            case _:
+                assert_never(block)
+
+    def _join(self, reads: tuple[str, ...], mask: Mask) -> None:
+        first = 0
+        for read in reads:
+            size = len(self.of(read))
+            part = mask[first : first + size]
+            if part.any() or (read in self.live and self.of(read).any()):
+                self.need(read, part)
+                if (self.of(read) & ~part).any():
+                    part |= self.of(read)  # a view: marks the space of the join
+                    self.changed = True
+            first += size
+
+    def _match(self, block: Match, mask: Mask) -> None:
+        asked, offered = np.zeros(len(self.of(block.queries)), bool), np.zeros(len(self.of(block.keys)), bool)
+        for table in (table for tables in block.scores for table in tables):
+            asked |= _held(table, 0)
+            offered |= _held(table, 1)
+        self.need(block.queries, asked & self.made[block.queries])
+        self.need(block.keys, offered & self.made[block.keys])
+        if block.moves is None:
+            self.need(block.values, True)
+            self.need(block.name, True)
+        else:
+            carried = [_reading(table, mask, transposed=False) for table in block.moves]
+            self.need(block.values, np.logical_or.reduce(carried) & self.made[block.values])
+
+
+def _made(block: Block, made: Mapping[str, Mask], size: int) -> Mask:
+    """Say which coordinates of a variable can be anything but 0."""
+    match block:
+        case Lookup(table=table):
+            return _held(table, 1)
+        case Linear(reads=reads, weight=weight, bias=bias):
+            found = _reading(weight, made[reads], not block.transposed)
+            return found if bias is None else found | (bias.values != 0)
+        case Join(reads=reads):
+            return np.concatenate([made[read] for read in reads])
+        case Sum(reads=reads) | Vote(reads=reads):
+            return np.logical_or.reduce([made[read] for read in reads])
+        case Product(reads=(a, b)):
+            return made[a] & made[b]
+        case Normalise(reads=reads, centred=False, bias=bias):
+            return made[reads] if bias is None else made[reads] | (bias.values != 0)
+        case Select(reads=reads):
+            return made[reads]
+        case Rules(effects=effects, offset=offset):
+            return _held(effects, 1) if offset is None else _held(effects, 1) | (offset.values != 0)
+        case Match(values=values, moves=moves):
+            if moves is None:
+                return np.tile(made[values], len(block.scores))
+            return np.logical_or.reduce([_reading(table, made[values], transposed=True) for table in moves])
+        case Normalise() | Rotate() | Activate() | Attend() | Unexplained():
+            return np.ones(size, bool)
+        case _:
+            assert_never(block)
+
+
+def _reading(table: AnyTable, outputs: Mask, transposed: bool) -> Mask:
+    """Say which inputs of a map have an entry towards outputs that are marked."""
+    if isinstance(table, Table):
+        held = table.values != 0
+        return (held[outputs] if transposed else held[:, outputs].T).any(0)
+    inputs, outs = (table.columns, rows_of(table)) if transposed else (rows_of(table), table.columns)
+    mask = np.zeros(table.shape[1] if transposed else table.shape[0], bool)
+    mask[inputs[outputs[outs]]] = True
+    return mask
+
+
+def _held(table: AnyTable, axis: int) -> Mask:
+    """Say which rows, or columns, of a table have an entry."""
+    if isinstance(table, Table):
+        return (table.values != 0).any(1 - axis)
+    mask = np.zeros(table.shape[axis], bool)
+    mask[rows_of(table) if axis == 0 else table.columns] = True
+    return mask
+
+
+def _smaller(block: Block, marks: _Marks) -> Block:
+    """Keep what is marked of one block."""
+    out = marks.spaces[block.space]
+
+    def kept(variable: str) -> Mask:
+        return marks.of(variable)
+
+    match block:
+        case Lookup(table=table):
+            return _with(block, table=_cut(table, None, out))
+        case Linear(reads=reads, weight=weight, bias=bias):
+            sides = (out, kept(reads)) if block.transposed else (kept(reads), out)
+            return _with(block, weight=_cut(weight, *sides), bias=_cut(bias, out))
+        case Join(reads=reads):
+            return _with(block, reads=tuple(read for read in reads if read in marks.live and kept(read).any()))
+        case Normalise():
+            parts = {"gain": _cut(block.gain, out), "bias": _cut(block.bias, out), "form": _cut(block.form, out, out)}
+            return _with(block, **parts)
+        case Select(thresholds=thresholds, k=k):
+            return _with(block, thresholds=_cut(thresholds, out), k=k)
+        case Match(moves=moves):
+            asked, offered, carried = kept(block.queries), kept(block.keys), kept(block.values)
+            scores = tuple(tuple(_cut(table, asked, offered) for table in tables) for tables in block.scores)
+            return _with(block, scores=scores, moves=moves and tuple(_cut(table, carried, out) for table in moves))
+        case Rules():
+            rules = marks.rules[block.name]
+            return _with(
+                block,
+                conditions=_cut(block.conditions, rules, kept(block.reads)),
+                thresholds=_cut(block.thresholds, rules),
+                effects=_cut(block.effects, rules, out),
+                biases=_cut(block.biases, rules),
+                offset=_cut(block.offset, out),
+                k=None if block.k is None or block.k >= rules.sum() else block.k,
+            )
+        case Sum() | Product() | Rotate() | Activate() | Attend() | Unexplained() | Vote():
+            return block
+        case _:
+            assert_never(block)
+
+
+def _named_apart(blocks: list[Block]) -> list[Block]:
+    """Give tables that were one, and of which different parts were kept, names of their own."""
+    first: dict[str, AnyTable] = {}
+
+    def named(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(named, value))
+        if not isinstance(value, Table | SparseTable):
+            return value
+        new, count = value, 1
+        while first.setdefault(new.name, new) != new:
+            count += 1
+            new = replace(value, name=f"{value.name}_{count}")
+        return new
+
+    return [_with(block, **{item.name: named(getattr(block, item.name)) for item in fields(block)}) for block in blocks]
+
+
+def _with(block: Any, **parts: Any) -> Block:
+    """Replace parts of a block; one that is as it was stays as it is."""
+    new = {name: part for name, part in parts.items() if part != getattr(block, name)}
+    return replace(block, **new, origin=Origin(Compact.name, block.origin.sources)) if new else block
+
+
+def _cut(table: Any, *sides: Mask | None) -> Any:
+    """Keep some rows and some columns of a table; ``None`` keeps all."""
+    if table is None or all(side is None or side.all() for side in sides):
+        return table
+    if isinstance(table, Table):
+        values = table.values
+        for axis, side in enumerate(sides):
+            values = values if side is None else np.compress(side, values, axis=axis)
+        return Table(table.name, values)
+    return cut(table, *sides)
+
+
+def cut(table: SparseTable, rows: Mask | None, columns: Mask | None, entries: Mask | None = None) -> SparseTable:
+    """Keep some rows, columns and entries of a sparse table."""
+    rows = np.ones(table.shape[0], bool) if rows is None else rows
+    columns = np.ones(table.n_columns, bool) if columns is None else columns
+    at = rows_of(table)
+    kept = rows[at] & columns[table.columns] & (True if entries is None else entries)
+    counts = np.bincount(at[kept], minlength=len(rows))[rows]
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(table.starts.dtype)
+    places = (np.cumsum(columns) - 1)[table.columns[kept]].astype(table.columns.dtype)
+    return SparseTable(table.name, starts, places, table.values[kept], int(columns.sum()))
