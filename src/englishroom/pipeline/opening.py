@@ -14,6 +14,7 @@ from englishroom.evaluate.protocol import Talker
 from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.pipeline.steps import Say
+from englishroom.sketch.folder import SOURCE, looks_like_sketch, read_sketch
 from englishroom.store import looks_like_room
 from englishroom.talkers.shipped import shipped_path
 
@@ -31,7 +32,7 @@ def open_talker(
     say: Say = lambda _line: None,
     dtype: DTypeLike = np.float32,
 ) -> Talker:
-    """Open a room or a model as a talker; torch is loaded for models only.
+    """Open a room, a sketch or a model as a talker; torch is loaded for models only.
 
     Args:
         dtype: precision in which a room's program is run.
@@ -40,6 +41,11 @@ def open_talker(
     if looks_like_room(path):
         program, own = load_program(path)
         return ProgramTalker(f"{name_or_path} ({program.level})", program, own, dtype)
+    if looks_like_sketch(path):
+        from englishroom.evaluate.sketch import SketchTalker
+
+        record, own = read_sketch(path)
+        return SketchTalker(path / SOURCE, own, record.n_ctx, f"{name_or_path} (sketch)")
     from englishroom.evaluate.target import TargetTalker
 
     target, own = open_target(name_or_path, tokenizer)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from englishroom.ir.labels import LABELS
 from englishroom.pipeline.featured import Fitting, open_work, work_folder
 from englishroom.pipeline.measuring import SCORES, Measuring, Texts, json_bytes, once
 from englishroom.pipeline.presets import preset_of
@@ -45,14 +46,15 @@ def sparse(
     3. Start a sparse model from the edges that the target's weights imply between features.
     4. Leave edges out while the rest is refitted to the target's answers.
     5. Write the program, score it beside the target, and count what works at a position.
+    6. Tell its memory from its algorithm, and name its features.
 
     Raises:
         EnglishRoomError: a setting, a text, the target or the work folder will not do.
     """
+    from englishroom.evaluate.memory import told as memory_told
     from englishroom.lower.sparsify import run_as, sparsify
-    from englishroom.sparse.start import check_spec
+    from englishroom.pipeline.labelling import MEMORY, labels_kept, memory_of
 
-    check_spec(target.spec)
     preset = preset_of(config.preset, dict(config.changes), "sparse")
     work = open_work(work_folder(out), config, target)
     fitting = Fitting(config, preset, target, tokenizer, work, say, progress)
@@ -65,11 +67,13 @@ def sparse(
     measured = {
         SCORES: once(work / SCORES, lambda: measuring.scores(program)),
         TRACE: once(work / TRACE, lambda: _trace(program, fitting, texts)),
+        MEMORY: once(work / MEMORY, lambda: memory_of(program, tokenizer, texts.fit, texts.report, progress)),
     }
     evidence |= summary(measured) | {"texts": texts.about(), "preset": asdict(preset)}
-    for line in told(evidence):
+    for line in (*told(evidence), *memory_told(measured[MEMORY])):
         say(line)
     files = {name: json_bytes(value) for name, value in measured.items()}
+    files[LABELS] = labels_kept(work / LABELS, program, tokenizer, texts.fit, progress)
     return Made(
         program, [record], ("sparse model", lambda tokens: run_as(model, tokens)), _heading(target), evidence, files
     )
@@ -79,6 +83,7 @@ def _fitted(fitting: Fitting, replacement: Replacement, texts: Texts) -> SparseM
     """Start a sparse model and refit it, or go on with a fit that was killed."""
     from englishroom.dictionaries.rows import TokenRows
     from englishroom.sparse.fit import SparseFit, fit_sparse
+    from englishroom.sparse.saved import started_once
     from englishroom.sparse.start import start
 
     target, preset, config = fitting.target, fitting.preset, fitting.config
@@ -86,8 +91,12 @@ def _fitted(fitting: Fitting, replacement: Replacement, texts: Texts) -> SparseM
     counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab).float()
     fitting.say("starting a sparse model")
     first = torch.from_numpy(rows.batch(config.seed, 0, LOUDNESS_ROWS))
-    model = start(replacement, first, counted, preset.sparse_start(), config.seed, fitting.progress)
     identity = {"target": target.sha256, "text": texts.fit.sha256, "start": asdict(preset.sparse_start())}
+    model = started_once(
+        fitting.work / "start.pt",
+        identity,
+        lambda: start(replacement, first, counted, preset.sparse_start(), config.seed, fitting.progress),
+    )
     run = SparseFit(target, model, rows, preset.sparse_fit(config.seed), identity)
     fitting.say(f"pruning {model.n_edges:,} edges to about {run.config.edges:,}, in {run.n_steps:,} steps")
 

@@ -19,6 +19,7 @@ from englishroom.errors import ConfigError
 from englishroom.evaluate.program import EmittedTalker, ProgramTalker
 from englishroom.evaluate.protocol import Talker
 from englishroom.evaluate.talk import TalkOptions, continuation
+from englishroom.ir.labels import LABELS, labels_from_json
 from englishroom.ir.program import Program
 from englishroom.ir.room import TABLES, pack
 from englishroom.ir.tokenizer import Tokenizer
@@ -89,7 +90,8 @@ def lay_out(made: Made, target: Target, tokenizer: Tokenizer, say: Say, progress
     name = made.same_as[0]
     say(f"largest log-probability difference from the {name}: {evidence[f'program_vs_{name}_nats']:.2g} nats")
     files = pack(program, tokenizer)
-    emitted = emit(program, tokenizer, Heading(target.name, made.facts(evidence)), sha256(files[TABLES]))
+    labels = labels_from_json(made.files[LABELS]) if LABELS in made.files else None
+    emitted = emit(program, tokenizer, Heading(target.name, made.facts(evidence)), sha256(files[TABLES]), labels)
     files |= {"program.py": emitted.text.encode(), "origins.json": json.dumps(emitted.origins, indent=0).encode()}
     n_positions = max(1, min(len(story), EMITTED_NUMBERS // program.n_entries))
     identity = identity_of(target)
@@ -110,7 +112,7 @@ def write(
     def describe(folder: Path) -> Manifest:
         reading = EmittedTalker(folder / "program.py", tokenizer, laid.n_ctx)
         evidence["emitted_positions"] = len(laid.story)
-        evidence["emitted_vs_program_nats"] = _check_emitted(reading, laid.story, laid.expected, progress)
+        evidence["emitted_vs_program_nats"] = check_emitted(reading, laid.story, laid.expected, progress)
         return Manifest(
             schema_version=SCHEMA_VERSION,
             level=laid.level,
@@ -175,7 +177,7 @@ def _gap(name: str, expected: NDArray[np.floating], found: NDArray[np.floating])
     return gap
 
 
-def _check_emitted(talker: EmittedTalker, story: list[int], expected: NDArray[np.float64], progress: Progress) -> float:
+def check_emitted(talker: EmittedTalker, story: list[int], expected: NDArray[np.float64], progress: Progress) -> float:
     """Run the emitted file in a bare Python on the beginning of the story and compare with the interpreter."""
     largest = 0.0
     with talker:

@@ -1,0 +1,148 @@
+"""What the features of a program are called, and the evidence that they are called so by.
+
+A label is the human text of one coordinate of a variable: ``word:she/her/he``. Labels stand beside a program and change
+nothing about what it says. They come from text (``evaluate/labelling.py``) and lie in the room as ``labels.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from englishroom.errors import ArtifactError
+from englishroom.ir.program import Program
+from englishroom.store import read_manifest, read_room
+
+LABELS = "labels.json"
+Scores = tuple[tuple[str, float], ...]
+"""Texts with their values, the strongest first."""
+
+
+@with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True)
+class Feature:
+    """The label of one feature and what it was made of. All texts are escaped: they print as they stand.
+
+    Attributes:
+        label: unique within its variable.
+        group: the kind of work it does, for listing it with its like; empty where nothing was found.
+        importance: what it is worth, in the unit that ``Labels.about["importance"]`` states.
+        frequency: share of the positions read at which it is on.
+        mean: its mean value where it is on.
+        tokens: tokens on which it is on, or of which it is the kind, with the share of its activation or their value.
+        contexts: features that excite it beside those tokens, with the mean of what each adds to it.
+        votes: tokens that it speaks for, with its weight for each.
+    """
+
+    label: str
+    group: str = ""
+    importance: float = 0.0
+    frequency: float = 0.0
+    mean: float = 0.0
+    tokens: Scores = ()
+    contexts: Scores = ()
+    votes: Scores = ()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of the features of a program: variable -> one for each of its coordinates.
+
+    Attributes:
+        features: not every variable has them; what has none is called by its number.
+        about: what the evidence comes from (``text``, ``positions``) and what its numbers mean.
+    """
+
+    features: Mapping[str, tuple[Feature, ...]] = field(default_factory=dict)
+    about: Mapping[str, str | int | float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for part in ("features", "about"):
+            object.__setattr__(self, part, MappingProxyType(dict(getattr(self, part))))
+
+    def of(self, variable: str, index: int) -> str:
+        """Name a coordinate of a variable: its label, or ``variable[index]`` where it has none."""
+        found = self.feature(variable, index)
+        return f"{variable}[{index}]" if found is None else found.label
+
+    def feature(self, variable: str, index: int) -> Feature | None:
+        """Return the label of a coordinate with its evidence, or ``None`` where it has none."""
+        of_variable = self.features.get(variable, ())
+        return of_variable[index] if 0 <= index < len(of_variable) else None
+
+    def to_json(self) -> bytes:
+        """Write the labels as the bytes of ``labels.json``; one line a feature."""
+        parts = [f'{{"about": {json.dumps(dict(self.about), allow_nan=False)}, "features": {{']
+        for number, (variable, features) in enumerate(self.features.items()):
+            parts.append(f"{',' if number else ''}{json.dumps(variable)}: [")
+            parts.append(",\n".join(json.dumps(asdict(feature), allow_nan=False) for feature in features))
+            parts.append("]")
+        return "\n".join([*parts, "}}\n"]).encode()
+
+
+@with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True)
+class _LabelsFile:
+    about: dict[str, str | int | float]
+    features: dict[str, tuple[Feature, ...]]
+
+
+def labels_from_json(data: bytes, where: str = LABELS) -> Labels:
+    """Read what ``Labels.to_json`` wrote.
+
+    Raises:
+        ArtifactError: no JSON, a field is missing, unknown or of the wrong type, or a label stands twice in a variable.
+    """
+    try:
+        file = TypeAdapter(_LabelsFile).validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ArtifactError(
+            f"{where}: {f'{place}: ' if place else ''}{first['msg']}; make it again with englishroom label"
+        ) from None
+    for variable, features in file.features.items():
+        seen: set[str] = set()
+        for index, feature in enumerate(features):
+            if not feature.label or feature.label in seen:
+                found = f"is {feature.label!r}, which stands there before" if feature.label else "is empty"
+                raise ArtifactError(
+                    f"{where}: {variable}[{index}]: the label {found}, expected one of its own; make it again with "
+                    "englishroom label"
+                )
+            seen.add(feature.label)
+    return Labels(file.features, file.about)
+
+
+def check_labels(labels: Labels, program: Program, where: str = LABELS) -> Labels:
+    """Return the labels, or refuse them where they are of another program.
+
+    Raises:
+        ArtifactError: a variable is unknown, or has another size.
+    """
+    sizes = {block.name: program.space(block.space).size for block in program.blocks}
+    for variable, features in labels.features.items():
+        if sizes.get(variable) != len(features):
+            expected = f"{sizes[variable]}" if variable in sizes else "a variable of the program"
+            raise ArtifactError(
+                f"{where}: {len(features)} labels for {variable}, expected {expected}; make it again with "
+                "englishroom label"
+            )
+    return labels
+
+
+def load_labels(path: Path, program: Program) -> Labels:
+    """Read the labels of a room, none where it has no ``labels.json``.
+
+    Raises:
+        ArtifactError: there is no room, or its labels are changed, damaged or of another program.
+    """
+    if LABELS not in read_manifest(path).files:
+        return Labels()
+    data = read_room(path, (LABELS,)).contents[LABELS]
+    return check_labels(labels_from_json(data, str(path / LABELS)), program, str(path / LABELS))

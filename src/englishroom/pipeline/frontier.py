@@ -1,0 +1,347 @@
+"""Sweep sparsity and precision, and set what comes out beside the target made smaller and beside n-grams.
+
+1. Open the rooms and their target; measure both.
+2. Quantise and prune the first sparse room in steps; write and measure each program.
+3. Quantise and prune the target, and count n-grams, as ``englishroom score --baselines`` does; measure each.
+4. Write the points, and draw them.
+
+Every point is kept in a folder of work as soon as it is measured, so that the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import englishroom
+from englishroom.data.corpus import replace_file
+from englishroom.data.texts import Text, open_text
+from englishroom.errors import ConfigError
+from englishroom.evaluate.baselines import baselines, check_texts
+from englishroom.evaluate.description import describe
+from englishroom.evaluate.moments import measure_moments
+from englishroom.evaluate.program import ProgramTalker
+from englishroom.evaluate.selected import count_selected
+from englishroom.evaluate.table import Table
+from englishroom.evaluate.tabulate import Entry, Known, tabulate
+from englishroom.evaluate.target import TargetTalker
+from englishroom.evaluate.trace import measure_trace, reads_per_rule
+from englishroom.ir.program import Program, Rules
+from englishroom.ir.room import load_program
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.passes.base import Pass, Record, run_passes
+from englishroom.passes.moments import Moments
+from englishroom.passes.prune import Prune, edge_tables
+from englishroom.passes.quantise import Bits, Quantise
+from englishroom.pipeline.deriving import write_derived
+from englishroom.pipeline.measuring import SCORES, json_bytes
+from englishroom.pipeline.opening import open_talker
+from englishroom.pipeline.scoring import known_of
+from englishroom.pipeline.steps import Progress, Say
+from englishroom.report.frontier import FIRED, LENGTH, RECOVERED, picture
+from englishroom.report.number import bits as told_bits
+from englishroom.store import StoredRoom, read_room
+
+FRONTIER, POINTS, WORK, TRACE = "frontier.json", "points", "work", "trace.json"
+PICTURES = {"frontier.svg": LENGTH, "frontier-rules.svg": FIRED, "frontier-compute.svg": RECOVERED}
+MOMENT_DOCUMENTS = 40
+TRACED_DOCUMENTS = 8
+SMALLER = ("quantised", "pruned", "n-gram")
+"""Roles among the baselines that are points."""
+Point = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FrontierConfig:
+    """What to sweep, and on what to measure."""
+
+    rooms: tuple[Path, ...]
+    text: str = "sampled"
+    max_documents: int | None = None
+    bits: tuple[str, ...] = ("8", "6", "5", "4", "3", "2", "ternary")
+    keep: tuple[float, ...] = (0.8, 0.6, 0.4, 0.2)
+    baselines: bool = True
+    fit: str = "sampled:fit"
+    choose: str = "sampled:choose"
+    model: str | None = None
+    seed: int = 0
+
+    def steps(self) -> list[Bits]:
+        """Return the precisions to sweep.
+
+        Raises:
+            ConfigError: one of them, or a share to keep, makes no sense.
+        """
+        found: list[Bits] = []
+        for word in self.bits:
+            if word != "ternary" and not (word.isdigit() and 1 <= int(word) <= 16):
+                raise ConfigError(f"--bits has {word!r}, expected 1 to 16, or ternary")
+            found.append("ternary" if word == "ternary" else int(word))
+        for share in self.keep:
+            if not 0 < share <= 1:
+                raise ConfigError(f"--keep has {share:g}, expected shares above 0 and at most 1")
+        if not self.rooms:
+            raise ConfigError("no room to sweep; name one or more")
+        return found
+
+
+def frontier(
+    config: FrontierConfig,
+    out: Path,
+    say: Say = lambda _line: None,
+    progress: Progress = lambda _step, _done, _total: None,
+) -> dict[str, Any]:
+    """Measure all points, write ``frontier.json`` and its pictures, and return what the former holds.
+
+    Raises:
+        EnglishRoomError: a room, a text or a setting will not do.
+    """
+    steps = config.steps()
+    rooms = [read_room(path) for path in config.rooms]
+    _same_target(rooms)
+    text, fit = open_text(config.text, progress, config.max_documents), open_text(config.fit, progress)
+    choose = open_text(config.choose, progress)
+    check_texts(fit, choose, text)
+    manifest = rooms[0].manifest
+    tokenizer = manifest.config.get("tokenizer")
+    name = config.model or str(manifest.config.get("model", manifest.target["name"]))
+    target = open_talker(name, None if tokenizer is None else Path(tokenizer), check=False)
+    if not isinstance(target, TargetTalker) or target.target.sha256 != manifest.target["sha256"]:
+        raise ConfigError(f"{name}: not the model that {rooms[0].path} was made of; name it with --model")
+    sweep = _Sweep(config, out, name, target, text, fit, choose, known_of(target, text), say, progress)
+    points = [sweep.of_target(), *(sweep.of_room(room) for room in rooms)]
+    sparse = next((room for room in rooms if room.manifest.level == "sparse"), None)
+    if sparse is not None:
+        points += sweep.made_of(sparse, steps)
+    elif config.bits or config.keep:
+        say("none of the rooms is sparse; nothing to quantise or to prune but the target")
+    if config.baselines:
+        points += sweep.smaller()
+    found = {
+        "format": "englishroom frontier",
+        "englishroom": englishroom.__version__,
+        "target": {key: manifest.target[key] for key in ("name", "sha256")},
+        "text": {"name": text.name, "sha256": text.sha256, "documents": len(text.documents)},
+        "settings": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
+        | {"rooms": [str(path) for path in config.rooms]},
+        "points": points,
+    }
+    replace_file(out / FRONTIER, json_bytes(found))
+    for file, view in PICTURES.items():
+        replace_file(out / file, picture(json.loads(json_bytes(points)), view).encode())
+    return found
+
+
+def _same_target(rooms: list[StoredRoom]) -> None:
+    first = rooms[0]
+    for room in rooms[1:]:
+        if room.manifest.target["sha256"] != first.manifest.target["sha256"]:
+            raise ConfigError(
+                f"{room.path}: made of {room.manifest.target['name']}, and {first.path} of "
+                f"{first.manifest.target['name']}; give rooms of one model"
+            )
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """What it takes to measure a point."""
+
+    config: FrontierConfig
+    out: Path
+    model: str
+    target: TargetTalker
+    text: Text
+    fit: Text
+    choose: Text
+    known: Known
+    say: Say
+    progress: Progress
+
+    def of_target(self) -> Point:
+        def measure() -> Point:
+            entry = Entry(self.target, "target", self.target.name, describe(self.target).bits)
+            return self._measured(entry, "target", self.target.name, self.model)[0]
+
+        return self._kept("target", {}, measure)
+
+    def of_room(self, room: StoredRoom) -> Point:
+        """Measure the program of a room as it is."""
+
+        def measure() -> Point:
+            program, tokenizer = load_program(room.path)
+            label = f"{room.path.resolve().name}"
+            return self._of_program(program, tokenizer, label, room.manifest.level, str(room.path), label)[0]
+
+        return self._kept(f"room-{_slug(str(room.path))}", {"room": room.manifest.sha256}, measure)
+
+    def made_of(self, room: StoredRoom, steps: list[Bits]) -> Iterator[Point]:
+        """Quantise a sparse room at every precision, prune it to every share, and measure each."""
+        program, tokenizer = load_program(room.path)
+        moments: list[Moments] = []
+
+        def known_moments() -> Moments:
+            if not moments:
+                tokens = self._tokens(self.fit, tokenizer, program, MOMENT_DOCUMENTS)
+                told = partial(self.progress, "averaging what tables read")
+                moments.append(measure_moments(program, self.fit.name, tokens, told))
+            return moments[0]
+
+        n_edges = sum(table.n_entries for table in edge_tables(program).values())
+        base = room.path.resolve().name
+        for bits in steps:
+            label = "ternary" if bits == "ternary" else f"{bits} bits"
+            made = partial(_quantise, bits, known_moments)
+            yield self._derived(room, tokenizer, program, "sparse, quantised", f"{base}, {label}", label, made)
+        for share in self.config.keep:
+            label, n_kept = f"{share:.0%}", round(share * n_edges)
+            made = partial(_prune, n_kept, known_moments)
+            yield self._derived(
+                room, tokenizer, program, "sparse, pruned", f"{base}, {label} of its edges", label, made
+            )
+
+    def _derived(
+        self,
+        room: StoredRoom,
+        tokenizer: Tokenizer,
+        program: Program,
+        kind: str,
+        name: str,
+        label: str,
+        step: Callable[[], Pass],
+    ) -> Point:
+        place = Path(POINTS) / _slug(name)
+
+        def measure() -> Point:
+            chosen: Pass = step()
+            changed, records = run_passes(program, [chosen])
+            point, files = self._of_program(changed, tokenizer, name, kind, str(self.out / place), label)
+            facts = (
+                f"Made of the room {room.path.resolve().name} by {chosen.name}: {_told(records[0])}.",
+                *_facts(point),
+            )
+            written = write_derived(
+                room, changed, tokenizer, records, facts, files, self.text.documents[0], self.out / place, self.progress
+            )
+            return point | {"manifest": written.sha256}
+
+        identity = {"room": room.manifest.sha256, "fit": self.fit.sha256, "kind": kind}
+        return self._kept(_slug(name), identity, measure, self.out / place)
+
+    def smaller(self) -> list[Point]:
+        """Measure the target quantised and pruned, and n-grams; all or nothing is taken from the folder of work."""
+
+        def measure() -> list[Point]:
+            found = []
+            words = ["englishroom", "score", self.model, "--text", self.config.text, "--baselines"]
+            words += ["--fit", self.config.fit, "--choose", self.config.choose, "--seed", str(self.config.seed)]
+            if self.config.max_documents is not None:
+                words += ["--max-documents", str(self.config.max_documents)]
+            again = shlex.join(words)
+            for entry in baselines(self.target, self.fit, self.choose, self.config.seed, self.progress):
+                if entry.role in SMALLER:
+                    self.say(f"measuring {entry.name}")
+                    label = entry.name.partition(" (")[0].removesuffix(" of the weights")
+                    name = entry.name if entry.role == "n-gram" else f"{self.target.name}, {entry.name}"
+                    found.append(self._measured(entry, entry.role, label, again)[0] | {"name": name})
+            return found
+
+        identity = {"fit": self.fit.sha256, "choose": self.choose.sha256}
+        return self._kept("baselines", identity, measure)
+
+    def _of_program(
+        self, program: Program, tokenizer: Tokenizer, name: str, kind: str, place: str, label: str
+    ) -> tuple[Point, dict[str, Any]]:
+        self.say(f"measuring {name}")
+        talker = ProgramTalker(name, program, tokenizer)
+        point, scores = self._measured(Entry(talker, "talker", name, describe(program).bits), kind, label, place)
+        tokens = self._tokens(self.text, tokenizer, program, TRACED_DOCUMENTS)
+        told = partial(self.progress, "counting what works")
+        if not any(isinstance(block, Rules) for block in program.blocks):
+            return point | {"rules_fired_mean": count_selected(program, tokens, told)}, {SCORES: scores}
+        reads = reads_per_rule(program)
+        trace = {
+            "text": self.text.name,
+            "rules": len(reads),
+            "reads_per_rule": {"median": float(np.median(reads)), "p95": float(np.quantile(reads, 0.95))},
+            **measure_trace(program, tokens, told),
+        }
+        fired = {"rules_fired_mean": trace["rules_fired"]["mean"], "rules_fired_p95": trace["rules_fired"]["p95"]}
+        return point | fired | {"rules": len(reads)}, {SCORES: scores, TRACE: trace}
+
+    def _measured(self, entry: Entry, kind: str, label: str, place: str) -> tuple[Point, dict[str, Any]]:
+        """Judge a talker beside the target."""
+        lead = Entry(self.target, "target", self.target.name, describe(self.target).bits)
+        entries = [entry] if entry.talker is self.target else [lead, entry]
+        rows, categories = tabulate(entries, self.target, self.text, self.known, 0, self.config.seed, self.progress)
+        row = asdict(rows[-1])
+        kept = (
+            *("nats_per_token", "nats_per_token_interval", "ce_increase", "ce_increase_interval", "kl_target_talker"),
+            *("kl_talker_target", "top1_agreement", "description_bits", "training_compute_recovered"),
+            *("training_compute_share", "training_compute_interval"),
+        )
+        about = {"name": self.text.name, "sha256": self.text.sha256, "documents": len(self.text.documents)}
+        table = Table(about | {"bytes": self.text.n_bytes}, rows, categories, {"seed": self.config.seed, "notes": []})
+        return {"name": entry.name, "label": label, "kind": kind, "open": place} | {
+            k: row[k] for k in kept
+        }, table.as_dict()
+
+    def _tokens(self, text: Text, tokenizer: Tokenizer, program: Program, limit: int) -> list[Any]:
+        return [
+            np.array([tokenizer.start_id, *tokenizer.encode(document)][: program.n_ctx])
+            for document in text.documents[:limit]
+        ]
+
+    def _kept(
+        self, name: str, identity: Mapping[str, Any], measure: Callable[[], Any], place: Path | None = None
+    ) -> Any:
+        """Return what was measured before under the same circumstances, or measure and keep it.
+
+        Args:
+            place: where the room of this point lies; without it, it is made again.
+        """
+        wanted = dict(identity) | {
+            "target": self.target.target.sha256,
+            "text": self.text.sha256,
+            "seed": self.config.seed,
+            "englishroom": englishroom.__version__,
+        }
+        path = self.out / WORK / f"{name}.json"
+        if path.exists() and (place is None or place.is_dir()):
+            before = json.loads(path.read_bytes())
+            if before["identity"] == wanted:
+                return before["found"]
+        found = json.loads(json_bytes(measure()))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, json_bytes({"identity": wanted, "found": found}))
+        return found
+
+
+def _quantise(bits: Bits, moments: Callable[[], Moments]) -> Pass:
+    return Quantise(bits=bits, moments=moments())
+
+
+def _prune(edges: int, moments: Callable[[], Moments]) -> Pass:
+    return Prune(edges, moments())
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")
+
+
+def _told(record: Record) -> str:
+    return ", ".join(f"{name} {value}" for name, value in record.options.items())
+
+
+def _facts(point: Point) -> tuple[str, ...]:
+    return (
+        f"KL(target‖program) {point['kl_target_talker']:.4f} nats, CE {point['ce_increase']:+.4f}, "
+        f"{told_bits(point['description_bits'])}.",
+    )

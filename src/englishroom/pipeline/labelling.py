@@ -1,0 +1,152 @@
+"""Name the features of sparse programs, while rooms are made and afterwards, and tell their memory from the rest."""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from englishroom.data.corpus import replace_file
+from englishroom.data.texts import Text, open_text
+from englishroom.emit.python import Heading, emit
+from englishroom.errors import ConfigError
+from englishroom.evaluate.labelling import label
+from englishroom.evaluate.memory import measure_memory
+from englishroom.evaluate.program import EmittedTalker, ProgramTalker
+from englishroom.ir.labels import LABELS, Labels
+from englishroom.ir.program import Program
+from englishroom.ir.room import TABLES, load_program
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.passes.base import Record
+from englishroom.pipeline.steps import Progress, Say
+from englishroom.pipeline.writing import check_emitted
+from englishroom.store import Manifest, StoredRoom, read_manifest, read_room, write_room
+
+MEMORY = "memory.json"
+LABEL_ROWS = 120
+"""Documents that features are named on."""
+MEMORY_ROWS = 30
+"""Documents on which means are taken, and as many on which nats are measured."""
+CHECKED_POSITIONS = 32
+
+
+def rows_of(text: Text, program: Program, tokenizer: Tokenizer, limit: int) -> list[NDArray[np.int64]]:
+    """Return the first documents of a text as tokens, from the start token on, cut at the context."""
+    return [
+        np.array([tokenizer.start_id, *tokenizer.encode(document)][: program.n_ctx], np.int64)
+        for document in text.documents[:limit]
+    ]
+
+
+def labels_of(
+    program: Program, tokenizer: Tokenizer, text: Text, progress: Progress, n_rows: int = LABEL_ROWS
+) -> Labels:
+    """Name the features of a program on the beginning of a text that was fitted or chosen on."""
+    rows = rows_of(text, program, tokenizer, n_rows)
+    return label(program, tokenizer, rows, text.name, lambda done, total: progress("naming features", done, total))
+
+
+def labels_kept(path: Path, program: Program, tokenizer: Tokenizer, text: Text, progress: Progress) -> bytes:
+    """Return the labels that were made before, or make them and keep them, as the bytes of ``labels.json``."""
+    if not path.exists():
+        replace_file(path, labels_of(program, tokenizer, text, progress).to_json())
+    return path.read_bytes()
+
+
+def memory_of(program: Program, tokenizer: Tokenizer, fit: Text, report: Text, progress: Progress) -> dict[str, Any]:
+    """Tell memory and algorithm apart, on the reporting text; means come from the fitting text."""
+    fitted, held_out = (rows_of(text, program, tokenizer, MEMORY_ROWS) for text in (fit, report))
+    about = {"text": report.name, "text_sha256": report.sha256, "means_from": fit.name}
+    return about | measure_memory(
+        program, fitted, held_out, lambda done, total: progress("memory and algorithm", done, total)
+    )
+
+
+def memory_of_room(room: Path, fit: str | None, report: str, progress: Progress) -> dict[str, Any]:
+    """Tell memory and algorithm apart in the program of a room.
+
+    Raises:
+        EnglishRoomError: there is no room, its program is not sparse, or a text will not do.
+    """
+    program, tokenizer = load_program(room)
+    return memory_of(
+        program, tokenizer, _fit_text(room, fit, MEMORY_ROWS, progress), open_text(report, progress), progress
+    )
+
+
+def relabel(
+    room: Path,
+    text: str | None,
+    n_rows: int,
+    say: Say = lambda _line: None,
+    progress: Progress = lambda _s, _d, _t: None,
+) -> Manifest:
+    """Name the features of a sparse room after what is seen on a text, and write its program with these names.
+
+    ``labels.json``, ``program.py`` and ``origins.json`` change, and with them the manifest; the program does not.
+
+    Args:
+        text: by default the text that the room was fitted on.
+        n_rows: documents of it to read.
+
+    Raises:
+        EnglishRoomError: there is no sparse room, the text will not do, or the program as written says something else.
+    """
+    program, tokenizer = load_program(room)
+    if program.level != "sparse":
+        raise ConfigError(f"{room}: its program is {program.level}; features are named in sparse rooms only")
+    if n_rows < 1:
+        raise ConfigError(f"--rows is {n_rows}, expected 1 or more")
+    chosen = _fit_text(room, text, n_rows, progress)
+    labels = labels_of(program, tokenizer, chosen, progress, n_rows)
+    stored = read_room(room)
+    manifest = stored.manifest
+    heading = Heading(manifest.target["name"], heading_of(stored))
+    emitted = emit(program, tokenizer, heading, manifest.files[TABLES], labels)
+    origins = json.dumps(emitted.origins, indent=0).encode()
+    files = dict(stored.contents) | {
+        LABELS: labels.to_json(),
+        "program.py": emitted.text.encode(),
+        "origins.json": origins,
+    }
+    tokens = rows_of(chosen, program, tokenizer, 1)[0][:CHECKED_POSITIONS].tolist()
+    expected = ProgramTalker("program", program, tokenizer, np.float64).log_probs(np.array([tokens]))[0]
+    record = Record("label", {"text": chosen.name, "sha256": chosen.sha256, "rows": n_rows})
+
+    def describe(folder: Path) -> Manifest:
+        reading = EmittedTalker(folder / "program.py", tokenizer, program.n_ctx)
+        gap = check_emitted(reading, tokens, expected, progress)
+        say(f"program.py says what the program says, within {gap:.2g} nats on {len(tokens)} positions")
+        evidence = manifest.evidence | {"emitted_positions": len(tokens), "emitted_vs_program_nats": gap}
+        kept = [known for known in manifest.records if known["made_by"] != record.made_by]
+        return replace(manifest, evidence=evidence, records=[*kept, json.loads(json.dumps(asdict(record)))])
+
+    return write_room(room, files.items(), describe)
+
+
+def heading_of(stored: StoredRoom) -> tuple[str, ...]:
+    """Read back the facts that the header of a room's program states."""
+    told = ast.get_docstring(ast.parse(stored.contents["program.py"]), clean=False) or ""
+    lines = told.split("\n")
+    if "" not in lines[5:]:
+        return ()
+    return tuple(lines[5 : lines.index("", 5)])
+
+
+def _fit_text(room: Path, text: str | None, limit: int, progress: Progress) -> Text:
+    """Open the text to name features on; refuse the one that the room is judged on."""
+    texts: dict[str, Any] = read_manifest(room).evidence.get("texts", {})
+    name = texts.get("fit", {}).get("name") if text is None else text
+    if name is None:
+        raise ConfigError(f"{room}: does not say what it was fitted on; give --text")
+    found = open_text(name, progress)
+    if found.sha256 == texts.get("report", {}).get("sha256"):
+        raise ConfigError(
+            f"{name}: is the text that the room is judged on; give --text another one to name features on"
+        )
+    return replace(found, documents=found.documents[:limit])

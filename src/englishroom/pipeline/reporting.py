@@ -1,0 +1,321 @@
+"""From a room to the facts of its report: what it holds already, and what is measured anew."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import englishroom
+from englishroom.data.corpus import replace_file
+from englishroom.data.texts import READY, Text, open_text
+from englishroom.errors import ArtifactError, ConfigError, EnglishRoomError
+from englishroom.evaluate.program import ProgramTalker
+from englishroom.ir.labels import LABELS, Labels, check_labels, labels_from_json
+from englishroom.ir.program import Program, Rules
+from englishroom.ir.room import load_program
+from englishroom.pipeline.measuring import SCORES, json_bytes
+from englishroom.pipeline.opening import open_talker
+from englishroom.pipeline.scoring import ScoreConfig, score_table
+from englishroom.pipeline.steps import Progress, Say
+from englishroom.report.page import page
+from englishroom.store import MANIFEST, Manifest, StoredRoom, read_room, sha256
+
+if TYPE_CHECKING:
+    from englishroom.evaluate.protocol import Talker
+    from englishroom.ir.tokenizer import Tokenizer
+
+HTML, FACTS = "report.html", "report.json"
+FRONTIER, MEMORY, TRACE, FIDELITY = "frontier.json", "memory.json", "trace.json", "fidelity.json"
+COMPARED_DOCUMENTS = 40
+TRACED_DOCUMENTS = 12
+IMPORTANT_RULES = 40
+PROMPTS = ("Once upon a time", "Lily and Tom", "")
+_FIRST = re.compile(r"(?P<name>.*) \(first (?P<count>[\d,]+) documents\)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """What to report on, and what to measure for it."""
+
+    room: Path
+    text: str | None = None
+    max_documents: int | None = None
+    frontier: Path | None = None
+    model: str | None = None
+    prompts: tuple[str, ...] = PROMPTS
+    seed: int = 0
+
+
+def report(
+    config: ReportConfig,
+    out: Path,
+    say: Say = lambda _line: None,
+    progress: Progress = lambda _step, _done, _total: None,
+) -> dict[str, Any]:
+    """Write the report of a room as ``report.html`` and ``report.json`` into a folder.
+
+    1. Read what the room holds.
+    2. Open its target and its text, and measure what the room lacks; what an earlier report measured stays.
+    3. Write the facts, and the page of them.
+
+    Raises:
+        EnglishRoomError: the room, a text or a file is not what it should be.
+    """
+    stored = read_room(config.room)
+    program, tokenizer = load_program(config.room)
+    facts = _held(config, stored, program)
+    text = _text(config, stored.manifest, say, progress)
+    wanted = _identity(config, stored, text)
+    before = _before(out / FACTS, wanted)
+    if before is None:
+        measured = _Measuring(config, stored, program, tokenizer, text, say, progress).all(facts)
+    else:
+        say(f"{out / FACTS}: measured before")
+        measured = before
+    facts |= measured | {"measured": measured, "identity": wanted}
+    out.mkdir(parents=True, exist_ok=True)
+    data = json_bytes(facts)
+    replace_file(out / FACTS, data)
+    replace_file(out / HTML, page(json.loads(data)).encode())
+    return facts
+
+
+def _held(config: ReportConfig, stored: StoredRoom, program: Program) -> dict[str, Any]:
+    """Collect what a room says of itself."""
+    manifest = stored.manifest
+    files = {name: {"bytes": len(data), "sha256": manifest.files[name]} for name, data in stored.contents.items()}
+    own = {name: _json(stored, name) for name in (SCORES, TRACE, FIDELITY, FRONTIER, MEMORY)}
+    rules = [block for block in program.blocks if isinstance(block, Rules)]
+    return {
+        "format": "englishroom report",
+        "englishroom": englishroom.__version__,
+        "room": {
+            "name": config.room.resolve().name,
+            "sha256": sha256((config.room / MANIFEST).read_bytes()),
+            "level": manifest.level,
+            "target": manifest.target,
+            "config": manifest.config,
+            "seed": manifest.seed,
+            "records": manifest.records,
+            "evidence": manifest.evidence,
+            "versions": manifest.versions,
+            "files": files,
+        },
+        "program": {
+            "blocks": len(program.blocks),
+            "tables": len(program.tables()),
+            "entries": program.n_entries,
+            "rules": sum(block.conditions.shape[0] for block in rules),
+        },
+        "scores": own[SCORES],
+        "trace": own[TRACE],
+        "fidelity": own[FIDELITY],
+        "memory": own[MEMORY],
+        "frontier": own[FRONTIER] if config.frontier is None else _frontier(config.frontier),
+        "rules": _important(_labels(stored, program), program),
+        "commands": commands(config.room, manifest),
+    }
+
+
+def _json(stored: StoredRoom, name: str) -> Any:
+    if name not in stored.contents:
+        return None
+    try:
+        return json.loads(stored.contents[name])
+    except ValueError as error:
+        raise ArtifactError(f"{stored.path / name}: no JSON ({error}); decompile again") from None
+
+
+def _frontier(path: Path) -> Any:
+    file = path / FRONTIER if path.is_dir() else path
+    try:
+        found = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file; make it with englishroom frontier") from None
+    except ValueError as error:
+        raise ArtifactError(f"{file}: no JSON ({error}); make it again with englishroom frontier") from None
+    if not isinstance(found, dict) or not isinstance(found.get("points"), list):
+        raise ArtifactError(f"{file}: not a frontier (no points in it); make it with englishroom frontier")
+    return found
+
+
+def _labels(stored: StoredRoom, program: Program) -> Labels:
+    if LABELS not in stored.contents:
+        return Labels()
+    where = str(stored.path / LABELS)
+    return check_labels(labels_from_json(stored.contents[LABELS], where), program, where)
+
+
+def _important(labels: Labels, program: Program) -> dict[str, Any] | None:
+    """Pick the named features of rules that matter most, with their evidence."""
+    of_rules = {block.name for block in program.blocks if isinstance(block, Rules)}
+    found = [
+        (feature, variable, index)
+        for variable, features in labels.features.items()
+        if variable in of_rules
+        for index, feature in enumerate(features)
+    ]
+    if not found:
+        return None
+    found.sort(key=lambda entry: -entry[0].importance)
+    rows = [{"variable": variable, "index": index} | asdict(one) for one, variable, index in found[:IMPORTANT_RULES]]
+    return {"about": dict(labels.about), "of": len(found), "rows": rows}
+
+
+def commands(room: Path, manifest: Manifest) -> list[str]:
+    """Spell out the command lines that make a room, measure it and report on it."""
+    config = manifest.config
+    words = ["englishroom", "decompile", str(config.get("model", manifest.target["name"])), "--level", manifest.level]
+    if manifest.level != "exact":
+        words += ["--preset", str(config.get("preset", "fast"))]
+    for name in ("fit", "choose", "report", "dictionaries", "tokenizer"):
+        value = config.get(name)
+        values = [value] if isinstance(value, str) else value or []
+        words += [f"--{name}", *values] if values else []
+    for name, value in config.get("changes") or []:
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--seed", str(manifest.seed), "--out", str(room)]
+    model = str(config.get("model", manifest.target["name"]))
+    lines = [words, ["englishroom", "score", model, str(room), "--baselines"], ["englishroom", "report", str(room)]]
+    return [shlex.join(line) for line in lines]
+
+
+def _text(config: ReportConfig, manifest: Manifest, say: Say, progress: Progress) -> Text:
+    """Open the text to measure on: the one given, the one that the room was reported on, or the ready corpus."""
+    if config.text is not None:
+        return open_text(config.text, progress, config.max_documents)
+    about = (manifest.evidence.get("texts") or {}).get("report") or {}
+    name, limit = str(about.get("name", READY)), config.max_documents
+    if cut := _FIRST.fullmatch(name):
+        name, limit = cut["name"], limit or int(cut["count"].replace(",", ""))
+    try:
+        found = open_text(name, progress, limit)
+    except EnglishRoomError:
+        say(f"{name}: the text that this room was measured on is not here; measuring on {READY} in its place")
+        return open_text(READY, progress, config.max_documents)
+    if config.max_documents is None and about and found.sha256 != about.get("sha256"):
+        say(f"{name}: holds other documents than when this room was measured on it")
+    return found
+
+
+def _identity(config: ReportConfig, stored: StoredRoom, text: Text) -> dict[str, Any]:
+    """Name everything that what is measured depends on."""
+    settings = {"prompts": list(config.prompts), "seed": config.seed, "model": config.model, "given": config.text}
+    return {
+        "room": stored.manifest.sha256,
+        "text": text.sha256,
+        "documents": len(text.documents),
+        "englishroom": englishroom.__version__,
+        **settings,
+    }
+
+
+def _before(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what an earlier report measured of the same room on the same text."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(found, dict) or found.get("identity") != wanted or not isinstance(found.get("measured"), dict):
+        return None
+    return found["measured"] if found["measured"].get("compared") else None
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """What it takes to measure what a room lacks."""
+
+    config: ReportConfig
+    stored: StoredRoom
+    program: Program
+    tokenizer: Tokenizer
+    text: Text
+    say: Say
+    progress: Progress
+
+    def all(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if facts["trace"] is None and facts["program"]["rules"]:
+            found["trace"] = self._trace()
+        try:
+            target = self._target()
+        except EnglishRoomError as error:
+            self.say(f"not compared with its target: {error}")
+            return found | {"not_compared": str(error), "not_followed": str(error)}
+        program = ProgramTalker(f"{self.stored.path.name} ({self.program.level})", self.program, self.tokenizer)
+        if facts["scores"] is None or self.config.text is not None:
+            found[SCORES.removesuffix(".json")] = self._scores()
+        found["compared"] = self._compared(target, program)
+        if self.program.level == "sparse":
+            from englishroom.pipeline.following import follow
+
+            labels = _labels(self.stored, self.program)
+            found["sentences"] = follow(target, self.program, self.tokenizer, labels, self.text, self.progress)
+        return found
+
+    def _name(self) -> str:
+        return self.config.model or str(self.stored.manifest.config.get("model", self.stored.manifest.target["name"]))
+
+    def _target(self) -> Talker:
+        tokenizer = self.stored.manifest.config.get("tokenizer")
+        talker = open_talker(self._name(), None if tokenizer is None else Path(tokenizer), check=False)
+        expected, target = self.stored.manifest.target.get("sha256"), getattr(talker, "target", None)
+        if target is None or target.sha256 != expected:
+            raise ConfigError(
+                f"{self._name()}: not the model that this room was made of (sha256 {str(expected)[:16]}); name it with "
+                "--model"
+            )
+        if talker.tokenizer != self.tokenizer:
+            raise ConfigError(f"{self._name()}: has another tokenizer than the room; name the model with --model")
+        return talker
+
+    def _trace(self) -> dict[str, Any]:
+        from englishroom.evaluate.trace import measure_trace, reads_per_rule
+
+        documents = self.text.documents[:TRACED_DOCUMENTS]
+        tokens = [
+            np.array([self.tokenizer.start_id, *self.tokenizer.encode(document)][: self.program.n_ctx])
+            for document in documents
+        ]
+        reads = reads_per_rule(self.program)
+        return {
+            "text": self.text.name,
+            "rules": len(reads),
+            "reads_per_rule": {"median": float(np.median(reads)), "p95": float(np.quantile(reads, 0.95))},
+            **measure_trace(
+                self.program, tokens, lambda done, total: self.progress("counting what works", done, total)
+            ),
+        }
+
+    def _scores(self) -> dict[str, Any]:
+        settings = ScoreConfig(
+            (self._name(), str(self.config.room)),
+            self.config.text or READY,
+            max_documents=len(self.text.documents),
+            seed=self.config.seed,
+            check=False,
+        )
+        return score_table(settings, self.say, self.progress).as_dict()
+
+    def _compared(self, target: Talker, program: Talker) -> dict[str, Any]:
+        from englishroom.evaluate.compare import compare
+        from englishroom.evaluate.talk import TalkOptions
+
+        found = compare(
+            target,
+            program,
+            self.text.documents[:COMPARED_DOCUMENTS],
+            self.config.prompts,
+            self.config.seed,
+            story=TalkOptions(max_tokens=160),
+            progress=lambda done, total: self.progress("comparing with the target", done, total),
+        )
+        alike = [asdict(story) | {"alike": story.alike} for story in found.stories]
+        return found.as_dict() | {"stories": alike, "text": self.text.name}

@@ -1,0 +1,241 @@
+"""From a talker to its sketch: the shortest readable program that keeps a stated share of what it does."""
+
+from __future__ import annotations
+
+import json
+import platform
+import tempfile
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import englishroom
+from englishroom.data.corpus import document_marks
+from englishroom.data.overlap import check_overlap
+from englishroom.data.texts import Text, open_text
+from englishroom.errors import ConfigError
+from englishroom.pipeline.opening import open_talker
+from englishroom.pipeline.steps import Progress, Say
+from englishroom.store import read_manifest, sha256
+
+if TYPE_CHECKING:  # scipy and numba load only where something is fitted
+    from englishroom.evaluate.protocol import Talker
+    from englishroom.sketch.folder import Record
+    from englishroom.sketch.sampling import Heard
+    from englishroom.sketch.studio import Judged
+
+TOLERANCE_NATS = 1e-9
+"""How far the written file may be from the votes that were fitted."""
+LINE_WIDTH = 116
+CHECKED_WINDOWS = 4
+"""Windows of the reporting text on which the written file is run."""
+LEAST_LINES = 180
+"""The code of a sketch takes most of these; fewer leave no room for tables."""
+JUDGED_POSITIONS = 10_000
+"""Positions of the choosing text that lengths are chosen on."""
+
+
+@dataclass(frozen=True)
+class SketchConfig:
+    """What to sketch, on what, and how short.
+
+    Attributes:
+        talker: a room, a shipped model, a model folder or .bin file, a hub name.
+        share: of the talker's behaviour that is to be kept; ``None`` for the most that ``lines`` hold.
+        lines: the most that the file may have.
+        positions: of the fitting text.
+        report_positions: of the reporting text.
+        words, kinds: how many words are listed in how many kinds; by default as suits the lines.
+    """
+
+    talker: str
+    share: float | None = None
+    lines: int = 299
+    fit: tuple[str, ...] = ("sampled:fit",)
+    choose: str = "sampled:choose"
+    report: str = "sampled:report"
+    positions: int = 40_000
+    report_positions: int = 20_000
+    words: int | None = None
+    kinds: int | None = None
+    tokenizer: Path | None = None
+    check: bool = True
+
+    def verify(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ConfigError: one of them makes no sense.
+        """
+        if self.share is not None and not 0 < self.share < 1:
+            raise ConfigError(f"--share is {self.share:g}, expected a number between 0 and 1")
+        for name, least in (("lines", LEAST_LINES), ("positions", 1000), ("report_positions", 100)):
+            if getattr(self, name) < least:
+                option = "--" + name.replace("_", "-")
+                raise ConfigError(f"{option} is {getattr(self, name)}, expected {least} or more")
+        for name in ("words", "kinds"):
+            if (value := getattr(self, name)) is not None and value < 2:
+                raise ConfigError(f"--{name} is {value}, expected 2 or more")
+
+
+def sketch(
+    config: SketchConfig,
+    out: Path,
+    say: Say = lambda _line: None,
+    progress: Progress = lambda _step, _done, _total: None,
+) -> Record:
+    """Sketch a talker into a folder, and return its record.
+
+    1. Read the texts: fit on one, choose on another, report on a third.
+    2. Let the talker read them, and keep all that it says.
+    3. Search for the sketch, rank its gears, and measure it on the reporting text.
+    4. Write the file, run it, and compare what it says with what was fitted.
+
+    Raises:
+        EnglishRoomError: a text, the talker or a setting will not do, or the place to write to.
+    """
+    from englishroom.sketch.checkpoint import load, save
+    from englishroom.sketch.folder import SHARE, check_place, write_sketch
+    from englishroom.sketch.rank import rank_gears
+    from englishroom.sketch.sampling import listen
+    from englishroom.sketch.search import search
+    from englishroom.sketch.studio import Ask, Studio
+
+    config.verify()
+    check_place(out)
+    fit, choose, report = (_joined(names, progress) for names in (config.fit, (config.choose,), (config.report,)))
+    for first, second in ((fit, report), (choose, report), (fit, choose)):
+        check_overlap(first.name, document_marks(first.documents), second)
+    talker = open_talker(config.talker, config.tokenizer, config.check, say)
+
+    def heard(text: Text, positions: int, ends: bool = False) -> Heard:
+        step = f"listening to {config.talker}: {text.name}"
+        return listen(talker, text.documents, positions, ends, lambda done, total: progress(step, done, total))
+
+    ask = Ask(config.share, config.lines, config.words, config.kinds)
+    studio = Studio(
+        talker.tokenizer,
+        heard(fit, config.positions, ends=True),
+        heard(choose, JUDGED_POSITIONS),
+        talker.n_ctx,
+        ask,
+        progress,
+    )
+    about = {part: _about(t) for part, t in (("fit", fit), ("choose", choose), ("report", report))}
+    settings = json.loads(json.dumps(asdict(config), default=str))
+    mark = json.dumps([settings, about, _identity(config, talker), englishroom.__version__])
+    growing = out.absolute().with_name(f"{out.name}.part.npz")
+    if kept := load(growing, mark, studio.start()):
+        say(f"going on from {growing.name}")
+    found = search(studio, lambda growth: save(growing, mark, growth), kept)
+    heard_report = heard(report, config.report_positions)
+    sample = studio.sample(heard_report, "reading to report")
+    judged, chosen = studio.judge(found.votes, sample), studio.judge(found.votes, studio.choose)
+    rows = rank_gears(found.votes, studio, sample, lambda done, total: progress("ranking gears", done, total))
+    tables = studio.tables(found.votes)
+    heading = _heading(talker.name, judged, report, tables.n_entries)
+    remarks = {row.gear: f"Adds {row.adds_nats:.3f} nats to the gears before it." for row in rows}
+    text = studio.text(found.votes, heading, remarks)
+    with tempfile.TemporaryDirectory() as place:
+        gap = _run_file(text, Path(place), talker, studio.answers(found.votes, sample), heard_report, progress)
+    record = write_sketch(
+        out,
+        text,
+        talker.tokenizer,
+        {
+            "talker": talker.name,
+            "n_ctx": talker.n_ctx,
+            "share": judged.share,
+            "share_is": SHARE,
+            "share_of_choosing_text": chosen.share,
+            "asked_share": config.share,
+            "asked_lines": config.lines,
+            "kept": found.kept,
+            "lines": text.count("\n"),
+            "characters": len(text),
+            "entries": tables.n_entries,
+            "kl_talker_sketch": judged.kl,
+            "kl_talker_unigram": judged.unigram_kl,
+            "cross_entropy": studio.cross_entropy(found.votes, sample, heard_report.targets),
+            "talker_cross_entropy": heard_report.cross_entropy,
+            "file_vs_fit_nats": gap,
+            "gears": [asdict(row) for row in rows],
+            "search": [asdict(point) for point in found.path],
+            "texts": about,
+            "config": settings,
+            "versions": {"englishroom": englishroom.__version__, "python": platform.python_version()},
+        },
+    )
+    growing.unlink(missing_ok=True)
+    return record
+
+
+def _identity(config: SketchConfig, talker: Talker) -> str:
+    """Name a talker by its weights, by the manifest of its room, or by its own file."""
+    from englishroom.evaluate.sketch import SketchTalker
+    from englishroom.evaluate.target import TargetTalker
+
+    if isinstance(talker, TargetTalker):
+        return talker.target.sha256
+    if isinstance(talker, SketchTalker):
+        return sha256(talker.source.encode())
+    return read_manifest(Path(config.talker)).sha256
+
+
+def _joined(names: Sequence[str], progress: Progress) -> Text:
+    texts = [open_text(name, progress) for name in names]
+    return Text.of(" + ".join(text.name for text in texts), [d for text in texts for d in text.documents])
+
+
+def _about(text: Text) -> dict[str, Any]:
+    return {"name": text.name, "sha256": text.sha256, "documents": len(text.documents)}
+
+
+def _heading(name: str, judged: Judged, report: Text, entries: int) -> list[str]:
+    """Say what the file is, how much it holds, and how it is read."""
+    paragraphs = [
+        f"A sketch of {name}: it tells stories with {entries:,} votes, and nothing but Python 3.11.",
+        "",
+        f"It keeps {judged.share:.1%} of what {name} does: 1 - {judged.kl:.3f} / {judged.unigram_kl:.3f}, in nats per "
+        f"token KL({name}‖sketch) and KL({name}‖unigram), which knows how frequent words are (on {report.name}).",
+        "",
+        'To hear it: python sketch.py "Once upon a time" --seed 1',
+        "To read it: a gear looks at the story and names keys. The row of a key in its table adds votes, of half a "
+        "nat each, to the words behind the number, or to all words of a @kind; last, votes become probabilities. "
+        "Words are written without the space before them, `_ing` is one that has none, `¶` ends a line. Gears and rows "
+        f"stand in the order of what they matter. Written by englishroom {englishroom.__version__}.",
+    ]
+    return [line for paragraph in paragraphs for line in textwrap.wrap(paragraph, LINE_WIDTH) or [""]]
+
+
+def _run_file(
+    text: str, place: Path, talker: Talker, expected: Iterator[NDArray[np.float64]], heard: Heard, progress: Progress
+) -> float:
+    """Run the written file in a bare Python, and return how far it is from what was fitted, in nats.
+
+    Raises:
+        ConfigError: it is further away than rounding can explain.
+    """
+    from englishroom.evaluate.sketch import SketchTalker
+
+    path, gap = place / "sketch.py", 0.0
+    path.write_text(text, encoding="utf-8")
+    running = SketchTalker(path, talker.tokenizer, talker.n_ctx)
+    checked = list(zip(heard.windows, heard.counted, strict=True))[:CHECKED_WINDOWS]
+    try:
+        for done, (window, counted) in enumerate(checked):
+            for answer in running.log_probs(np.array([window]))[0, counted:]:
+                gap = max(gap, float(np.abs(next(expected) - answer).max()))
+            progress("running sketch.py", done + 1, len(checked))
+    finally:
+        running.close()
+    if not gap <= TOLERANCE_NATS:
+        raise ConfigError(
+            f"the written sketch differs from the fitted one by {gap:.2g} nats; please report this talker"
+        )
+    return gap

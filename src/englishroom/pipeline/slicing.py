@@ -1,0 +1,171 @@
+"""From a room of a sparse program to the room of its slice: the part that one text needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from englishroom.emit.graph import require_sparse
+from englishroom.emit.python import Heading, emit
+from englishroom.errors import ConfigError, one_line
+from englishroom.evaluate.description import describe_program
+from englishroom.evaluate.program import ProgramTalker
+from englishroom.evaluate.slicing import Same, gap_to, gaps, near_to, weigh
+from englishroom.evaluate.talk import prompt_tokens
+from englishroom.interp.vectorised import Interpreter
+from englishroom.ir.labels import LABELS, Labels, load_labels
+from englishroom.ir.program import Lookup, Program, Rules
+from englishroom.ir.room import TABLES, load_program, pack
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.ir.verify import require_valid
+from englishroom.passes.base import Record
+from englishroom.passes.slice import Found, Slice, n_entries
+from englishroom.pipeline.steps import Progress, Say
+from englishroom.pipeline.writing import EMITTED_NUMBERS, Laid, write
+from englishroom.store import Manifest, check_out, read_manifest, sha256
+
+SLICE = "slice.json"
+
+
+@dataclass(frozen=True)
+class SliceConfig:
+    """What to slice, for which text, and how near it stays."""
+
+    room: str
+    text: str
+    tolerance: float = 0.05
+    same: Same = "tokens"
+    evaluations: int = 1000
+    fold: bool = True
+    seed: int = 0
+
+
+def slice_room(
+    config: SliceConfig,
+    out: Path,
+    say: Say = lambda _line: None,
+    progress: Progress = lambda _step, _done, _total: None,
+) -> Manifest:
+    """Write the room of the smallest program found that says the same on a text.
+
+    1. Read the room; let its program read the text.
+    2. Leave out all that the text does not need, as long as the gap stays within the tolerance.
+    3. Write what is left as a room, with what it took and what it says in ``slice.json``.
+
+    Raises:
+        EnglishRoomError: the room, the text, a setting, or the place to write to will not do.
+    """
+    check_out(out)
+    path = Path(config.room)
+    whole, tokenizer = load_program(path)
+    require_sparse(whole, "sliced")
+    tokens = np.array(prompt_tokens(ProgramTalker(config.room, whole, tokenizer, np.float64), config.text))
+    if len(tokens) < 2:
+        raise ConfigError("the text has no tokens; give --text at least one word")
+    near = near_to(whole, tokens, config.same, config.tolerance)
+    search = Slice(
+        config.tolerance,
+        config.evaluations,
+        config.fold,
+        gap=gap_to(whole, tokens, config.same),
+        weigh=lambda program: weigh(program, tokens, config.fold, near, config.seed),
+        progress=progress,
+    )
+    found, steps = search.search(whole)
+    require_valid(found.program)
+    measured = _measured(config, whole, found, tokens, tokenizer)
+    for line in told(measured):
+        say(line)
+    before = read_manifest(path)
+    record = Record(search.name, asdict(search), steps, cost_nats=measured["kl_program_slice_nats"]["mean"])
+    records = [Record(**{**old, "rewrites": tuple(old["rewrites"])}) for old in before.records] + [record]
+    labels = labels_of(load_labels(path, whole), found.kept)
+    files = _files(config, found.program, tokenizer, labels, before, measured)
+    files[SLICE] = json.dumps(measured | {"steps": steps}, indent=1).encode()
+    evidence: dict[str, Any] = {name: measured[name] for name in ("gap_nats", "description_bits", "entries", "rules")}
+    evidence |= {"kl_program_slice_nats": measured["kl_program_slice_nats"]["mean"], "sliced_for": config.text}
+    expected = Interpreter(found.program, np.float64).log_probs(tokens)
+    n_positions = max(1, min(len(tokens), EMITTED_NUMBERS // max(found.program.n_entries, 1)))
+    story = tokens.tolist()[:n_positions]
+    n_ctx, level = found.program.n_ctx, found.program.level
+    laid = Laid(files, story, expected, level, n_ctx, before.target, records, evidence)
+    return write(laid, tokenizer, asdict(config), config.seed, out, progress)
+
+
+def told(measured: Mapping[str, Any]) -> list[str]:
+    """Say in a few lines what was kept of a program, and how near it is."""
+    kl, bits, entries, rules = (
+        measured[name] for name in ("kl_program_slice_nats", "description_bits", "entries", "rules")
+    )
+    return [
+        f"kept {rules['kept']:,} of {rules['of']:,} rules, {entries['kept']:,} of {entries['of']:,} entries of tables, "
+        f"{bits['kept'] / 1e6:.3f} of {bits['of'] / 1e6:.3f} Mbit",
+        f"largest gap on the text {measured['gap_nats']:.4f} nats ({measured['gap_is']}), tolerance "
+        f"{measured['tolerance_nats']:g}; KL(program‖slice) on it {kl['mean']:.4f} nats, at most {kl['max']:.4f}",
+    ]
+
+
+def _measured(
+    config: SliceConfig, whole: Program, found: Found, tokens: NDArray[np.integer], tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """Say what was kept, and how far the slice is from the whole on the text."""
+    before = Interpreter(whole, np.float64).log_probs(tokens)
+    after = Interpreter(found.program, np.float64).log_probs(tokens)
+    kl = gaps(before, after, tokens, "distributions")
+    at = np.arange(len(tokens) - 1)
+    pieces = [tokenizer.pieces[token].decode("utf-8", "replace") for token in tokens[1:].tolist()]
+    rows = zip(pieces, before[at, tokens[1:]], after[at, tokens[1:]], strict=True)
+    features = {b.name: whole.space(b.space).size for b in whole.blocks if isinstance(b, Lookup | Rules)}
+    return {
+        "text": config.text,
+        "tokens": len(tokens),
+        "same": config.same,
+        "gap_is": "largest difference of a token's log-probability"
+        if config.same == "tokens"
+        else "largest KL(program‖slice) after a position",
+        "tolerance_nats": config.tolerance,
+        "gap_nats": float(gaps(before, after, tokens, config.same).max(initial=0.0)),
+        "kl_program_slice_nats": {"mean": float(kl.mean()), "max": float(kl.max())},
+        "entries": {"kept": n_entries(found.program), "of": n_entries(whole)},
+        "rules": {"kept": n_rules(found.program), "of": n_rules(whole)},
+        "description_bits": {"kept": describe_program(found.program).bits, "of": describe_program(whole).bits},
+        "says": [{"token": token, "whole_nats": float(p), "slice_nats": float(q)} for token, p, q in rows],
+        "features": {
+            name: {"of": n, "kept": found.kept.get(name, np.zeros(0, int)).tolist()} for name, n in features.items()
+        },
+    }
+
+
+def n_rules(program: Program) -> int:
+    """Count the rules of a program."""
+    return sum(block.conditions.shape[0] for block in program.blocks if isinstance(block, Rules))
+
+
+def labels_of(labels: Labels, kept: Mapping[str, NDArray[np.intp]]) -> Labels:
+    """Keep the labels of what was kept."""
+    features = {name: found for name, found in labels.features.items() if name in kept}
+    return Labels({name: tuple(found[at] for at in kept[name]) for name, found in features.items()}, labels.about)
+
+
+def _files(
+    config: SliceConfig,
+    program: Program,
+    tokenizer: Tokenizer,
+    labels: Labels,
+    before: Manifest,
+    measured: Mapping[str, Any],
+) -> dict[str, bytes]:
+    files = pack(program, tokenizer)
+    name = before.target["name"]
+    facts = (f"The slice of it that one text needs: {one_line(config.text)!r}.", *told(measured))
+    emitted = emit(program, tokenizer, Heading(f"a slice of {name}", facts), sha256(files[TABLES]), labels)
+    files |= {"program.py": emitted.text.encode(), "origins.json": json.dumps(emitted.origins, indent=0).encode()}
+    if labels.features:
+        files[LABELS] = labels.to_json()
+    return files

@@ -1,0 +1,132 @@
+"""A sparse room is named and named again: its program stays the same, its file carries the names, all is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from englishroom.cli import main
+from englishroom.data.texts import open_text
+from englishroom.emit.python import Heading, emit
+from englishroom.errors import ConfigError
+from englishroom.evaluate.program import EmittedTalker, ProgramTalker
+from englishroom.ir.labels import LABELS, load_labels
+from englishroom.ir.room import TABLES, load_program, pack
+from englishroom.pipeline.labelling import heading_of, relabel
+from englishroom.store import SCHEMA_VERSION, Manifest, read_manifest, read_room, write_room
+from staged import staged, tokenizer
+
+FACTS = ("Target: made up.", 'Held: nothing, \u2016 and a """ quote.')
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> tuple[Path, Path]:
+    """Return two different texts that the tokenizer can spell."""
+    fit, report = tmp_path / "fit.txt", tmp_path / "report.txt"
+    fit.write_text("\n<|endoftext|>\n".join('once upon\n"once."' for _ in range(6)))
+    report.write_text("\n<|endoftext|>\n".join("once upon once." for _ in range(6)))
+    return fit, report
+
+
+@pytest.fixture
+def room(tmp_path: Path, texts: tuple[Path, Path]) -> Path:
+    """Write a room of a random sparse program, without labels."""
+    program, own = staged(0), tokenizer()
+    files = pack(program, own)
+    emitted = emit(program, own, Heading("made up", FACTS), hashlib.sha256(files[TABLES]).hexdigest())
+    files |= {"program.py": emitted.text.encode(), "origins.json": json.dumps(emitted.origins).encode()}
+    fit, report = (open_text(text) for text in texts)
+    about = {
+        part: {"name": text.name, "sha256": text.sha256, "documents": 6}
+        for part, text in (("fit", fit), ("report", report))
+    }
+    target = {"name": "made up", "parameters": 1, "sha256": "0" * 64}
+    records = [{"made_by": "sparsify", "options": {}, "rewrites": [], "seconds": 0.0, "cost_nats": None}]
+
+    def describe(_: Path) -> Manifest:
+        return Manifest(SCHEMA_VERSION, "sparse", target, {}, 0, records, {"texts": about}, {})
+
+    write_room(tmp_path / "room", files.items(), describe)
+    return tmp_path / "room"
+
+
+def test_naming_changes_names_and_nothing_else(room: Path) -> None:
+    before = read_room(room)
+    assert heading_of(before) == FACTS
+    said: list[str] = []
+    manifest = relabel(room, None, 4, said.append)
+    after = read_room(room)
+    assert set(after.contents) == {*before.contents, LABELS}
+    assert all(after.contents[name] == before.contents[name] for name in ("program.ir", TABLES, "tokenizer.json"))
+    assert after.contents["program.py"] != before.contents["program.py"]
+    assert heading_of(after) == FACTS
+    assert manifest == read_manifest(room)
+    assert [record["made_by"] for record in manifest.records] == ["sparsify", "label"]
+    assert manifest.evidence["emitted_vs_program_nats"] < 1e-9
+    assert "program.py says what the program says" in said[-1]
+    program, own = load_program(room)
+    labels = load_labels(room, program)
+    assert labels.about["rows"] == 4
+    rules = labels.features["rules.1"]
+    assert all(f" {feature.label} " in after.text("program.py") for feature in rules if "\\" not in feature.label)
+    tokens = np.array([[0, *own.encode("once upon")][: program.n_ctx]])
+    expected = ProgramTalker("program", program, own, np.float64).log_probs(tokens)[0]
+    with EmittedTalker(room / "program.py", own, program.n_ctx) as emitted:
+        assert np.abs(emitted.log_probs(tokens)[0] - expected).max() < 1e-9
+
+
+def test_naming_twice_gives_the_same_room(room: Path) -> None:
+    relabel(room, None, 4)
+    once = read_room(room)
+    relabel(room, None, 4)
+    again = read_room(room)
+    assert dict(once.contents) == dict(again.contents)
+    assert [record["made_by"] for record in again.manifest.records] == ["sparsify", "label"]
+
+
+def test_what_cannot_be_named_is_refused_in_one_line(
+    room: Path, tiny_room: Path, texts: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = read_room(room)
+    with pytest.raises(ConfigError, match="its program is exact; features are named in sparse rooms only"):
+        relabel(tiny_room, None, 4)
+    with pytest.raises(ConfigError, match="--rows is 0, expected 1 or more"):
+        relabel(room, None, 0)
+    with pytest.raises(ConfigError, match=r"report\.txt: is the text that the room is judged on; give --text another"):
+        relabel(room, str(texts[1]), 4)
+    assert main(["label", str(room), "--text", str(texts[1])]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {texts[1]}: is the text")
+    assert dict(read_room(room).contents) == dict(before.contents)
+
+
+def test_a_room_that_does_not_say_what_it_was_fitted_on_needs_a_text(room: Path, texts: tuple[Path, Path]) -> None:
+    stored = read_room(room)
+
+    def describe(_: Path) -> Manifest:
+        return Manifest(SCHEMA_VERSION, "sparse", stored.manifest.target, {}, 0, [], {}, {})
+
+    write_room(room, stored.contents.items(), describe)
+    with pytest.raises(ConfigError, match="does not say what it was fitted on; give --text"):
+        relabel(room, None, 4)
+    assert relabel(room, str(texts[0]), 2).records[-1]["options"]["rows"] == 2
+
+
+def test_the_commands_name_features_and_tell_memory_from_algorithm(
+    room: Path, texts: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["label", str(room), "--rows", "3"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("words: 20 features: ")
+    assert any(line.startswith("rules.1: 12 features: ") for line in told)
+    assert main(["memory", str(room), "--text", str(texts[1]), "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["text"] == str(texts[1])
+    assert {row["name"] for row in measured["programs"]} >= {"whole", "memory", "algorithm", "constants"}
+    assert main(["memory", str(room), "--text", str(texts[1])]) == 0
+    told = capsys.readouterr().out
+    assert "memory: " in told
+    assert "what is left" in told
