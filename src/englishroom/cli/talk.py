@@ -15,8 +15,8 @@ from englishroom.evaluate.talk import TalkOptions, talk
 class Command:
     """Let a room or a model tell a story."""
 
-    talker: tyro.conf.Positional[str]
-    """A room, a shipped model, a model folder or .bin file, or a hub name."""
+    talker: tyro.conf.Positional[str] = ""
+    """A room, a shipped model, a model folder or .bin file, or a hub name; the room that ships where none is given."""
     prompt: tyro.conf.Positional[str] = ""
     """Text to go on from; none starts a new story."""
     choice: TalkOptions = TalkOptions()
@@ -25,12 +25,20 @@ class Command:
     """Tokenizer of a model, where it does not stand beside it."""
     check: bool = True
     """Do not compare a model's forward pass with transformers first."""
+    explain: bool = False
+    """Say why each token is said: features on, rules that fired, what was copied from where, and the votes. For rooms
+    of sparse programs."""
+    told: str | None = None
+    """Explain the tokens of this text, not new ones."""
 
     def run(self) -> None:
         from englishroom.pipeline import open_talker
 
         self.choice.check()
-        talker = open_talker(self.talker, self.tokenizer, self.check, say, dtype="float64")
+        if self.explain or self.told is not None:
+            self._explain()
+            return
+        talker = open_talker(self._name(), self.tokenizer, self.check, say, dtype="float64")
         if not self.prompt:
             say("the prompt is empty; starting a new story")
         told = talk(talker, self.prompt, self.choice)
@@ -38,3 +46,18 @@ class Command:
         for text in told:
             show(text, end="")
         show("")
+
+    def _name(self) -> str:
+        from englishroom.talkers.shipped import shipped_room
+
+        return self.talker or str(shipped_room())
+
+    def _explain(self) -> None:
+        from englishroom.evaluate.explain import explain
+        from englishroom.ir.labels import load_labels
+        from englishroom.ir.room import load_program
+
+        room = Path(self._name())
+        program, tokenizer = load_program(room)
+        for text in explain(program, tokenizer, load_labels(room, program), self.prompt, self.choice, self.told):
+            show(text, end="")

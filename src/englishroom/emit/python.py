@@ -9,11 +9,13 @@ from types import ModuleType
 from typing import assert_never
 
 import englishroom
+from englishroom.emit import graph
 from englishroom.emit import tables as table_text
 from englishroom.emit.naming import identifiers, purpose
-from englishroom.emit.prelude import arithmetic, loading, talking
+from englishroom.emit.prelude import arithmetic, features, loading, talking
 from englishroom.emit.source import LineOrigin, Source, Verbatim
 from englishroom.ir import tokenizer as tokenizer_module
+from englishroom.ir.labels import Labels
 from englishroom.ir.program import (
     Activate,
     AnyTable,
@@ -43,7 +45,7 @@ from englishroom.ir.tokenizer import Tokenizer
 _EMIT = LineOrigin("emit")
 _FIXED = (
     *("step", "new_memory", "memory", "token", "position", "N_CTX", "D_VOCAB"),
-    *("TABLES", "PIECES", "MERGES", "BYTE_IDS", "TOKENIZER", "__file__", "__builtins__"),
+    *("blocks_of_program", "NAMES", "TABLES", "PIECES", "MERGES", "BYTE_IDS", "TOKENIZER", "__file__", "__builtins__"),
 )
 
 
@@ -68,22 +70,35 @@ class Emitted:
     origins: list[dict[str, object]]
 
 
-def emit(program: Program, tokenizer: Tokenizer, heading: Heading, tables_sha256: str) -> Emitted:
+def emit(
+    program: Program, tokenizer: Tokenizer, heading: Heading, tables_sha256: str, labels: Labels | None = None
+) -> Emitted:
     """Write a program as Python: header, how it thinks block by block, its arithmetic, its tokenizer, its tables.
 
     Args:
         tables_sha256: hash of the file ``tables.safetensors`` that will stand beside it.
+        labels: what features are called; without them they go by their numbers.
     """
-    return _Emitter(program, tokenizer).emit(heading, tables_sha256)
+    from englishroom.emit.sparse import SparseEmitter, is_staged
+
+    if is_staged(program):
+        return SparseEmitter(program, tokenizer, labels or Labels()).emit(heading, tables_sha256)
+    return Emitter(program, tokenizer).emit(heading, tables_sha256)
 
 
-class _Emitter:
+class Emitter:
+    """Spells a program block by block."""
+
     def __init__(self, program: Program, tokenizer: Tokenizer) -> None:
         self.program, self.tokenizer = program, tokenizer
-        self.verbatim = Verbatim((arithmetic, tokenizer_module, talking, loading))
+        self.explains = program.level == "sparse"
+        more = (features, *graph.MODULES) if self.explains else ()
+        self.verbatim = Verbatim((arithmetic, tokenizer_module, talking, loading, *more))
         self.calls: set[str] = {"main", "log_probs", "talk", "Tokenizer", "numbers", "load_tables", "float32"}
+        self.calls |= {graph.MAIN, "rows", "sparse_rows"} if self.explains else set()
         taken = (*self.verbatim.pieces, *self.verbatim.imports, *_FIXED)
         self.name = identifiers([block.name for block in program.blocks], taken)
+        self.value = dict(self.name)
         self.writing = _writing(program)
         self.layouts = _layouts(program)
         tables = list(program.tables())
@@ -96,7 +111,8 @@ class _Emitter:
         self.source = Source()
 
     def emit(self, heading: Heading, tables_sha256: str) -> Emitted:
-        sections = [(self._block(block), LineOrigin(block.origin.made_by, block.name)) for block in self.program.blocks]
+        spelt = [(self._block(block), LineOrigin(block.origin.made_by, block.name)) for block in self.program.blocks]
+        sections = [(text, origin) for text, origin in spelt if text]
         tables = self._tables()
         self._add(self._header(heading))
         texts = [self.verbatim.pieces[name][0] for name in self.verbatim.needed(self.calls)]
@@ -111,15 +127,23 @@ class _Emitter:
         self._add(f"    return {self.name[self.program.vote.name]}\n")
         self._add("\n# 3. Its arithmetic\n")
         self._copy(arithmetic)
+        self._copy(features)
         self._add("\n# 4. Its tokenizer\n")
         self._copy(tokenizer_module)
+        if self.explains:
+            self._add("\n# How it explains what it says\n")
+            for module in graph.MODULES:
+                self._copy(module)
         self._add("\n# 5. Its tables: short ones here, long ones in tables.safetensors\n")
         self._copy(loading)
         self._add(self._tokenizer_literal())
         self._add(f'\nTABLES = load_tables(__file__, "{tables_sha256}")')
         for text, origin in tables:
             self.source.add(text, origin)
-        self._add('TABLES.clear()\n\nif __name__ == "__main__":\n    main()')
+        self._add("TABLES.clear()")
+        if self.explains:
+            self._add(self._laid_out(tables_sha256))
+        self._add(f'\nif __name__ == "__main__":\n    {graph.MAIN if self.explains else "main"}()')
         return Emitted(self.source.text(), self.source.ranges())
 
     def _add(self, text: str) -> None:
@@ -147,12 +171,22 @@ class _Emitter:
             '             "".join(program.talk("Once upon a time", seed=1))',
             "             program.log_probs(tokens)",
             "",
+            *self._guide(),
+        ]
+        return '"""' + "\n".join(_comment_safe(line) for line in lines) + '\n"""\n'
+
+    def _laid_out(self, tables_sha256: str) -> str:
+        """Write what explanations walk."""
+        return graph.source(self.program, tables_sha256, {})
+
+    def _guide(self) -> tuple[str, ...]:
+        """Say in the header how to read the file."""
+        return (
             "To read it, begin at step(): it takes one token and says how likely every next token is. Each block",
             "there makes one variable; its comment says what the variable is for, then what it reads and which",
             "tensors it came from. Tables are named as in the literature: W_Q_0 is the query matrix of layer 0,",
             "W_E the embedding.",
-        ]
-        return '"""' + "\n".join(_comment_safe(line) for line in lines) + '\n"""\n'
+        )
 
     def _step_head(self) -> str:
         return (
@@ -182,7 +216,7 @@ class _Emitter:
 
     def _expression(self, block: Block) -> str:
         size = self.program.space(block.space).size
-        v = self.name
+        v = self.value
         match block:
             case Lookup(index=index, table=table):
                 row = f"{self._table(table, 'rows')}[{index}]"
@@ -247,7 +281,7 @@ class _Emitter:
         return self._call("total", products, *bias) if bias else products
 
     def _match(self, block: Match) -> str:
-        v = self.name
+        v = self.value
         options = {"scores": f"[{', '.join(map(self._pairs, block.scores))}]"}
         if block.buckets != (0,):
             options["buckets"] = repr(block.buckets)
@@ -275,6 +309,8 @@ class _Emitter:
         first_use: Mapping[str, Block] = {t.name: b for b in reversed(self.program.blocks) for t in tables_of(b)}
         found: list[tuple[str, LineOrigin]] = []
         for name, table in self.program.tables().items():
+            if not self._is_defined(table):
+                continue
             block = first_use[name]
             origin = LineOrigin(block.origin.made_by, block.name)
             for layout in sorted(self.layouts[name]):
@@ -287,6 +323,10 @@ class _Emitter:
                 shape = " x ".join(map(str, table.shape))
                 found.append((f"{self._table(table, layout)} = {value}  # {shape}", origin))
         return found
+
+    def _is_defined(self, table: AnyTable) -> bool:
+        """Say whether a table is defined by itself, under its name."""
+        return table.name in self.table_name
 
     def _load(self, function: str, name: str) -> str:
         self.calls.add(function)

@@ -76,6 +76,8 @@ class Verbatim:
             match node:
                 case ast.Import(names=names):
                     self.imports.update({a.asname or a.name: _import(a) for a in names})
+                case ast.ImportFrom(module=str(source)) if source.startswith("englishroom."):
+                    pass  # a piece of another module
                 case ast.ImportFrom(module=source, names=names):
                     self.imports.update({a.asname or a.name: f"from {source} {_import(a)}" for a in names})
                 case ast.FunctionDef(name=defined) | ast.ClassDef(name=defined):

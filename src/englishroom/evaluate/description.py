@@ -22,6 +22,7 @@ from englishroom.emit.tables import is_literal
 from englishroom.errors import ConfigError
 from englishroom.evaluate.code_lengths import Length, bytes_bits, floats, integers, natural_bits, positions_bits
 from englishroom.evaluate.program import ProgramTalker
+from englishroom.evaluate.sketch import SketchTalker
 from englishroom.ir.program import AnyTable, Program, SparseTable, Table
 from englishroom.ir.text import print_code
 
@@ -69,6 +70,8 @@ def describe(thing: object) -> Description:
     """
     if isinstance(thing, ProgramTalker):
         return describe_program(thing.interpreter.program)
+    if isinstance(thing, SketchTalker):
+        return describe_arrays({}, thing.source)
     if isinstance(thing, Program):
         return describe_program(thing)
     if isinstance(thing, Tabulated):

@@ -96,8 +96,8 @@ def number_above(low, kind):
     return read
 
 
-def main(arguments=None):
-    """Read the command line and tell a story."""
+def command_line():
+    """Return the reader of the command line."""
     parser = argparse.ArgumentParser(description="Tell a story.")
     parser.add_argument("prompt", nargs="?", default="", help="text to go on from; none starts a new story")
     parser.add_argument(
@@ -107,13 +107,22 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, help="the same seed tells the same story")
     parser.add_argument("--max-tokens", type=number_above(0, int), help="default: to the end of story or context")
     parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def tell(given):
+    """Yield the prompt of a command line, and the story that follows it."""
+    told = talk(given.prompt, given.temperature, given.top_k, given.seed, given.max_tokens, given.greedy)
+    yield given.prompt
+    yield from told
+
+
+def say(texts):
+    """Print texts as they come, and end the program in one line where that cannot be done."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     try:
-        told = talk(given.prompt, given.temperature, given.top_k, given.seed, given.max_tokens, given.greedy)
-        print(shown(given.prompt), end="", flush=True)
-        for text in told:
+        for text in texts:
             print(shown(text), end="", flush=True)
         print(flush=True)
     except ValueError as error:
@@ -123,3 +132,8 @@ def main(arguments=None):
         raise SystemExit(1 if isinstance(error, BrokenPipeError) else f"error: {error.strerror}") from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def main(arguments=None):
+    """Read the command line and tell a story."""
+    say(tell(command_line().parse_args(arguments)))

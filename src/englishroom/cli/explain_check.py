@@ -1,0 +1,79 @@
+"""englishroom explain-check"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from englishroom.cli.output import print_table, progress_bar, show
+from englishroom.errors import ArtifactError
+from englishroom.evaluate.explain_check import CheckConfig
+
+if TYPE_CHECKING:
+    from englishroom.evaluate.explain_check import ExplainCheck
+
+
+@dataclass(frozen=True)
+class Command:
+    """Check explanations: take rules out of a sparse program, and compare what happens with what was said."""
+
+    room: tyro.conf.Positional[Path]
+    """A room of a sparse program."""
+    text: str = "sampled"
+    """A text file (plain or .xz), a folder of them, a hub dataset, or "sampled", the ready corpus."""
+    check: CheckConfig = CheckConfig()
+    """How much is checked, and what passes."""
+    out: Path | None = None
+    """Write what was found as JSON."""
+
+    def run(self) -> None:
+        import numpy as np
+
+        from englishroom.data.texts import open_text
+        from englishroom.evaluate.explain_check import check_explanations
+        from englishroom.ir.room import load_program
+
+        program, tokenizer = load_program(self.room)
+        with progress_bar() as progress:
+            documents = open_text(self.text, progress, self.check.tokens).documents
+            encoded = ([tokenizer.start_id, *tokenizer.encode(document)] for document in documents)
+            texts = [np.array(tokens[: program.n_ctx + 1]) for tokens in encoded]
+            found = check_explanations(program, texts, self.check, progress)
+        print_check(found)
+        if self.out is not None:
+            self.out.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
+        if not found.passed:
+            raise ArtifactError(f"{self.room}: explanations do not hold: {'; '.join(found.faults)}")
+
+
+def print_check(found: ExplainCheck) -> None:
+    """Print what a check found."""
+    config = found.config
+    show(
+        f"{found.tokens:,} tokens of {found.documents} documents, of each of which a rule that carries one of its "
+        f"largest shares was taken out; {found.rules:,} different rules"
+    )
+    show(f"shares add up to the log-probability within {found.largest_sum_error_nats:.1e} nats")
+    show(f"the effect of a rule's own vote is as said within {found.largest_direct_error_nats:.1e} nats")
+    show(f"what --explain prints is what was checked, within {found.largest_printed_difference_nats:.1e} nats")
+    rows = [("all rules", found.total), *found.by_block.items(), ("another rule fires instead", found.replaced)]
+    print_table(
+        f"log-probability without a rule, said against found; tolerance {config.within_nats:g} nats + "
+        f"{config.within_share:g} of the effect",
+        ("rules of", "effects", "mean effect", "correlation", "slope", "median error", "p95 error", "within tolerance"),
+        [
+            (
+                name,
+                f"{row.effects:,}",
+                *(f"{value:.3f}" for value in (row.mean_effect_nats, row.correlation, row.slope)),
+                *(f"{value:.4f}" for value in (row.median_error_nats, row.p95_error_nats)),
+                f"{row.within:.1%}",
+            )
+            for name, row in rows
+        ],
+    )
+    show("pass" if found.passed else "FAIL: " + "; ".join(found.faults))

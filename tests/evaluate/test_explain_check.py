@@ -1,0 +1,78 @@
+"""Explanations checked by intervention: over a thousand tokens they hold, and the check finds those that do not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from englishroom.cli import main
+from englishroom.errors import ConfigError
+from englishroom.evaluate.explain_check import CheckConfig, ExplainCheck, check_explanations
+from englishroom.interp.reading import Reading
+from programs import full_program
+from tiny_slice import small_program, small_texts, write_small_room
+
+
+@pytest.fixture(scope="module")
+def checked() -> ExplainCheck:
+    """Check a random program, in which more depends on which rules fire than in one that was fitted."""
+    return check_explanations(small_program(), small_texts(120), CheckConfig(tokens=1000, often=0.85))
+
+
+def test_rules_taken_out_change_what_is_said_as_it_was_said(checked: ExplainCheck) -> None:
+    assert checked.passed, checked.faults
+    assert checked.tokens >= 1000
+    assert checked.total.effects >= 1000
+    assert checked.total.mean_effect_nats > 0.01
+    assert checked.total.within >= 0.85
+    assert checked.total.correlation >= 0.9
+    assert checked.total.median_error_nats < 0.02
+    assert checked.largest_sum_error_nats < 1e-6
+    assert checked.largest_direct_error_nats < 1e-9
+    assert checked.largest_printed_difference_nats < 1e-9
+    assert sum(errors.effects for errors in checked.by_block.values()) == checked.total.effects
+
+
+@pytest.mark.parametrize("broken", ["effects", "direct"])
+def test_wrong_explanations_do_not_pass(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Reading.without
+
+    def wrong(reading: Reading, name: str, index: int, direct: bool = False) -> np.ndarray:
+        found = right(reading, name, index, direct)
+        return reading.log_probs - 2 * (found - reading.log_probs) if direct == (broken == "direct") else found
+
+    monkeypatch.setattr(Reading, "without", wrong)
+    found = check_explanations(small_program(), small_texts(20), CheckConfig(tokens=100))
+    assert not found.passed
+    expected = "own vote is off by" if broken == "direct" else "of the effects are within the tolerance, expected 0.9"
+    assert any(expected in fault for fault in found.faults)
+
+
+def test_bad_settings_are_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"--tokens, --positions and --rules are 1 or more; correct them"):
+        check_explanations(small_program(), small_texts(1), CheckConfig(tokens=0))
+    with pytest.raises(
+        ConfigError, match=r"the text has 12 tokens for which a rule votes, expected 50 at least; give a"
+    ):
+        check_explanations(small_program(), small_texts(1), CheckConfig(tokens=50))
+    with pytest.raises(ConfigError, match=r"at the exact level, and only sparse programs can be explained"):
+        check_explanations(full_program("exact", 0), small_texts(1))
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    room = write_small_room(tmp_path / "room", small_program())
+    text = tmp_path / "text.txt"
+    letters = np.random.default_rng(0).choice(list("abcdefghijklmnopqrstuvwxy"), (30, 11))
+    text.write_text("\n<|endoftext|>\n".join("".join(row) for row in letters), encoding="utf-8")
+    command = ["explain-check", str(room), "--text", str(text), "--tokens", "100", "--often", "0.8"]
+    command += ["--out", str(tmp_path / "check.json")]
+    assert main(command) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "pass"
+    assert json.loads((tmp_path / "check.json").read_bytes())["passed"] is True
+    assert main([*command, "--correlation", "1.1"]) == 1
+    captured = capsys.readouterr()
+    assert "FAIL: said and found correlate at" in captured.out
+    assert "explanations do not hold: said and found correlate at" in captured.err
