@@ -1,0 +1,100 @@
+"""englishroom sketch"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from englishroom.cli.output import print_table, progress_bar, say, show
+from englishroom.talkers.shipped import DEFAULT
+
+if TYPE_CHECKING:
+    from englishroom.sketch.folder import Record
+
+
+@dataclass(frozen=True)
+class Command:
+    """Write the shortest readable program that keeps a share of what a talker does, ranked gear by gear."""
+
+    talker: tyro.conf.Positional[str] = DEFAULT
+    """A room, a shipped model, a model folder or .bin file, or a hub name."""
+    out: Path = Path("sketch")
+    """Folder to write: sketch.py, sketch.json, tokenizer.json."""
+    share: float | None = None
+    """Share of the talker's behaviour to keep, 1 - KL(talker‖sketch) / KL(talker‖unigram), in as few lines as will do;
+    by default as much as --lines hold."""
+    lines: int = 299
+    """The most lines that the file may have."""
+    fit: tuple[str, ...] = ("sampled:fit",)
+    """Texts to fit on: files, folders, hub datasets, or parts of the ready corpus."""
+    choose: str = "sampled:choose"
+    """Text that lengths are chosen on; may share no document with the others."""
+    report: str = "sampled:report"
+    """Text that is reported on; may share no document with the others."""
+    positions: int = 40_000
+    """Tokens of --fit to fit on."""
+    report_positions: int = 20_000
+    """Tokens of --report to measure on."""
+    words: int | None = None
+    """How many words are listed; by default as many as suit the lines."""
+    kinds: int | None = None
+    """In how many kinds."""
+    tokenizer: Path | None = None
+    """Tokenizer of a model, where it does not stand beside it."""
+    check: bool = True
+    """Do not compare a model's forward pass with transformers first."""
+
+    def run(self) -> None:
+        from englishroom.pipeline.sketching import SketchConfig, sketch
+
+        config = SketchConfig(
+            self.talker,
+            self.share,
+            self.lines,
+            self.fit,
+            self.choose,
+            self.report,
+            self.positions,
+            self.report_positions,
+            self.words,
+            self.kinds,
+            self.tokenizer,
+            self.check,
+        )
+        with progress_bar() as progress:
+            record = sketch(config, self.out, say, progress)
+        print_sketch(record)
+        show(f'wrote {self.out}; next: python {self.out}/sketch.py "Once upon a time"')
+
+
+def print_sketch(record: Record) -> None:
+    """Print the gears of a sketch, and what it keeps."""
+    report = record.texts["report"]["name"]
+    print_table(
+        f"gears of the sketch of {record.talker}, nats per token on {report}",
+        ["gear", "votes", "adds", "left out alone"],
+        [
+            [
+                row["gear"],
+                f"{row['entries']:,}",
+                f"{row['adds_nats']:.4f}",
+                "" if row["left_out_nats"] is None else f"{row['left_out_nats']:.4f}",
+            ]
+            for row in record.gears
+        ],
+    )
+    show(
+        f"{record.lines} lines, {record.entries:,} votes; KL(talker‖sketch) {record.kl_talker_sketch:.4f} nats, "
+        f"KL(talker‖unigram) {record.kl_talker_unigram:.4f}; {record.cross_entropy:.4f} nats per token, "
+        f"the talker {record.talker_cross_entropy:.4f}"
+    )
+    show(f"share kept: {record.share:.3f} of {report}, {record.share_of_choosing_text:.3f} of the choosing text; it is")
+    show(f"  {record.share_is}")
+    if not record.kept:
+        show(
+            f"share {record.asked_share:g} cannot be kept in {record.asked_lines} lines: "
+            f"{record.share_of_choosing_text:.3f} was reached; give more --lines or a smaller --share"
+        )

@@ -1,0 +1,1 @@
+"""Sketches: the shortest readable program that keeps a stated share of what a talker does."""

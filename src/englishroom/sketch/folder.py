@@ -1,0 +1,109 @@
+"""A sketch on disk: ``sketch.py``, what was measured of it, and the tokenizer of its talker."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from englishroom.data.corpus import replace_file
+from englishroom.errors import ArtifactError, ConfigError, one_line
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.ir.tokenizer_json import tokenizer_from_json, tokenizer_to_json
+from englishroom.store import sha256
+
+SOURCE, RECORD, TOKENIZER = "sketch.py", "sketch.json", "tokenizer.json"
+FORMAT = "englishroom sketch"
+_OURS = {SOURCE, RECORD, TOKENIZER, "__pycache__"}
+SHARE = "1 - KL(talker‖sketch) / KL(talker‖unigram), the unigram being the talker's mean over the fitting text"
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class Record:
+    """What a sketch says of itself; every KL is KL(talker‖...), in nats per token of the reporting text.
+
+    Attributes:
+        share_is: how ``share`` is defined.
+        kept: whether the share that was asked for is kept, on the choosing text.
+        gears: ranked, as rows of ``rank.GearRow``.
+        search: sketches that the search went through, as rows of ``search.Point``.
+        cross_entropy, talker_cross_entropy: nats per token of the reporting text itself.
+        files: hashes of the other files.
+    """
+
+    talker: str
+    n_ctx: int
+    share: float
+    share_is: str
+    share_of_choosing_text: float
+    asked_share: float | None
+    asked_lines: int
+    kept: bool
+    lines: int
+    characters: int
+    entries: int
+    kl_talker_sketch: float
+    kl_talker_unigram: float
+    cross_entropy: float
+    talker_cross_entropy: float
+    file_vs_fit_nats: float
+    gears: list[dict[str, Any]]
+    search: list[dict[str, Any]]
+    texts: dict[str, Any]
+    config: dict[str, Any]
+    versions: dict[str, str]
+    files: dict[str, str]
+    format: str = FORMAT
+
+
+def looks_like_sketch(path: Path) -> bool:
+    """Say whether a path should be read as a sketch."""
+    return (path / RECORD).is_file() and (path / SOURCE).is_file()
+
+
+def check_place(path: Path) -> None:
+    """See that a sketch may be written to a folder.
+
+    Raises:
+        ConfigError: something else stands there, or there is no folder to put it into.
+    """
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"{path.parent}: no such folder; create it first, or choose another --out")
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path}: a file, expected a folder or nothing; choose another --out")
+    if path.is_dir() and (other := sorted(file.name for file in path.iterdir() if file.name not in _OURS)):
+        raise ConfigError(f"{path}: holds other things than a sketch ({one_line(other[0])}); choose another --out")
+
+
+def write_sketch(path: Path, source: str, tokenizer: Tokenizer, record: dict[str, Any]) -> Record:
+    """Write a sketch, its record last, so that files of different sketches never pass for one."""
+    check_place(path)
+    path.mkdir(exist_ok=True)
+    contents = {SOURCE: source.encode(), TOKENIZER: tokenizer_to_json(tokenizer).encode()}
+    made = Record(**record, files={name: sha256(data) for name, data in contents.items()})
+    for name, data in contents.items():
+        replace_file(path / name, data)
+    replace_file(path / RECORD, (json.dumps(asdict(made), indent=1, ensure_ascii=False) + "\n").encode())
+    return made
+
+
+def read_sketch(path: Path) -> tuple[Record, Tokenizer]:
+    """Read the record and the tokenizer of a sketch.
+
+    Raises:
+        ArtifactError: a file is missing, changed or damaged.
+    """
+    try:
+        record = TypeAdapter(Record).validate_json((path / RECORD).read_bytes())
+        found = {name: (path / name).read_bytes() for name in record.files}
+    except (OSError, ValidationError) as error:
+        what = str(error).splitlines()[0]
+        raise ArtifactError(f"{path}: no sketch that can be read ({one_line(what)}); sketch the talker again") from None
+    for name, data in found.items():
+        if sha256(data) != record.files[name]:
+            raise ArtifactError(f"{path / name}: changed since it was written; sketch the talker again")
+    return record, tokenizer_from_json(found[TOKENIZER].decode(), str(path / TOKENIZER))
