@@ -1,0 +1,219 @@
+"""The sections that say what is in a program and where it comes from: rules, sentences, memory, making, repeating."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from englishroom.report.markup import Markup, tag
+from englishroom.report.number import count, number, share, usable
+from englishroom.report.sections import Facts, grid, missing
+
+RULES_SHOWN = 15
+HOTTEST_NATS = 4.0
+"""Loss beside the target's at which a token is coloured most."""
+
+
+def rules(facts: Facts) -> Markup:
+    """List the rules that matter most, with what they were named from."""
+    found = facts.get("rules")
+    if not found:
+        return missing(
+            "The rules of this room have no names: there is no labels.json in it (englishroom label makes one). The "
+            "sentences below call them by their numbers."
+        )
+    about = found["about"]
+    lines = [
+        tag(
+            "tr",
+            tag(
+                "td",
+                tag("code", row["label"]),
+                tag("br"),
+                tag("small", f"{row['variable']}[{row['index']}] {row['group']}"),
+                class_="left text",
+            ),
+            tag("td", number(row["importance"], ".4g")),
+            tag("td", share(row["frequency"])),
+            tag("td", _words(row["tokens"]), class_="left"),
+            tag("td", _words(row["contexts"]), class_="left"),
+            tag("td", _words(row["votes"]), class_="left"),
+        )
+        for row in found["rows"]
+    ]
+    head = ["rule", "importance", "on", "on these tokens", "excited by", "speaks for"]
+    note = "; ".join(f"{name}: {value}" for name, value in about.items())
+    return tag(
+        "div",
+        tag("p", f"The {len(lines)} most important of {count(found['of'])}, with the evidence of their names."),
+        grid(head, lines[:RULES_SHOWN], left=(0, 3, 4, 5)),
+        tag("details", tag("summary", "The others of them"), grid(head, lines[RULES_SHOWN:], left=(0, 3, 4, 5)))
+        if len(lines) > RULES_SHOWN
+        else None,
+        tag("p", note, class_="note") if note else None,
+    )
+
+
+def _words(pairs: Sequence[Sequence[Any]]) -> Markup:
+    words = [tag("span", tag("code", word), " ", tag("small", number(value, ".2g"))) for word, value in pairs]
+    return tag("div", *words, class_="chips")
+
+
+def sentences(facts: Facts) -> Markup:
+    """Show sentences token by token: what it cost, what fired, and what spoke for and against it."""
+    found = facts.get("sentences")
+    if not found:
+        return missing("No sentence was followed: " + str(facts.get("not_followed") or "only sparse programs can be."))
+    parts: list[Any] = [
+        tag(
+            "p",
+            "Tokens are shaded by what the program loses on them beside the target. The log-probability of a token is "
+            "the sum of a baseline (what the constants alone would say) and of the shares of the features that vote.",
+        )
+    ]
+    for sentence in found:
+        shown = [_token(token) for token in sentence["tokens"]]
+        lines = [_token_row(token) for token in sentence["tokens"] if token["parts"]]
+        head = ["token", "target, nats", "program, nats", "rules", "baseline", "largest shares, in nats"]
+        parts.append(tag("p", *shown, class_="sentence"))
+        parts.append(tag("details", tag("summary", "token by token"), grid(head, lines, left=(0, 5))))
+    return tag("div", *parts)
+
+
+def _token(token: Mapping[str, Any]) -> Markup:
+    if not usable(token.get("program_nats")):
+        return tag("span", token["token"], class_="token")
+    lost = token["program_nats"] - (token["target_nats"] or 0.0)
+    heat = min(max(lost / HOTTEST_NATS, 0.0), 1.0) * 0.75
+    title = (
+        f"program {number(token['program_nats'], '.2f')} nats, target {number(token['target_nats'], '.2f')}; "
+        f"program expected {token['expected']}"
+    )
+    return tag("span", token["token"], class_="token", style=f"--heat:{heat:.2f}", title=title)
+
+
+def _token_row(token: Mapping[str, Any]) -> Markup:
+    parts = [
+        tag(
+            "span",
+            tag("code", part["name"]),
+            " ",
+            tag("small", number(part["nats"], "+.2f"), class_="up" if part["nats"] > 0 else "down"),
+        )
+        for part in token["parts"]
+    ]
+    return tag(
+        "tr",
+        tag("td", tag("code", token["token"]), class_="left"),
+        *(tag("td", number(token[name], ".2f")) for name in ("target_nats", "program_nats")),
+        tag("td", count(token["rules_fired"])),
+        tag("td", number(token["baseline"], ".2f")),
+        tag("td", tag("div", *parts, class_="chips"), class_="left"),
+    )
+
+
+def memory(facts: Facts) -> Markup:
+    """Show what only stores, apart from what computes."""
+    found = facts.get("memory")
+    if not found:
+        return missing("Memory and algorithm were not told apart for this room: there is no memory.json in it.")
+    return _nested(found)
+
+
+def _nested(value: Any) -> Markup:
+    """Show plain data as lists of names and values, and lists of alike records as tables."""
+    if isinstance(value, Mapping):
+        pairs = [(tag("dt", name.replace("_", " ")), tag("dd", _nested(item))) for name, item in value.items()]
+        return tag("dl", pairs)
+    if isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
+        names = list(dict.fromkeys(name for item in value for name in item))
+        cells = [[tag("td", _nested(item.get(name)), class_="left") for name in names] for item in value]
+        rows = [tag("tr", *line) for line in cells]
+        return grid([name.replace("_", " ") for name in names], rows, left=range(len(names)))
+    if isinstance(value, list | tuple):
+        return tag("span", ", ".join(str(item) for item in value))
+    if isinstance(value, float):
+        return tag("span", number(value, ",.4g"))
+    return tag("span", number(value, ",") if usable(value) else "–" if value is None else str(value))
+
+
+def making(facts: Facts) -> Markup:
+    """Say what was decompiled, and how."""
+    room, program = facts["room"], facts["program"]
+    target = room["target"]
+    spec = target.get("spec") or {}
+    shape = ", ".join(
+        f"{name} {spec[name]}"
+        for name in ("n_layers", "d_model", "n_heads", "d_mlp", "d_vocab", "n_ctx")
+        if name in spec
+    )
+    what = {
+        "target": f"{target['name']} ({spec.get('family', 'unknown family')})",
+        "its parameters": count(target.get("parameters")),
+        "its shape": shape or "unknown",
+        "its sha256": target.get("sha256", "unknown"),
+        "level": room["level"],
+        "preset": room["config"].get("preset", "none"),
+        "seed": room["seed"],
+        "program": f"{program['blocks']} blocks, {program['tables']} tables, {count(program['entries'])} numbers"
+        + (f", {count(program['rules'])} rules" if program["rules"] else ""),
+        "manifest": f"sha256 {room['sha256']}",
+    }
+    parts: list[Any] = [tag("dl", [(tag("dt", name), tag("dd", value)) for name, value in what.items()])]
+    texts = room["evidence"].get("texts") or {}
+    if texts:
+        parts += [
+            tag("h3", "Texts"),
+            grid(["used to", "text", "documents", "sha256"], list(_texts(texts)), left=(0, 1)),
+        ]
+    head = ["pass", "options", "rewrites", "seconds", "cost, nats"]
+    parts += [tag("h3", "Passes"), grid(head, [_record(record) for record in room["records"]], left=(0, 1))]
+    settings = {name: value for name, value in room["config"].items() if value not in (None, [], ())}
+    measured = {name: value for name, value in room["evidence"].items() if name not in ("texts", "preset")}
+    files = [
+        tag(
+            "tr",
+            tag("td", name, class_="left"),
+            tag("td", count(file["bytes"])),
+            tag("td", tag("code", file["sha256"])),
+        )
+        for name, file in room["files"].items()
+    ]
+    for title, shown in (
+        ("All settings", _nested(settings)),
+        ("All that the manifest says was measured", _nested(measured)),
+        ("Files of the room", grid(["file", "bytes", "sha256"], files)),
+    ):
+        parts.append(tag("details", tag("summary", title), shown))
+    versions = ", ".join(f"{name} {version}" for name, version in room["versions"].items())
+    parts.append(tag("p", f"Made with {versions}.", class_="note"))
+    return tag("div", *parts)
+
+
+def _texts(texts: Mapping[str, Any]) -> Iterator[Markup]:
+    for use, text in texts.items():
+        yield tag(
+            "tr",
+            tag("td", use, class_="left"),
+            tag("td", text["name"], class_="left text"),
+            tag("td", count(text["documents"])),
+            tag("td", tag("code", text["sha256"][:16])),
+        )
+
+
+def _record(record: Mapping[str, Any]) -> Markup:
+    options = ", ".join(f"{name} {value}" for name, value in record["options"].items())
+    return tag(
+        "tr",
+        tag("td", record["made_by"], class_="left"),
+        tag("td", options, class_="left text"),
+        tag("td", count(len(record["rewrites"]))),
+        tag("td", number(record["seconds"], ".1f")),
+        tag("td", "not measured" if record["cost_nats"] is None else number(record["cost_nats"], ".4f")),
+    )
+
+
+def repeating(facts: Facts) -> Markup:
+    """Give the command lines that make it all again."""
+    lines = "\n".join(facts["commands"])
+    return tag("div", tag("p", "In a shell, where englishroom is installed:"), tag("pre", tag("code", lines)))

@@ -1,0 +1,53 @@
+"""Numbers as a reader wants them: with their unit, no more digits than they are worth, a dash where there is none."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+NONE = "–"
+
+
+def usable(value: Any) -> bool:
+    """Say whether a value of a JSON file is a finite number (infinities and nan are texts there)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(value: Any, form: str = ".3f") -> str:
+    """Write a number in a form of ``format``, or a dash."""
+    return format(value, form).replace("-", "−") if usable(value) else NONE
+
+
+def count(value: Any) -> str:
+    """Write a whole number with its thousands apart, or a dash."""
+    return number(round(value), ",") if usable(value) else NONE
+
+
+def bits(value: Any) -> str:
+    """Write a length in bits, kilobits or megabits."""
+    if not usable(value):
+        return NONE
+    for size, unit in ((1e6, "Mbit"), (1e3, "kbit")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}" if value < 1000 * size else f"{value / size:,.0f} {unit}"
+    return f"{value:.0f} bits"
+
+
+def share(value: Any) -> str:
+    """Write a share as a percentage."""
+    if not usable(value):
+        return NONE
+    percent = 100 * value
+    return f"{percent:.0f} %" if percent >= 99.95 or percent == 0 else f"{percent:.{1 if percent >= 1 else 2}f} %"
+
+
+def between(pair: Any, form: str = ".3f") -> str:
+    """Write an interval, or nothing."""
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(map(usable, pair)):
+        return ""
+    return f"{number(pair[0], form)} to {number(pair[1], form)}"
+
+
+def short(name: str) -> str:
+    """Name a text without the folders that it lies in; names on the hub stay whole."""
+    return name.rpartition("/")[2] if name.startswith(("/", ".", "~")) else name

@@ -1,0 +1,355 @@
+"""The sections that say how good a program is: key figures, table, frontiers, categories, stories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from englishroom.report import frontier
+from englishroom.report.markup import Markup, tag
+from englishroom.report.number import NONE, between, bits, count, number, share, short, usable
+
+Facts = Mapping[str, Any]
+Columns = Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]]
+"""Heading -> how a row's number and its interval are written."""
+MAIN: Columns = MappingProxyType(
+    {
+        "nats a token": lambda r: (number(r["nats_per_token"]), between(r.get("nats_per_token_interval"))),
+        "CE increase": lambda r: (number(r.get("ce_increase"), "+.3f"), between(r.get("ce_increase_interval"), "+.3f")),
+        "KL(target‖it)": lambda r: (number(r.get("kl_target_talker")), ""),
+        "same top-1": lambda r: (share(r.get("top1_agreement")), ""),
+        "description": lambda r: (bits(r.get("description_bits")), ""),
+        "training compute recovered": lambda r: (r.get("training_compute_recovered") or NONE, ""),
+    }
+)
+FURTHER: Columns = MappingProxyType(
+    {
+        "bits a byte": lambda r: (number(r.get("bits_per_byte")), between(r.get("bits_per_byte_interval"))),
+        "KL(it‖target)": lambda r: (number(r.get("kl_talker_target")), ""),
+        "same greedy text": lambda r: (share(r.get("greedy_agreement")), ""),
+        "calibration error": lambda r: (number(r.get("calibration_error")), ""),
+        "ladder compute recovered": lambda r: (r.get("ladder_compute_recovered") or NONE, ""),
+        "as good as a model of": lambda r: (r.get("equivalent_parameters") or NONE, ""),
+    }
+)
+
+
+PROTOCOLS: Mapping[str, str] = MappingProxyType(
+    {
+        "alone": "one dictionary at a time",
+        "clean": "all at once, on clean inputs",
+        "running": "all at once, errors propagating",
+    }
+)
+
+
+FIRED = (
+    "Rules that fire at a position, on average; of a featured program, the features that its dictionaries let through. "
+    "Models and n-grams have no rules."
+)
+
+
+def missing(*lines: str) -> Markup:
+    """Say plainly what there is nothing to show of."""
+    return tag("div", *(tag("p", line) for line in lines), class_="missing")
+
+
+def grid(head: Sequence[str], rows: Sequence[Markup], left: Collection[int] = (0,)) -> Markup:
+    """Lay out a table that scrolls by itself where it is too wide.
+
+    Args:
+        left: which headings are set left, as their cells are.
+    """
+    cells = [tag("th", name, class_="left" if at in left else None) for at, name in enumerate(head)]
+    return tag("div", tag("table", tag("thead", tag("tr", *cells)), tag("tbody", *rows)), class_="scroll")
+
+
+def rows_of(facts: Facts) -> list[Mapping[str, Any]]:
+    """Return the rows of the fidelity table, none where there is none."""
+    return list((facts.get("scores") or {}).get("rows", ()))
+
+
+def own_row(facts: Facts) -> Mapping[str, Any] | None:
+    """Return the row of the program itself."""
+    return next((row for row in rows_of(facts) if row.get("role") == "talker"), None)
+
+
+def target_row(facts: Facts) -> Mapping[str, Any] | None:
+    """Return the row of the target."""
+    return next((row for row in rows_of(facts) if row.get("role") == "target"), None)
+
+
+def key_figures(facts: Facts) -> Markup:
+    """Show the headline and the few numbers that stand beside it."""
+    own, target, trace = own_row(facts), target_row(facts), facts.get("trace") or {}
+    if own is None:
+        return missing("This room holds no scores.json, so nothing can be said here of how good the program is.")
+    cards = [_headline(own)]
+
+    def card(value: str, what: str) -> None:
+        if NONE not in value:
+            cards.append(tag("div", tag("b", value), tag("span", what), class_="figure"))
+
+    card(f"{number(own.get('kl_target_talker'))} nats", "KL(target‖program), a token")
+    increase = between(own.get("ce_increase_interval"), "+.3f")
+    card(
+        f"{number(own.get('ce_increase'), '+.3f')} nats",
+        f"cross-entropy above the target's, a token{f' ({increase})' if increase else ''}",
+    )
+    card(share(own.get("top1_agreement")), "of positions: the same likeliest token")
+    card(number(_mean(trace, "rules_fired"), ".0f"), "rules fire at a position, mean")
+    reads = trace.get("reads_per_rule") or {}
+    card(
+        number(reads.get("median"), ".0f"),
+        f"features a rule reads, median (95th percentile {number(reads.get('p95'), '.0f')})",
+    )
+    length = bits(own.get("description_bits"))
+    if target and usable(own.get("description_bits")) and usable(target.get("description_bits")):
+        ratio = own["description_bits"] / target["description_bits"]
+        card(
+            length,
+            f"description; {ratio:.2f} times the target's weights under the same code "
+            f"({bits(target['description_bits'])})",
+        )
+    else:
+        card(length, "description")
+    return tag("div", *cards, class_="figures")
+
+
+def _headline(own: Mapping[str, Any]) -> Markup:
+    recovered = own.get("training_compute_recovered")
+    if recovered:
+        meaning = (
+            "training compute recovered: the share of the target's own training run after which it was as good on this "
+            "text as the program is now, with its 95 % interval. At 100 % the program would be as good as its target."
+        )
+        return tag("div", tag("b", recovered), tag("span", meaning), class_="figure headline")
+    why = (
+        "training compute recovered: the share of the target's own training run after which it was as good as the "
+        "program is now. It needs the target's validation curve on this very text, and there is none here."
+    )
+    return tag("div", tag("b", "not known"), tag("span", why), class_="figure headline")
+
+
+def _mean(trace: Mapping[str, Any], name: str) -> Any:
+    return (trace.get(name) or {}).get("mean")
+
+
+def fidelity(facts: Facts) -> Markup:
+    """Show the table of scores, intervals under their numbers."""
+    rows, scores = rows_of(facts), facts.get("scores") or {}
+    if not rows:
+        return missing("There is no scores.json in this room. englishroom score measures a room beside its target.")
+    text = scores["text"]
+    notes = (scores.get("settings") or {}).get("notes", ())
+    further = _scored(rows, FURTHER)
+    return tag(
+        "div",
+        tag(
+            "p",
+            f"On {short(text['name'])}: {count(text['documents'])} documents, {count(text.get('bytes'))} bytes. Small "
+            "figures are intervals that hold 95 % of resamplings of documents. KL and agreement are taken token by "
+            "token against the target.",
+        ),
+        _scored(rows, MAIN),
+        tag("details", tag("summary", "More measures"), further) if further else None,
+        *(tag("p", note, class_="note") for note in notes),
+        _no_baselines(rows),
+        _protocols((facts.get("fidelity") or {}).get("protocols", ())),
+    )
+
+
+def _scored(rows: Sequence[Mapping[str, Any]], columns: Columns) -> Markup | None:
+    """Lay out some measures of all talkers, leaving out what none of them has."""
+    kept = {name: write for name, write in columns.items() if any(write(row)[0] != NONE for row in rows)}
+    if not kept:
+        return None
+    lines = []
+    for row in rows:
+        kind = "" if row["role"] in ("target", "talker") else f" ({row['role']})"
+        cells = [_cell(*write(row)) for write in kept.values()]
+        own = "own" if row["role"] == "talker" else None
+        lines.append(tag("tr", tag("td", row["talker"], kind, class_="left name"), *cells, class_=own))
+    return grid(["talker", *kept], lines)
+
+
+def _protocols(protocols: Sequence[Mapping[str, Any]]) -> Markup | None:
+    """Show what dictionaries cost one at a time and together; only the last of these is the program that runs."""
+    if not protocols:
+        return None
+    lines = [
+        tag(
+            "tr",
+            tag(
+                "td",
+                PROTOCOLS[row["protocol"]],
+                f" ({row['what']})" if row["protocol"] == "alone" else "",
+                class_="left",
+            ),
+            tag("td", number(row.get("kl_target_program_nats"), ".4f")),
+            tag("td", number(row.get("ce_increase_nats"), "+.4f")),
+            tag("td", share(row.get("top1_agreement"))),
+        )
+        for row in protocols
+    ]
+    head = ["dictionaries in place of the model's own values", "KL, nats", "CE increase", "same top-1"]
+    return tag("details", tag("summary", "What its dictionaries cost, one at a time and together"), grid(head, lines))
+
+
+def _no_baselines(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
+    if any(row["role"] in ("n-gram", "quantised", "replaced") for row in rows):
+        return None
+    return tag("p", "n-grams and quantised targets do not stand in this table; see the frontiers.", class_="note")
+
+
+def _cell(value: str, interval: str) -> Markup:
+    return tag("td", value, *((tag("br"), tag("small", interval)) if interval else ()))
+
+
+def frontiers(facts: Facts) -> Markup:
+    """Show both frontiers."""
+    found = facts.get("frontier")
+    if not found:
+        return missing(
+            "No frontier was measured for this room. englishroom frontier sweeps sparsity and precision, and "
+            "englishroom report --frontier FILE shows what it found."
+        )
+    points, text = found["points"], found["text"]
+    recovered = (
+        "Less is better on both axes. Every point is a program or a model that can be opened; the quantised and pruned "
+        "targets are the curve that a program of some length has to be compared with."
+    )
+    return tag(
+        "div",
+        tag("p", f"Measured on {short(text['name'])}, {count(text['documents'])} documents."),
+        tag("h3", "Fidelity against length"),
+        frontier.figure(points, frontier.LENGTH, recovered),
+        tag("h3", "Fidelity against rules fired"),
+        frontier.figure(points, frontier.FIRED, FIRED),
+        tag("h3", "Training compute against length"),
+        frontier.figure(
+            points, frontier.RECOVERED, "More is better; known where the target's curve was measured on it."
+        ),
+        tag("details", tag("summary", f"All {len(points)} points"), frontier.table(points)),
+    )
+
+
+def categories(facts: Facts) -> Markup:
+    """Show by category how much worse the program is, and the tokens on which it is worst."""
+    rows = _category_rows(facts)
+    compared = facts.get("compared")
+    parts: list[Markup] = []
+    if rows:
+        top = max(_high(row) for row in rows)
+        low = min(0.0, *(_low(row) for row in rows))
+        overall = next((row for row in rows if row["category"] == "all"), None)
+        ranked = sorted((row for row in rows if row["category"] != "all"), key=lambda row: -row["ce_increase"])
+        shown = ([overall] if overall else []) + ranked
+        lines = [
+            tag(
+                "tr",
+                tag("td", row["category"], class_="left"),
+                tag("td", count(row["tokens"])),
+                tag("td", number(row.get("target_nats"))),
+                tag("td", number(row["ce_increase"], "+.3f")),
+                tag("td", _bar(row, low, top)),
+                class_="own" if row["category"] == "all" else None,
+            )
+            for row in shown
+        ]
+        parts.append(
+            grid(["tokens that are …", "tokens", "target, nats", "program above it", "with its 95 % interval"], lines)
+        )
+    else:
+        parts.append(missing("No categories were measured; give --report TEXT to measure them."))
+    if compared:
+        parts.append(
+            tag(
+                "p",
+                f"The tokens below are from {short(compared['text'])}, the first {count(compared['documents'])} "
+                "documents, one a document at most.",
+                class_="note",
+            )
+        )
+        parts += _worst("Tokens on which the program is much worse", compared["first_better"])
+        parts += _worst("Tokens on which the program is much better", compared["second_better"])
+    return tag("div", *parts)
+
+
+def _category_rows(facts: Facts) -> list[dict[str, Any]]:
+    found = (facts.get("scores") or {}).get("categories") or ()
+    own, target = own_row(facts), target_row(facts)
+    if own is None:
+        return []
+    before = {row["category"]: row["nats_per_token"] for row in found if target and row["talker"] == target["talker"]}
+    return [
+        {**row, "target_nats": before.get(row["category"])}
+        for row in found
+        if row["talker"] == own["talker"] and usable(row.get("ce_increase"))
+    ]
+
+
+def _low(row: Mapping[str, Any]) -> float:
+    pair = row.get("ce_increase_interval") or ()
+    return min([row["ce_increase"], *(v for v in pair if usable(v))])
+
+
+def _high(row: Mapping[str, Any]) -> float:
+    pair = row.get("ce_increase_interval") or ()
+    return max([row["ce_increase"], *(v for v in pair if usable(v))])
+
+
+def _bar(row: Mapping[str, Any], low: float, top: float) -> Markup:
+    def place(value: float) -> float:
+        return 100 * (value - low) / (top - low or 1.0)
+
+    zero, end = sorted((place(0.0), place(row["ce_increase"])))
+    parts = [tag("i", style=f"left:{zero:.1f}%;width:{end - zero:.1f}%")]
+    if _high(row) > _low(row):
+        parts.append(tag("u", style=f"left:{place(_low(row)):.1f}%;width:{place(_high(row)) - place(_low(row)):.1f}%"))
+    spread = between(row.get("ce_increase_interval"), "+.3f")
+    title = f"{row['category']}: {number(row['ce_increase'], '+.3f')} nats ({spread or 'no interval'})"
+    return tag("span", *parts, class_="bar", title=title)
+
+
+def _worst(title: str, tokens: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    if not tokens:
+        return []
+    lines = [
+        tag(
+            "tr",
+            tag("td", "…", row["before"][-60:].replace("\n", "⏎"), class_="left text"),
+            tag("td", tag("code", row["token"]), class_="left"),
+            *(tag("td", number(value, ".2f")) for value in row["nats"]),
+            *(tag("td", tag("code", word), class_="left") for word in row["expected"]),
+        )
+        for row in tokens
+    ]
+    head = ["text before", "token", "target, nats", "program, nats", "target expects", "program expects"]
+    return [tag("h3", title), grid(head, lines, left=(0, 1, 4, 5))]
+
+
+def stories(facts: Facts) -> Markup:
+    """Show what target and program tell from the same beginnings with the same seeds."""
+    compared = facts.get("compared")
+    if not compared or not compared["stories"]:
+        return missing("No stories were told: " + str(facts.get("not_compared") or "the target could not be opened."))
+    parts = []
+    for story in compared["stories"]:
+        prompt, alike = story["prompt"], story["alike"]
+        start = f"From “{prompt}”" if prompt else "From the start"
+        sides = [
+            tag(
+                "div",
+                tag("h4", name),
+                tag("span", prompt, class_="soft"),
+                tag("span", text[:alike], class_="alike"),
+                text[alike:],
+                class_="story",
+            )
+            for name, text in (("the target", story["first"]), ("the program", story["second"]))
+        ]
+        parts.append(tag("h3", f"{start}, seed {story['seed']}"))
+        parts.append(tag("div", *sides, class_="pair"))
+    return tag("div", tag("p", "What is alike at the beginning is underlined.", class_="note"), *parts)

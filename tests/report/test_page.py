@@ -1,0 +1,251 @@
+"""The page: every fact stands in it, nothing that a model says becomes markup, what is missing is said."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from browser import look, photograph
+from englishroom.report.page import SECTIONS, page
+
+HOSTILE = "</script></style></title><img src=x onerror=alert(1)>\"'><svg onload=alert(2)>"
+VOID = {"meta", "link", "br"}
+COLOURS_OF_PNG = b"\x89PNG"
+
+
+def bare_facts() -> dict[str, Any]:
+    """Return the facts of a room of which nothing was measured."""
+    return {
+        "englishroom": "0.0",
+        "room": {
+            "name": "room",
+            "sha256": "1" * 64,
+            "level": "sparse",
+            "target": {
+                "name": "small",
+                "sha256": "2" * 64,
+                "parameters": 1234,
+                "spec": {"family": "gpt2", "d_model": 8},
+            },
+            "config": {"model": "small", "preset": "fast", "changes": [["edges", 5]]},
+            "seed": 7,
+            "records": [],
+            "evidence": {},
+            "versions": {"python": "3"},
+            "files": {},
+        },
+        "program": {"blocks": 3, "tables": 2, "entries": 10, "rules": 4},
+        "commands": ["englishroom decompile small"],
+    }
+
+
+def row(name: str, role: str, **more: Any) -> dict[str, Any]:
+    """Return a row of scores.json."""
+    return {"talker": name, "role": role, "nats_per_token": 2.0, "nats_per_token_interval": [1.9, 2.1]} | more
+
+
+def full_facts(text: str = "word") -> dict[str, Any]:
+    """Return facts of everything, a text that came from a model in every place where one may stand."""
+    category = {"tokens": 5, "nats_per_token": 2.5, "ce_increase": 0.5, "ce_increase_interval": [0.4, "nan"]}
+    token = {
+        "token": text,
+        "expected": text,
+        "target_nats": 1.0,
+        "program_nats": 3.5,
+        "rules_fired": 12,
+        "baseline": -8.0,
+    }
+    differing = {"before": text, "token": text, "nats": [0.1, 9.9], "expected": [text, text]}
+    point = {"name": text, "label": text, "open": text, "kl_target_talker": 0.5, "ce_increase": 0.4}
+    facts = bare_facts()
+    facts["room"] |= {
+        "name": text,
+        "target": facts["room"]["target"] | {"name": text},
+        "config": facts["room"]["config"] | {"model": text},
+        "records": [{"made_by": text, "options": {text: text}, "rewrites": [text], "seconds": 1.5, "cost_nats": 0.25}],
+        "evidence": {"texts": {"fit": {"name": text, "documents": 9, "sha256": "3" * 64}}, "a_number": 0.125},
+        "versions": {text: text},
+        "files": {text: {"bytes": 77, "sha256": "4" * 64}},
+    }
+    return facts | {
+        "scores": {
+            "text": {"name": text, "documents": 60, "bytes": 5000, "sha256": "5" * 64},
+            "settings": {"notes": [text]},
+            "rows": [
+                row(text + " target", "target", description_bits=1e7),
+                row(
+                    text + " program",
+                    "talker",
+                    kl_target_talker=0.456,
+                    ce_increase=0.5,
+                    ce_increase_interval=[0.4, 0.6],
+                    top1_agreement=0.777,
+                    description_bits=5e6,
+                    training_compute_recovered="31.4 % (29.0 to 33.0)",
+                ),
+                row(text + " bigram", "n-gram", kl_target_talker=3.0),
+            ],
+            "categories": [
+                {"talker": text + " target", "category": text} | category,
+                {"talker": text + " program", "category": text} | category,
+                {"talker": text + " program", "category": "all"} | category,
+            ],
+        },
+        "trace": {"rules_fired": {"mean": 123.4}, "reads_per_rule": {"median": 4.0, "p95": 31.0}},
+        "frontier": {
+            "text": {"name": text, "documents": 3},
+            "points": [
+                point | {"kind": "sparse", "description_bits": 3e6, "rules_fired_mean": 100.0},
+                point | {"kind": "n-gram", "description_bits": 9e6, "rules_fired_mean": None},
+            ],
+        },
+        "memory": {"tables": [{"name": text, "bits": 12.5}], "share": 0.5, text: [text]},
+        "rules": {
+            "about": {"text": text},
+            "of": 4,
+            "rows": [
+                {
+                    "variable": "rules.0",
+                    "index": 3,
+                    "label": text,
+                    "group": text,
+                    "importance": 0.5,
+                    "frequency": 0.01,
+                    "mean": 1.0,
+                    "tokens": [[text, 0.5]],
+                    "contexts": [[text, 0.25]],
+                    "votes": [[text, -0.5]],
+                }
+            ],
+        },
+        "sentences": [{"document": 0, "text": text, "tokens": [token | {"parts": [{"name": text, "nats": -0.5}]}]}],
+        "fidelity": {"protocols": [{"protocol": "alone", "what": text, "kl_target_program_nats": 0.0625}]},
+        "compared": {
+            "text": text,
+            "documents": 4,
+            "first_better": [differing],
+            "second_better": [differing],
+            "stories": [{"prompt": text, "seed": 3, "first": text, "second": text + "!", "alike": len(text)}],
+        },
+        "commands": [f"englishroom decompile {text}"],
+    }
+
+
+class Outline(HTMLParser):
+    """Reads elements and text, and sees that every element is closed in order."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(source)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_all_facts_stand_in_the_page() -> None:
+    text = Outline(page(full_facts())).text
+    for expected in (
+        "word, decompiled",
+        "31.4 % (29.0 to 33.0)",
+        "0.456 nats",
+        "+0.500 nats",
+        "77.7 %",
+        "123rules fire at a position",
+        "0.50 times the target's weights",
+        "word bigram (n-gram)",
+        "englishroom decompile word",
+        "rules.0[3]",
+        "one dictionary at a time (word)",
+        "seed 3",
+        "5.00 Mbit",
+    ):
+        assert expected.replace("5.00", "5") in text, expected
+    assert "There is no" not in text
+    for _, title, _ in SECTIONS:
+        assert title in text
+
+
+def test_what_is_missing_is_said() -> None:
+    text = Outline(page(bare_facts())).text
+    for expected in (
+        "This room holds no scores.json",
+        "No frontier was measured",
+        "No categories were measured",
+        "there is no labels.json in it",
+        "there is no memory.json in it",
+        "No stories were told",
+        "No sentence was followed",
+    ):
+        assert expected in text, expected
+
+
+def test_a_target_without_a_curve_has_no_headline() -> None:
+    facts = full_facts()
+    facts["scores"]["rows"][1]["training_compute_recovered"] = None
+    assert "not known" in Outline(page(facts)).text
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "&lt;b&gt;", "\x1b[31m\u202e", "]]>--><!--"])
+def test_what_a_model_says_is_text(text: str) -> None:
+    calm, found = Outline(page(full_facts("x"))), Outline(page(full_facts(text)))
+    shapes = [[(tag, set(attributes)) for tag, attributes in one.elements if tag != "text"] for one in (calm, found)]
+    assert shapes[0] == shapes[1]  # labels of plots stand where there is room for them
+    assert not any(tag in ("script", "img", "iframe", "object") for tag, _ in found.elements)
+    assert not any(name.startswith("on") for _, attributes in found.elements for name in attributes)
+    if text == HOSTILE:
+        assert found.text.count(HOSTILE) >= 20
+
+
+def test_the_page_names_no_address() -> None:
+    source = page(full_facts())
+    for tag, attributes in Outline(source).elements:
+        for name in ("src", "href", "action", "srcset", "data"):
+            value = attributes.get(name) or ""
+            assert not value or value.startswith("#") or value == "data:,", (tag, value)
+    styles = "".join(re.findall(r"<style>(.*?)</style>", source, re.DOTALL))
+    assert styles
+    assert not re.search(r"url\(|@import|expression", styles)
+    policy = next(a["content"] for t, a in Outline(source).elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
+
+
+@pytest.mark.parametrize("text", ["word", HOSTILE])
+def test_a_browser_shows_it_without_complaint_or_request(text: str, tmp_path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(page(full_facts(text)), encoding="utf-8")
+    seen = look(file, tmp_path)
+    assert seen.complaints == []
+    assert seen.requests == []
+    shown = Outline(seen.dom)
+    assert "31.4 % (29.0 to 33.0)" in shown.text
+    assert f"{text}, decompiled" in shown.text
+    photograph(file, tmp_path / "page.png", tmp_path / "profile", 800, 900)
+    data = (tmp_path / "page.png").read_bytes()
+    assert data.startswith(COLOURS_OF_PNG)
+    assert len(data) > 20_000
+
+
+def test_the_browser_would_have_seen_a_complaint_and_a_request(tmp_path) -> None:
+    file = tmp_path / "bad.html"
+    file.write_text('<!doctype html><script>console.error("oops")</script><img src="http://127.0.0.1:9/x.png">')
+    seen = look(file, tmp_path)
+    assert any("oops" in line for line in seen.complaints)
+    assert seen.requests == ["http://127.0.0.1:9/x.png"]
