@@ -55,7 +55,7 @@ def test_decompile_talk_score_show(
     tiny_talker: Path, story_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     room = tmp_path / "room"
-    assert main(["decompile", str(tiny_talker), "--out", str(room)]) == 0
+    assert main(["decompile", str(tiny_talker), "--level", "exact", "--out", str(room)]) == 0
     printed = capsys.readouterr()
     assert "largest log-probability difference from transformers" in printed.err
     assert printed.out.splitlines()[-1] == f'wrote {room}; next: python {room}/program.py "Once upon a time"'
@@ -89,7 +89,9 @@ def test_decompile_talk_score_show(
 
 def test_decompile_twice_writes_the_same_program(tiny_talker: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        assert main(["decompile", str(tiny_talker), "--out", str(tmp_path / name), "--no-check"]) == 0
+        assert (
+            main(["decompile", str(tiny_talker), "--level", "exact", "--out", str(tmp_path / name), "--no-check"]) == 0
+        )
     for file in ("program.py", "program.ir", "tables.safetensors", "tokenizer.json", "origins.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
@@ -169,7 +171,7 @@ def test_train_from_the_command_line(story_file: Path, tmp_path: Path, capsys: p
     options += ["--tokens", "600", "--batch", "2"]
     assert main(["train", str(story_file), "--out", str(out), *options]) == 0
     assert f"wrote {out}; next: englishroom decompile {out}" in capsys.readouterr().out
-    assert main(["decompile", str(out), "--out", str(tmp_path / "room"), "--no-check"]) == 0
+    assert main(["decompile", str(out), "--level", "exact", "--out", str(tmp_path / "room"), "--no-check"]) == 0
 
 
 def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ def altered(talker: Path, tmp_path: Path) -> Path:
 
 def test_truncated_bin(tiny_bin: Path, tmp_path: Path, refused: Refused) -> None:
     tiny_bin.write_bytes(tiny_bin.read_bytes()[:-100])
-    line = refused("decompile", tiny_bin, "--out", tmp_path / "room")
+    line = refused("decompile", tiny_bin, "--level", "exact", "--out", tmp_path / "room")
     assert "tiny.bin: truncated" in line
     assert "fetch the file again" in line
     assert nothing_left(tmp_path)
@@ -62,13 +62,15 @@ def test_truncated_bin(tiny_bin: Path, tmp_path: Path, refused: Refused) -> None
 
 def test_bin_shorter_than_its_header(tiny_bin: Path, tmp_path: Path, refused: Refused) -> None:
     tiny_bin.write_bytes(b"\0" * 10)
-    assert "10 bytes, too short for a llama2.c header" in refused("decompile", tiny_bin, "--out", tmp_path / "room")
+    assert "10 bytes, too short for a llama2.c header" in refused(
+        "decompile", tiny_bin, "--level", "exact", "--out", tmp_path / "room"
+    )
 
 
 def test_wrong_tokenizer_for_the_weights(tiny_bin: Path, tmp_path: Path, refused: Refused) -> None:
     tokenizer = tiny_bin.with_name("tok.bin")
     tokenizer.write_bytes(tokenizer.read_bytes() + struct.pack("<fi", 0.0, 1) + b"x")
-    line = refused("decompile", tiny_bin, "--out", tmp_path / "room")
+    line = refused("decompile", tiny_bin, "--level", "exact", "--out", tmp_path / "room")
     assert "wrong tokenizer for these weights" in line
     assert "301" in line
     assert "300" in line
@@ -77,14 +79,14 @@ def test_wrong_tokenizer_for_the_weights(tiny_bin: Path, tmp_path: Path, refused
 
 def test_no_tokenizer_beside_the_weights(tiny_bin: Path, tmp_path: Path, refused: Refused) -> None:
     tiny_bin.with_name("tok.bin").unlink()
-    assert "give --tokenizer FILE" in refused("decompile", tiny_bin, "--out", tmp_path / "room")
+    assert "give --tokenizer FILE" in refused("decompile", tiny_bin, "--level", "exact", "--out", tmp_path / "room")
 
 
 def test_config_that_contradicts_its_tensors(tiny_talker: Path, tmp_path: Path, refused: Refused) -> None:
     folder = altered(tiny_talker, tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"n_embd": 32}))
-    line = refused("decompile", folder, "--out", tmp_path / "room")
+    line = refused("decompile", folder, "--level", "exact", "--out", tmp_path / "room")
     assert "tensor transformer.wte.weight has shape [300, 16], but the config implies [300, 32]" in line
     assert nothing_left(tmp_path)
 
@@ -94,7 +96,7 @@ def test_forward_pass_that_differs_from_transformers(
     tiny_talker: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, difference: float
 ) -> None:
     monkeypatch.setattr("englishroom.models.reference.largest_difference", lambda _target: difference)
-    line = refused("decompile", tiny_talker, "--out", tmp_path / "room")
+    line = refused("decompile", tiny_talker, "--level", "exact", "--out", tmp_path / "room")
     assert f"our forward pass differs from transformers by {difference:.2g} nats, more than 0.01" in line
     assert nothing_left(tmp_path)
 
@@ -104,7 +106,7 @@ def test_nan_in_weights(tiny_talker: Path, tmp_path: Path, refused: Refused) -> 
     tensors = {k: v.copy() for k, v in safetensors.numpy.load_file(folder / "model.safetensors").items()}
     tensors["transformer.h.0.mlp.c_fc.weight"][3, 5] = float("nan")
     safetensors.numpy.save_file(tensors, folder / "model.safetensors")
-    line = refused("decompile", folder, "--out", tmp_path / "room")
+    line = refused("decompile", folder, "--level", "exact", "--out", tmp_path / "room")
     assert "tensor transformer.h.0.mlp.c_fc.weight holds NaN or infinity" in line
     assert nothing_left(tmp_path)
 
@@ -214,7 +216,7 @@ def test_out_that_holds_other_things_is_left_alone(tiny_talker: Path, tmp_path: 
     precious = tmp_path / "thesis"
     precious.mkdir()
     (precious / "chapter1.txt").write_text("years of work")
-    line = refused("decompile", tiny_talker, "--out", precious)
+    line = refused("decompile", tiny_talker, "--level", "exact", "--out", precious)
     assert "is a folder with other things in it (chapter1.txt), not just a room; choose another --out" in line
     assert (precious / "chapter1.txt").read_text() == "years of work"
 
@@ -224,14 +226,18 @@ def test_another_programs_manifest_does_not_make_a_room(tiny_talker: Path, tmp_p
     extension.mkdir()
     (extension / "manifest.json").write_text('{"manifest_version": 3}')
     (extension / "background.js").write_text("code")
-    assert "other things in it (background.js)" in refused("decompile", tiny_talker, "--out", extension, "--no-check")
+    assert "other things in it (background.js)" in refused(
+        "decompile", tiny_talker, "--level", "exact", "--out", extension, "--no-check"
+    )
     assert "not the manifest of a room" in refused("talk", extension, "Tom")
     assert sorted(path.name for path in extension.iterdir()) == ["background.js", "manifest.json"]
 
 
 def test_notes_kept_inside_a_room_are_not_lost(tiny_room: Path, tiny_talker: Path, refused: Refused) -> None:
     (tiny_room / "notes.txt").write_text("layer 0 copies names")
-    assert "other things in it (notes.txt)" in refused("decompile", tiny_talker, "--out", tiny_room, "--no-check")
+    assert "other things in it (notes.txt)" in refused(
+        "decompile", tiny_talker, "--level", "exact", "--out", tiny_room, "--no-check"
+    )
     assert (tiny_room / "notes.txt").read_text() == "layer 0 copies names"
 
 
@@ -240,7 +246,9 @@ def test_the_folder_one_is_in_is_refused(
 ) -> None:
     for place, out in ((tiny_room, "."), (tiny_room, ".."), (tiny_room.parent, tiny_room.parent)):
         monkeypatch.chdir(place)
-        assert "is the folder you are in, or holds it" in refused("decompile", tiny_talker, "--out", out)
+        assert "is the folder you are in, or holds it" in refused(
+            "decompile", tiny_talker, "--level", "exact", "--out", out
+        )
     load_program(tiny_room)
 
 
@@ -248,7 +256,7 @@ def test_hidden_folders_of_others_stay_where_they_are(tiny_talker: Path, tmp_pat
     for name in (".room.old", ".room.part-1-x"):
         (tmp_path / name).mkdir()
     refused("show", tmp_path / "room")
-    assert main(["decompile", str(tiny_talker), "--out", str(tmp_path / "room"), "--no-check"]) == 0
+    assert main(["decompile", str(tiny_talker), "--level", "exact", "--out", str(tmp_path / "room"), "--no-check"]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [".room.old", ".room.part-1-x", "room"]
 
 
@@ -278,7 +286,7 @@ def test_a_crashing_program_py_stops_the_room_with_its_reason(
     tiny_talker: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("englishroom.evaluate.program._HARNESS", "raise RuntimeError('no luck')")
-    line = refused("decompile", tiny_talker, "--out", tmp_path / "room", "--no-check")
+    line = refused("decompile", tiny_talker, "--level", "exact", "--out", tmp_path / "room", "--no-check")
     assert "program.py: stopped with status 1 (RuntimeError: no luck)" in line
     assert nothing_left(tmp_path)
 
@@ -318,7 +326,7 @@ def test_no_disk_space(tiny_room: Path, tiny_talker: Path, refused: Refused, mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("os.fsync", full)
-    line = refused("decompile", tiny_talker, "--out", tiny_room, "--no-check")
+    line = refused("decompile", tiny_talker, "--level", "exact", "--out", tiny_room, "--no-check")
     assert "no space left on the disk" in line
     assert "nothing was changed" in line
     assert sorted((path.name, path.read_bytes()) for path in tiny_room.iterdir()) == before
@@ -332,7 +340,18 @@ def test_file_size_limit_of_the_system(tiny_talker: Path, tmp_path: Path) -> Non
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); sys.exit(main(sys.argv[1:]))"
     )
     out = tmp_path / "room"
-    command = [sys.executable, "-c", code, "decompile", str(tiny_talker), "--out", str(out), "--no-check"]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "decompile",
+        str(tiny_talker),
+        "--level",
+        "exact",
+        "--out",
+        str(out),
+        "--no-check",
+    ]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 1
     assert "cannot write the room (File too large" in run.stderr.splitlines()[-1]
@@ -347,6 +366,8 @@ def test_kill_during_decompile_leaves_the_old_room(tiny_room: Path, tiny_talker:
         "englishroom.cli",
         "decompile",
         str(tiny_talker),
+        "--level",
+        "exact",
         "--out",
         str(tiny_room),
         "--no-check",
@@ -379,7 +400,7 @@ def test_kill_around_the_renames_loses_no_room(tiny_room: Path, tiny_talker: Pat
         "Path.rename = counted\n"
         "main(sys.argv[1:])"
     )
-    arguments = ["decompile", str(tiny_talker), "--out", str(tiny_room), "--no-check"]
+    arguments = ["decompile", str(tiny_talker), "--level", "exact", "--out", str(tiny_room), "--no-check"]
     assert subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True).returncode == -signal.SIGKILL
     assert tiny_room.exists() == (renames == 2)
     assert load_program(tiny_room)[0] == program

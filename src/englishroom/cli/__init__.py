@@ -18,10 +18,17 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "decompile": "turn a model into a room: a program in plain Python, with the evidence",
         "talk": "let a room or a model tell a story",
         "sample": "write a text of documents sampled from a room or a model",
+        "explain-check": "take rules out of a sparse program, and compare with what it explains",
+        "sketch": "write the shortest readable program that keeps a share of what a talker does",
+        "slice": "cut out the part of a sparse program that one text needs",
         "score": "measure rooms and models on a text, beside baselines",
         "compare": "show where two talkers differ, with paired stories",
         "export": "write the dictionaries of a room for other tools",
         "show": "say what is in a room",
+        "report": "write a report of a room: one page with tables, plots and stories",
+        "frontier": "sweep sparsity and precision of a room, and draw what they cost",
+        "label": "name the features of a sparse room after what they do on a text",
+        "memory": "tell what a sparse program stores from what it works out, in bits and nats",
         "features": "list the features of a room, or look at one of them",
         "train": "train a small talker from plain text",
         "curve": "measure the checkpoints of a training run on a text",
@@ -61,7 +68,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
-    module = importlib.import_module(f"englishroom.cli.{command}")
+    module = importlib.import_module(f"englishroom.cli.{command.replace('-', '_')}")
     try:
         options = tyro.cli(
             module.Command,

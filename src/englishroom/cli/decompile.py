@@ -45,7 +45,7 @@ class Command:
     """A shipped model, a Hugging Face folder or hub name (gpt2, gpt_neo, llama), or a llama2.c .bin file."""
     out: Path = Path("room")
     """Folder to write; a room that stands there is replaced when the new one is complete."""
-    level: Literal["exact", "featured", "sparse"] = "exact"
+    level: Literal["exact", "featured", "sparse"] = "sparse"
     """How far to go: exact lifts the weights one to one; featured puts dictionaries in, fitted to work together; sparse
     leaves out most edges between features and refits the rest."""
     preset: Literal["fast", "standard", "full"] = "fast"
@@ -92,10 +92,10 @@ class Command:
     """How many of them a token may be of."""
     edges: int | None = None
     """Edges of a sparse program in the end, those that lead to rules aside."""
-    reads: float | None = None
-    """Features that a rule of a sparse program reads, on average."""
+    reads: int | None = None
+    """Features that half of the rules of a sparse program read at most."""
     fan_in: int | None = None
-    """Features that it may read."""
+    """Features that 95 of 100 rules read at most."""
     sparse_tokens: int | None = None
     """Tokens to read while edges are left out and the rest is refitted."""
     sparse_rate: float | None = None

@@ -6,9 +6,11 @@ from importlib import resources
 from pathlib import Path
 
 from englishroom.data.overlap import MARKS_FILE
+from englishroom.errors import ArtifactError
 
 DEFAULT = "tiny-2l"
 SHIPPED_MARKS = "shipped_fit_documents.npz"
+ROOMS = "shipped_rooms"
 
 
 def shipped_names() -> list[str]:
@@ -21,6 +23,20 @@ def shipped_path(name: str) -> Path | None:
     """Return the folder of a shipped talker, or ``None`` for any other name."""
     path = _folder() / name
     return path if name in shipped_names() else None
+
+
+def shipped_room() -> Path:
+    """Return the folder of the room that ships with the default model.
+
+    Raises:
+        ArtifactError: this installation has none.
+    """
+    path = _folder().with_name(ROOMS) / DEFAULT
+    if not path.is_dir():
+        raise ArtifactError(
+            f"{path}: no room ships with this installation; name a room, or make one with englishroom decompile"
+        )
+    return path
 
 
 def marks_path(folder: Path) -> Path | None:

@@ -1,0 +1,59 @@
+"""The room that ships: it holds what the README says, and its file runs alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emitted_tables import check_no_matrix, looked_into
+from englishroom.cli import main
+from englishroom.evaluate.trace import reads_per_rule
+from englishroom.interp.vectorised import Interpreter
+from englishroom.ir.room import load_program
+from englishroom.ir.verify import verify
+from englishroom.store import read_manifest
+from englishroom.talkers.shipped import shipped_room
+
+
+@pytest.fixture(scope="module")
+def room() -> Path:
+    return shipped_room()
+
+
+def test_it_is_a_sparse_program_within_its_bounds(room: Path) -> None:
+    program, _ = load_program(room)
+    assert program.level == "sparse"
+    assert verify(program) == []
+    reads = reads_per_rule(program)
+    assert np.median(reads) <= 8
+    assert np.quantile(reads, 0.95) <= 32
+    evidence = read_manifest(room).evidence
+    assert evidence["rules_fired_mean"] <= 250
+    assert evidence["description_bits"] <= evidence["target_description_bits"]
+    assert evidence["rules"] == len(reads)
+
+
+def test_its_file_runs_alone_and_has_no_matrix(room: Path) -> None:
+    program, tokenizer = load_program(room)
+    tokens = [tokenizer.start_id, *tokenizer.encode("Once upon a time, there was a little girl named Lily.")]
+    said, tables = looked_into(room / "program.py", tokens)
+    check_no_matrix(program, tables)
+    expected = Interpreter(program, np.float64).log_probs(np.array([tokens]))[0]
+    assert np.abs(np.array(said) - expected).max() < 1e-9
+
+
+def test_talk_without_a_name_is_the_shipped_room(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["talk", "--seed", "1", "--max-tokens", "12"]) == 0
+    told = capsys.readouterr().out
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(room / "program.py"), "", "--seed", "1", "--max-tokens", "12"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told == done.stdout
+    assert len(told.split()) > 4
