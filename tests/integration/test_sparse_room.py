@@ -65,7 +65,7 @@ def test_the_room_holds_a_sparse_program_and_its_evidence(room: Path) -> None:
     assert evidence["kl_target_program_nats"] > 0
     assert evidence["reads_per_rule_p95"] <= 8
     trace = json.loads((room / "trace.json").read_bytes())
-    assert trace["rules"] == 128
+    assert 0 < trace["rules"] <= 128  # those that can fire
     assert 0 < trace["rules_fired"]["mean"] <= 16
 
 

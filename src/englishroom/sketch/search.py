@@ -22,7 +22,7 @@ Keep = Callable[[Growth], None]
 FIRST_VOTES = 200
 GROWTH = 1.5
 """Votes added in a round, over those in the round before."""
-OVERSHOOT = 1.2
+OVERSHOOT = 1.5
 """How far to grow beyond the lines that are asked for before pruning back."""
 MARGIN = 0.03
 """How far to grow beyond the share that is asked for, since rounding costs some of it."""
@@ -30,7 +30,7 @@ SHRINK = 0.93
 """Length of a sketch over that before it, while the shortest is searched for."""
 PATIENCE = 2
 """Rounds without gain on the choosing text before growing ends."""
-PRUNINGS = 3
+PRUNINGS = 4
 LINE_CHARACTERS = 110
 """That leaving votes out saves for a line, about."""
 GEAR_LINES = 5

@@ -22,6 +22,8 @@ from englishroom.sketch.sampling import Heard
 from englishroom.sketch.write import Tables, source, spell_out
 
 ALL_GEARS = (*GEARS, COPYING)
+CODE_LINES = 100
+"""What stands in every sketch, about, beside tables."""
 HEADING_LINES, REMARK_CHARACTERS = 10, 45
 """What is set aside for the docstring of the file, and for what is said above a gear."""
 
@@ -46,11 +48,11 @@ class Ask:
 
     @property
     def n_words(self) -> int:
-        return self.words or min(max(2 * self.lines, 150), 1500)
+        return self.words or min(max(4 * (self.lines - CODE_LINES), 150), 1500)
 
     @property
     def n_kinds(self) -> int:
-        return self.kinds or min(max(self.lines // 5, 24), 80)
+        return self.kinds or min(max(self.lines // 4, 24), 80)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from englishroom.dictionaries.rows import TokenRows
 from englishroom.errors import ConfigError
 from englishroom.models.forward import unembedding
 from englishroom.models.load import Target
+from englishroom.sparse.dead import without_dead
 from englishroom.sparse.model import SparseModel
 from englishroom.sparse.prune import Bounds, choose, fan_in, fired_rules, leave_out, measure_moments, saliencies
 from englishroom.sparse.rounding import in_half, palettes, rounded
@@ -208,8 +209,8 @@ class SparseFit:
         """Say how large the model is."""
         shape = self.model.shape
         stages = [stage for stage in range(shape.n_stages) if shape.has_rules(stage)]
-        reads = torch.cat([fan_in(self.model, stage) for stage in stages]).double()
-        reads = reads[reads > 0] if reads.any() else reads
+        alive = without_dead(self.model)
+        reads = torch.cat([fan_in(alive, stage) for stage in stages]).double()
         return {
             "edges": self.model.n_edges,
             "reads_per_rule_median": float(reads.quantile(0.5)),
