@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.special import erf
 
 from englishroom.errors import ConfigError
+from englishroom.interp.narrow import used_columns, used_rows
 from englishroom.ir.program import (
     Activate,
     AnyTable,
@@ -242,8 +243,8 @@ class Interpreter:
 
     def _match(self, block: Match, slots: Mapping[str, int]) -> Callable[[Stream], Rows]:
         q_at, k_at, v_at = slots[block.queries], slots[block.keys], slots[block.values]
-        maps = [[(self._map(table), at) for table, at in map(_used_columns, tables)] for tables in block.scores]
-        moves = None if block.moves is None else [(self._map(t), at) for t, at in map(_used_rows, block.moves)]
+        maps = [[(self._map(table), at) for table, at in map(used_columns, tables)] for tables in block.scores]
+        moves = None if block.moves is None else [(self._map(t), at) for t, at in map(used_rows, block.moves)]
         distance = None if block.distance is None else self._dense(block.distance)
         window, name = block.window, block.name
 
@@ -268,25 +269,6 @@ class Interpreter:
             return functools.reduce(np.add, [move(mix) for (move, _), mix in zip(moves, mixes, strict=True)])
 
         return step
-
-
-def _used_columns(table: AnyTable) -> tuple[AnyTable, NDArray | slice]:
-    """Leave out the columns of a sparse table that are empty; return which are left."""
-    if isinstance(table, Table):
-        return table, slice(None)
-    used, columns = np.unique(table.columns, return_inverse=True)
-    columns = columns.astype(table.columns.dtype)
-    return SparseTable(f"{table.name}.used_columns", table.starts, columns, table.values, len(used)), used
-
-
-def _used_rows(table: AnyTable) -> tuple[AnyTable, NDArray | slice]:
-    """Leave out the rows of a sparse table that are empty; return which are left."""
-    if isinstance(table, Table):
-        return table, slice(None)
-    counts = np.diff(table.starts)
-    used = np.flatnonzero(counts)
-    starts = np.append(0, np.cumsum(counts[used])).astype(table.starts.dtype)
-    return SparseTable(f"{table.name}.used_rows", starts, table.columns, table.values, table.n_columns), used
 
 
 class Stream:
