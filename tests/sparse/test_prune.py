@@ -28,7 +28,7 @@ def measured(model):
 
 
 def test_bounds_hold(model, measured) -> None:
-    bounds = Bounds(edges=400, reads=3, fan_in=5, most=8, row_limit=9, loudness=4)
+    bounds = Bounds(edges=400, reads=3, fan_in=5, most=8, numbers=6, row_limit=9, loudness=4)
     kept = choose(model, saliencies(model, measured), bounds, fired_rules(model, measured))
     fewer = leave_out(model, kept, measured)
     others, reads = 0, []
@@ -41,6 +41,8 @@ def test_bounds_hold(model, measured) -> None:
             reads.append(fan_in(fewer, stage).double())
         else:
             others += len(columns)
+        if fewer.shape.is_heads(stage):
+            assert int(fan_in(fewer, stage).max()) <= 6
     assert others <= 400
     counted = torch.cat(reads)
     assert counted.max() <= 8

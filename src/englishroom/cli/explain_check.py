@@ -59,12 +59,15 @@ def print_check(found: ExplainCheck) -> None:
     )
     show(f"shares add up to the log-probability within {found.largest_sum_error_nats:.1e} nats")
     show(f"the effect of a rule's own vote is as said within {found.largest_direct_error_nats:.1e} nats")
-    show(f"what --explain prints is what was checked, within {found.largest_printed_difference_nats:.1e} nats")
-    rows = [("all rules", found.total), *found.by_block.items(), ("another rule fires instead", found.replaced)]
+    show(f"shares that --explain prints are those checked, within {found.largest_printed_difference_nats:.1e} nats")
+    show(
+        f"{found.total.effects:,} effects, {found.total.mean_effect_nats:.3f} nats in the mean: without the rule the "
+        f"log-probability is as said within {found.total.largest_error_nats:.1e} nats (allowed: {config.within_nats:g})"
+    )
     print_table(
-        f"log-probability without a rule, said against found; tolerance {config.within_nats:g} nats + "
-        f"{config.within_share:g} of the effect",
-        ("rules of", "effects", "mean effect", "correlation", "slope", "median error", "p95 error", "within tolerance"),
+        "the same effects if only followed, other rules and heads going on as they did, against found; near: within "
+        f"{config.near_nats:g} nats + {config.near_share:g} of the effect (no part of the verdict)",
+        ("rules of", "effects", "mean effect", "correlation", "slope", "median error", "p95 error", "near"),
         [
             (
                 name,
@@ -73,7 +76,7 @@ def print_check(found: ExplainCheck) -> None:
                 *(f"{value:.4f}" for value in (row.median_error_nats, row.p95_error_nats)),
                 f"{row.within:.1%}",
             )
-            for name, row in rows
+            for name, row in (("all", found.followed), *found.followed_by_block.items())
         ],
     )
     show("pass" if found.passed else "FAIL: " + "; ".join(found.faults))

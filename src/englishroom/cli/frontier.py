@@ -26,6 +26,8 @@ class Command:
     """Bits a number at which the program is quantised."""
     keep: tuple[float, ...] = (0.8, 0.6, 0.4, 0.2)
     """Shares of its edges to which it is pruned."""
+    refit: int = 0
+    """Tokens on which each of these programs is refitted to the model while it is made smaller; 0 refits none."""
     baselines: bool = True
     """Leave out the target quantised and pruned, and the n-grams."""
     fit: str = "sampled:fit"
@@ -47,6 +49,7 @@ class Command:
             self.max_documents,
             self.bits,
             self.keep,
+            self.refit,
             self.baselines,
             self.fit,
             self.choose,

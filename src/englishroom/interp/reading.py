@@ -332,13 +332,12 @@ class Reading:
             y = new * after - x * scale
         return y if block.gain is None else y * block.gain.values
 
-    def really_without(self, name: str, index: int, replaced: bool = False) -> Rows:
+    def really_without(self, name: str, index: int) -> Rows:
         """Run the program without one rule, all later blocks computed anew; return log-probabilities, [pos, d_vocab].
 
-        Args:
-            replaced: where only so many rules may fire, let the next strongest fire in its place.
+        Where only so many rules may fire, the next strongest fires in its place.
         """
-        new = self._left(name, index) if replaced else self.variables[name] - self.own(name, index)
+        new = self._left(name, index)
         at = next(i for i, block in enumerate(self.program.blocks) if block.name == name)
         values = [*(self.variables[block.name] for block in self.program.blocks[:at]), new]
         return Stream(self.interpreter, 1, capacity=len(self.tokens)).resume(self.tokens[None, :], values)[0]
@@ -358,9 +357,11 @@ class Reading:
         return values[-1]
 
     def _left(self, name: str, index: int) -> Rows:
-        """Return what rules make where one of them may not fire."""
-        block, parts = self.blocks[name], self.rules[name]
-        assert isinstance(block, Rules)
+        """Return what rules make where one of them may not fire, or what is looked up without one feature."""
+        block = self.blocks[name]
+        if not isinstance(block, Rules):
+            return self.variables[name] - self.own(name, index)
+        parts = self.rules[name]
         admitted = parts.strengths > block.thresholds.values
         admitted[:, index] = False
         passed = parts.strengths - block.thresholds.values if block.passes == "excess" else parts.strengths

@@ -35,12 +35,15 @@ def write_derived(
     text: str,
     out: Path,
     progress: Progress,
+    same_features: bool = True,
 ) -> Manifest:
     """Write a program that passes made of a room's as a room of its own, and check what was written.
 
     Args:
         facts: lines for the header of ``program.py``.
         measured: further files, by name, as plain data.
+        same_features: whether features are those of the room, so that its labels hold; ``englishroom label`` makes new
+            ones.
         text: on whose beginning the written file is compared with the interpreter.
 
     Raises:
@@ -48,7 +51,7 @@ def write_derived(
     """
     labels = None
     files = pack(program, tokenizer)
-    if LABELS in source.contents:
+    if LABELS in source.contents and same_features:
         labels = check_labels(labels_from_json(source.contents[LABELS]), program)
         files[LABELS] = source.contents[LABELS]
     heading = Heading(source.manifest.target["name"], tuple(facts))

@@ -154,18 +154,21 @@ class Fitting:
     def own_texts(self) -> dict[str, str]:
         """Name texts that the target told: the ready corpus where it is the target's and large enough, or new ones."""
         from englishroom.evaluate.sample import SampleOptions
-        from englishroom.evaluate.sample_file import Source, write_parts
+        from englishroom.evaluate.sample_file import PARTS_RECORD, Source, write_parts
         from englishroom.evaluate.target import TargetTalker
 
         target, sizes = self.target, self.preset.samples
         if ready_source() == target.sha256 and len(open_text(f"{READY}:fit").documents) >= sizes[0]:
             return {part: f"{READY}:{part}" for part in PARTS}
         folder = self.work / "texts"
+        found = {part: str(part_file(folder, part)) for part in PARTS}
+        if (folder / PARTS_RECORD).exists():  # it is written last
+            return found
         self.say(f"sampling {sum(sizes):,} documents from {target.name}")
         options = SampleOptions(seed=self.config.seed, precision="float32")
         talker, source = TargetTalker(target, self.tokenizer), Source(target.name, target.sha256)
         write_parts(talker, source, options, sizes, folder, progress=self.progress)
-        return {part: str(part_file(folder, part)) for part in PARTS}
+        return found
 
     def fitted(self, texts: Texts) -> Replacement:
         """Fit the dictionaries, or go on with a fit that was killed."""

@@ -1,7 +1,7 @@
 """Sweep sparsity and precision, and set what comes out beside the target made smaller and beside n-grams.
 
 1. Open the rooms and their target; measure both.
-2. Quantise and prune the first sparse room in steps; write and measure each program.
+2. Quantise and prune the first sparse room in steps, refitted or not; write and measure each program.
 3. Quantise and prune the target, and count n-grams, as ``englishroom score --baselines`` does; measure each.
 4. Write the points, and draw them.
 
@@ -24,6 +24,7 @@ import numpy as np
 import englishroom
 from englishroom.data.corpus import replace_file
 from englishroom.data.texts import Text, open_text
+from englishroom.dictionaries.rows import TokenRows
 from englishroom.errors import ConfigError
 from englishroom.evaluate.baselines import baselines, check_texts
 from englishroom.evaluate.description import describe
@@ -44,6 +45,7 @@ from englishroom.passes.quantise import Bits, Quantise
 from englishroom.pipeline.deriving import write_derived
 from englishroom.pipeline.measuring import SCORES, json_bytes
 from englishroom.pipeline.opening import open_talker
+from englishroom.pipeline.refitting import Smaller, refit
 from englishroom.pipeline.scoring import known_of
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.report.frontier import FIRED, LENGTH, RECOVERED, picture
@@ -54,6 +56,8 @@ FRONTIER, POINTS, WORK, TRACE = "frontier.json", "points", "work", "trace.json"
 PICTURES = {"frontier.svg": LENGTH, "frontier-rules.svg": FIRED, "frontier-compute.svg": RECOVERED}
 MOMENT_DOCUMENTS = 40
 TRACED_DOCUMENTS = 8
+KEPT_BITS = 6
+"""Bits of the weights of programs that are pruned and refitted."""
 SMALLER = ("quantised", "pruned", "n-gram")
 """Roles among the baselines that are points."""
 Point = dict[str, Any]
@@ -68,6 +72,7 @@ class FrontierConfig:
     max_documents: int | None = None
     bits: tuple[str, ...] = ("8", "6", "5", "4", "3", "2", "ternary")
     keep: tuple[float, ...] = (0.8, 0.6, 0.4, 0.2)
+    refit: int = 0
     baselines: bool = True
     fit: str = "sampled:fit"
     choose: str = "sampled:choose"
@@ -88,6 +93,8 @@ class FrontierConfig:
         for share in self.keep:
             if not 0 < share <= 1:
                 raise ConfigError(f"--keep has {share:g}, expected shares above 0 and at most 1")
+        if self.refit < 0:
+            raise ConfigError(f"--refit is {self.refit}, expected tokens to read, or 0")
         if not self.rooms:
             raise ConfigError("no room to sweep; name one or more")
         return found
@@ -199,13 +206,13 @@ class _Sweep:
         for bits in steps:
             label = "ternary" if bits == "ternary" else f"{bits} bits"
             made = partial(_quantise, bits, known_moments)
-            yield self._derived(room, tokenizer, program, "sparse, quantised", f"{base}, {label}", label, made)
+            smaller = Smaller(bits, 1.0, self.config.refit)
+            yield self._derived(room, tokenizer, program, "sparse, quantised", f"{base}, {label}", label, made, smaller)
         for share in self.config.keep:
             label, n_kept = f"{share:.0%}", round(share * n_edges)
             made = partial(_prune, n_kept, known_moments)
-            yield self._derived(
-                room, tokenizer, program, "sparse, pruned", f"{base}, {label} of its edges", label, made
-            )
+            name, smaller = f"{base}, {label} of its edges", Smaller(KEPT_BITS, share, self.config.refit)
+            yield self._derived(room, tokenizer, program, "sparse, pruned", name, label, made, smaller)
 
     def _derived(
         self,
@@ -216,23 +223,40 @@ class _Sweep:
         name: str,
         label: str,
         step: Callable[[], Pass],
+        smaller: Smaller,
     ) -> Point:
+        """Make a program of that of a room, by a pass, or by a refit where one is asked for."""
+        name += ", refitted" if smaller.tokens else ""
         place = Path(POINTS) / _slug(name)
+        checkpoint = self.out / WORK / f"{_slug(name)}.pt"
 
         def measure() -> Point:
-            chosen: Pass = step()
-            changed, records = run_passes(program, [chosen])
+            if smaller.tokens:
+                self.say(f"refitting {name}")
+                checkpoint.parent.mkdir(parents=True, exist_ok=True)
+                rows = TokenRows.of(tokenizer, self.fit.documents, program.n_ctx)
+                known = {"room": room.manifest.sha256, "fit": self.fit.sha256}
+                changed, records = refit(
+                    *(program, self.target.target, rows, smaller, checkpoint, known),
+                    seed=self.config.seed,
+                    progress=self.progress,
+                )
+            else:
+                changed, records = run_passes(program, [step()])
             point, files = self._of_program(changed, tokenizer, name, kind, str(self.out / place), label)
             facts = (
-                f"Made of the room {room.path.resolve().name} by {chosen.name}: {_told(records[0])}.",
+                f"Made of the room {room.path.resolve().name} by {records[0].made_by}: {_told(records[0])}.",
                 *_facts(point),
             )
             written = write_derived(
-                room, changed, tokenizer, records, facts, files, self.text.documents[0], self.out / place, self.progress
+                *(room, changed, tokenizer, records, facts, files, self.text.documents[0], self.out / place),
+                self.progress,
+                same_features=not smaller.tokens,
             )
+            checkpoint.unlink(missing_ok=True)
             return point | {"manifest": written.sha256}
 
-        identity = {"room": room.manifest.sha256, "fit": self.fit.sha256, "kind": kind}
+        identity = {"room": room.manifest.sha256, "fit": self.fit.sha256, "kind": kind, "refit": smaller.tokens}
         return self._kept(_slug(name), identity, measure, self.out / place)
 
     def smaller(self) -> list[Point]:

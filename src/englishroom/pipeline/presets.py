@@ -40,6 +40,8 @@ class Preset:
         kinds, kinds_active: kinds of words at the sparse level, and how many of them a token may be of.
         edges: edges of a sparse program in the end, those that lead to rules aside.
         reads, fan_in: features that a rule of a sparse program reads at most, for half and for 95 of 100 rules.
+        numbers: features that a number reads at most that a head asks for, offers or carries.
+        first_reads: features that a rule reads at the start, before any are left out; ``None`` for all.
         sparse_tokens: text read while edges are left out and the rest is refitted.
         sparse_rate: peak learning rate then, as a share of the size of a table's weights.
     """
@@ -67,6 +69,8 @@ class Preset:
     edges: int = 400_000
     reads: int = 8
     fan_in: int = 32
+    numbers: int = 96
+    first_reads: int | None = None
     sparse_tokens: int = 500_000
     sparse_rate: float = 0.015
 
@@ -104,19 +108,20 @@ class Preset:
         """Describe how a sparse model is started."""
         from englishroom.sparse.start import StartConfig
 
-        return StartConfig(self.kinds, self.kinds_active, self.kinds, self.kinds_active)
+        kinds = (self.kinds, self.kinds_active)
+        return StartConfig(*kinds, *kinds, self.first_reads)
 
     def sparse_fit(self, seed: int) -> SparseConfig:
         """Describe how it is pruned and refitted."""
         from englishroom.sparse.fit import SparseConfig
 
-        first = max(self.edges, SparseConfig().first_edges)
         return SparseConfig(
             self.sparse_tokens,
             self.edges,
-            first,
+            max(self.edges, SparseConfig().first_edges),
             self.reads,
             self.fan_in,
+            numbers=self.numbers,
             rate=self.sparse_rate,
             seed=seed,
             batch=self.batch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from englishroom.sparse.model import SparseModel
 
 TRACE = "trace.json"
-LOUDNESS_ROWS = 64
-"""Rows of the fitting text on which the loudness is fitted."""
+START_POSITIONS = 25_000
+"""Positions of the fitting text on which loudness is fitted and edges are chosen."""
 
 
 def sparse(
@@ -90,7 +91,7 @@ def _fitted(fitting: Fitting, replacement: Replacement, texts: Texts) -> SparseM
     rows = TokenRows.of(fitting.tokenizer, texts.fit.documents, target.spec.n_ctx)
     counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab).float()
     fitting.say("starting a sparse model")
-    first = torch.from_numpy(rows.batch(config.seed, 0, LOUDNESS_ROWS))
+    first = torch.from_numpy(rows.batch(config.seed, 0, math.ceil(START_POSITIONS / rows.length)))
     identity = {"target": target.sha256, "text": texts.fit.sha256, "start": asdict(preset.sparse_start())}
     model = started_once(
         fitting.work / "start.pt",

@@ -27,14 +27,13 @@ from englishroom.dictionaries.rows import TokenRows
 from englishroom.errors import ConfigError
 from englishroom.models.forward import unembedding
 from englishroom.models.load import Target
+from englishroom.passes.quantise import Bits
 from englishroom.sparse.dead import without_dead
 from englishroom.sparse.model import SparseModel
 from englishroom.sparse.prune import Bounds, choose, fan_in, fired_rules, leave_out, measure_moments, saliencies
-from englishroom.sparse.rounding import in_half, palettes, rounded
+from englishroom.sparse.rounding import in_half, palettes, rounded, without_zeros
 from englishroom.sparse.saved import all_edges, from_state, state_of
 
-DENSE_FAN_IN = 256
-"""Features that a rule may read at the first pruning; from there the bound falls."""
 HALF = 0.49
 """Share of a stage's columns that a feature may add to in the end; a table that is more than half full is a matrix."""
 CALM_READS = 32
@@ -58,14 +57,18 @@ class SparseConfig:
         reads: features that a rule may read in the end, for half of the rules; ``None`` bounds nothing, here and below.
         fan_in: the same, for 95 of 100 rules.
         most: the same, for any rule.
+        numbers: features that a number that a head asks for, offers or carries may read in the end.
+        first_reads: features that a rule, or a number of a head, may read at the first pruning; from there these bounds
+            fall.
         row_limit: columns of one stage that a feature may add to in the end.
         loudness: features that a stage's loudness may read in the end.
-        prunings: how often edges are left out.
+        prunings: how often edges are left out; 0 keeps them all.
         pruned: share of the text after which no more are.
         batch: rows of a step.
         rate: peak learning rate, as a share of a table's root mean square.
         moment_batches: batches on which saliencies are measured.
-        bits: weights are rounded to ``2 ** bits`` numbers for each stage; ``None`` leaves them as they are.
+        bits: weights are rounded to ``2 ** bits`` numbers for each stage, or with ``ternary`` to one number, its
+            negative, and 0; ``None`` leaves them as they are.
         rounded: share of the text, at the end, that is fitted with rounded weights.
         warmup, decay: shares of the fit in which the rate rises and falls.
     """
@@ -76,6 +79,8 @@ class SparseConfig:
     reads: int | None = 8
     fan_in: int | None = 32
     most: int | None = 128
+    numbers: int | None = None
+    first_reads: int = 256
     row_limit: int | None = 255
     loudness: int | None = 128
     prunings: int = 24
@@ -84,19 +89,19 @@ class SparseConfig:
     rate: float = 0.02
     seed: int = 0
     moment_batches: int = 6
-    bits: int | None = 6
+    bits: Bits | None = 6
     rounded: float = 0.2
     warmup: float = 0.02
     decay: float = 0.6
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.edges, self.first_edges, self.prunings, self.batch, self.moment_batches) < 1:
-            raise ConfigError("tokens, edges, prunings and batches must be 1 or more")
+        if min(self.tokens, self.edges, self.first_edges, self.batch, self.moment_batches) < 1 or self.prunings < 0:
+            raise ConfigError("tokens, edges and batches must be 1 or more, prunings 0 or more")
         if self.first_edges < self.edges:
             raise ConfigError(f"first_edges is {self.first_edges}, expected at least edges, {self.edges}")
         if not (0 < self.pruned <= 1 and 0 < self.rate < math.inf and self.seed >= 0):
             raise ConfigError("pruned must be above 0 and at most 1, rate above 0, seed 0 or more")
-        if not 0 <= self.rounded <= 1 or (self.bits is not None and not 1 <= self.bits <= 12):
+        if not 0 <= self.rounded <= 1 or (isinstance(self.bits, int) and not 1 <= self.bits <= 12):
             raise ConfigError(f"bits is {self.bits} and rounded {self.rounded}; expected 1 to 12, and 0 to 1")
 
 
@@ -118,7 +123,9 @@ class SparseFit:
         self.round_from = self.n_steps - int(config.rounded * self.n_steps)
         self.palettes: dict[str, Tensor] = {}
         last = max(1, int(self.n_steps * config.pruned))
-        self.prune_at = sorted({round(last * i / config.prunings) for i in range(config.prunings + 1)})
+        self.prune_at: list[int] = []
+        if config.prunings:
+            self.prune_at = sorted({round(last * i / config.prunings) for i in range(config.prunings + 1)})
         counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab)
         self.frequencies = counted.float() / counted.sum()
         self._take_up(model, None)
@@ -182,9 +189,10 @@ class SparseFit:
         moments = measure_moments(self.model, batches, self.frequencies, config.seed + self.step)
         bounds = Bounds(
             aim,
-            _bound(config.reads, DENSE_FAN_IN, left),
-            _bound(config.fan_in, DENSE_FAN_IN, left),
-            _bound(config.most, DENSE_FAN_IN, left),
+            _bound(config.reads, config.first_reads, left),
+            _bound(config.fan_in, config.first_reads, left),
+            _bound(config.most, config.first_reads, left),
+            _bound(config.numbers, config.first_reads, left),
             _bound(config.row_limit, self.model.shape.d_vocab, left),
             _bound(config.loudness, self.model.shape.d_vocab, left),
             HALF + (1 - HALF) * left,
@@ -203,7 +211,7 @@ class SparseFit:
         """Return the model as it now is, rounded where that has begun; it trains no further."""
         with torch.no_grad():
             model = rounded(self.model, self.palettes)
-            return _copied(in_half(model) if self.palettes else model)
+            return _copied(without_zeros(in_half(model)) if self.palettes else model)
 
     def about(self) -> dict[str, Any]:
         """Say how large the model is."""

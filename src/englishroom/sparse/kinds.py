@@ -44,7 +44,13 @@ def learn_kinds(
     steps: int = 400,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Kinds:
-    """Find kinds of words such that every token's vector is about a sum of at most ``active`` of them."""
+    """Find kinds of words such that every token's vector is about a sum of at most ``active`` of them.
+
+    Where there may be as many kinds as tokens, every token is a kind of its own.
+    """
+    if n_kinds >= len(vectors):
+        mean = (frequencies[:, None] * vectors).sum(0) / frequencies.sum()
+        return Kinds(Edges.of(torch.eye(len(vectors))), vectors - mean, mean, 0.0)
     generator = torch.Generator().manual_seed(seed)
     chance = frequencies.clamp(min=frequencies[frequencies > 0].min()).sqrt()
 

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from englishroom.sparse.edges import Edges
 from englishroom.sparse.model import WORDS, SparseModel
 
-FEW, MANY = 0.51, 0.95
-"""Shares of the rules that read at most ``reads`` features, and at most ``fan_in``."""
+FEW, MANY = 0.55, 0.96
+"""Shares of the rules that read at most ``reads`` features, and at most ``fan_in``: a little more than half and
+95 of 100, since some of them, which read little, fire on no other text."""
 BURIED = -1.0
 """Bias of a rule that can fire no more."""
 GROUPS = ((1, "moved"), (2, "rules"))
@@ -109,6 +110,7 @@ class Bounds:
         reads: of those that lead to one rule, for half of the rules.
         fan_in: the same, for 95 of 100 rules.
         most: the same, for any rule.
+        numbers: of those that lead to one number that a head asks for, offers or carries.
         row_limit: of those from one feature to one stage.
         loudness: of those that lead to a stage's loudness.
         share: of a stage's columns, that one feature may add to.
@@ -119,6 +121,7 @@ class Bounds:
     reads: int | None = None
     fan_in: int | None = None
     most: int | None = None
+    numbers: int | None = None
     row_limit: int | None = None
     loudness: int | None = None
     share: float = 1.0
@@ -130,7 +133,7 @@ def choose(
 ) -> dict[Key, Bool[Tensor, " edge"]]:
     """Say which edges stay: those that matter most. ``fired`` says, by stage, which rules ever fire.
 
-    1. Bound the edges to each rule, where least is lost by it, and to each stage's loudness.
+    1. Bound the edges to each rule, where least is lost by it, to each number of a head, and to each stage's loudness.
     2. Bound the edges from each feature to each stage.
     3. Of what is left and leads to no rule, the edges that matter most stay, wherever they are.
     """
@@ -148,6 +151,8 @@ def choose(
         kept = torch.ones_like(loud)
         if bounds.loudness is not None:
             kept &= ~loud | (ranks[stage] < bounds.loudness)
+        if bounds.numbers is not None and model.shape.is_heads(stage):
+            kept &= loud | (ranks[stage] < bounds.numbers)
         if stage in allowed:
             kept &= loud | (ranks[stage] < allowed[stage][columns[stage]])
         sizes = [len(saliency[key]) for key in keys]

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from englishroom.passes.palette import on_palette
+from englishroom.passes.palette import on_palette, on_signs
+from englishroom.passes.quantise import Bits
 from englishroom.sparse.edges import Edges
 from englishroom.sparse.model import SparseModel
 
@@ -22,13 +23,15 @@ Palettes = Mapping[str, Tensor]
 """By name of a group of edges, the numbers they may have, ascending."""
 
 
-def palettes(model: SparseModel, bits: int) -> dict[str, Tensor]:
-    """Choose at most ``2 ** bits`` numbers for each group of edges, by least squared error."""
+def palettes(model: SparseModel, bits: Bits) -> dict[str, Tensor]:
+    """Choose at most ``2 ** bits`` numbers for each group of edges, or one, its negative and 0; least squares."""
     found = {}
     for name, group in _groups(model):
         weights = torch.cat([edges.weights.detach()[_shared(name, edges)] for _, edges in group])
         if len(weights):
-            found[name] = torch.from_numpy(np.unique(on_palette(weights.double().numpy(), 2**bits))).float()
+            values = weights.double().numpy()
+            levels = on_signs(values) if bits == "ternary" else on_palette(values, 2**bits)
+            found[name] = torch.from_numpy(np.unique(levels)).float()
     return found
 
 
@@ -77,6 +80,16 @@ def in_half(model: SparseModel) -> SparseModel:
         biases=half(model.biases),
         distances=half(model.distances),
     )
+
+
+def without_zeros(model: SparseModel) -> SparseModel:
+    """Leave out the edges whose weight is 0."""
+
+    def left(edges: Edges) -> Edges:
+        return edges.keep(edges.weights != 0) if bool((edges.weights == 0).any()) else edges
+
+    stages = tuple({source: left(edges) for source, edges in tables.items()} for tables in model.tables)
+    return replace(model, kinds=left(model.kinds), said=left(model.said), tables=stages)
 
 
 def _groups(model: SparseModel) -> Iterator[tuple[str, list[tuple[str, Edges]]]]:

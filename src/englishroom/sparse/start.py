@@ -8,7 +8,9 @@
 4. The norm's scale is fitted, by ridge regression on a sample of the text, as one more sum over features: the loudness.
 5. The numbers of every head are turned so that each has few readers and writers.
 
-Nothing is pruned here. What is lost already is what kinds, stations and loudness do not explain.
+6. Of the edges to each sum those stay that together explain most of it, if they are bounded.
+
+What is lost already is what kinds, stations, loudness and those edges do not explain.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from englishroom.circuits.reading import Reading, reading
-from englishroom.dictionaries.code import Codes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
@@ -30,15 +31,14 @@ from englishroom.models.spec import ModelSpec
 from englishroom.sparse.edges import Edges
 from englishroom.sparse.kinds import Kinds, learn_kinds
 from englishroom.sparse.model import LEAST_LOUDNESS, PLACES, WORDS, Shape, SparseModel
+from englishroom.sparse.observed import observe
+from englishroom.sparse.pursue import pursue
 from englishroom.sparse.turn import turn
 
-RIDGE = 3.0
-"""Weight of the ridge in the fit of the loudness, in positions."""
-ROWS_AT_ONCE = 8
 FARTHER = 1.05
 """How much farther each station lies from the beginning than the one before."""
-NORMS = ((0, "ln1"), (2, "ln2"))
-"""Norms of a layer, by the stage of the layer that reads through them."""
+MOST_EDGES, BOUNDED = 25_000_000, 64
+"""Edges that can be fitted; where a target implies more, rules read so many features at the start."""
 LEAST = 1e-6
 """Floor of a loudness that is 1 whatever the text."""
 
@@ -49,17 +49,27 @@ class StartConfig:
 
     Attributes:
         n_kinds, kinds_active: kinds of words, and how many a token may be of.
+            Where there are as many kinds as tokens, every token is a kind of its own.
         n_said, said_active: the same for votes.
+        reads: features that a rule may read at the start; a number of a head may read twice, a vote four times as many.
+            ``None`` keeps all edges, or 64 where these would be too many to fit.
     """
 
     n_kinds: int = 1024
     kinds_active: int = 16
     n_said: int = 1024
     said_active: int = 16
+    reads: int | None = None
 
     def __post_init__(self) -> None:
         if min(self.n_kinds, self.kinds_active, self.n_said, self.said_active) < 1:
             raise ConfigError("kinds of words, and how many a token may be of, must be 1 or more")
+        if self.reads is not None and self.reads < 1:
+            raise ConfigError(f"first reads is {self.reads}, expected 1 or more")
+
+    def bound(self, n_edges: int) -> int | None:
+        """Return how many features a rule may read at the start, where a model implies so many edges."""
+        return BOUNDED if self.reads is None and n_edges > MOST_EDGES else self.reads
 
 
 def start(
@@ -102,7 +112,8 @@ def start(
     stations = hats(spec.n_ctx)
     directions = _Directions(spec, weights, moved, rules, versions, frequencies, learnt, stations)
     stages = _stages(spec, weights, rules, said)
-    loudness = _fit_loudness(replacement, moved, rules, learnt, stations, rows, progress)
+    observed = observe(replacement, moved, rules, learnt, stations, rows, progress)
+    loudness = observed.loudness()
     sizes = [spec.n_layers, spec.n_heads, spec.d_head, spec.d_vocab, spec.n_ctx]
     sizes += [size for (d, *_) in (moved, rules) for size in (d.spec.n_latents, d.spec.k or d.spec.n_latents)]
     shape = Shape(*sizes, windows=spec.windows, rotary_theta=spec.rotary_theta)
@@ -138,7 +149,13 @@ def start(
         tuple(floors),
         tuple(torch.zeros(spec.n_heads, spec.n_ctx) for _ in range(spec.n_layers)),
     )
-    return turn(model)
+    most = config.bound(model.n_edges)
+    if most is None:
+        return turn(model)
+    last = shape.n_stages - 1
+    times = {stage: 4 if stage == last else 2 if shape.is_heads(stage) else 1 for stage in range(shape.n_stages)}
+    reads = {stage: most * n for stage, n in times.items() if not shape.is_moved(stage)}
+    return pursue(turn(model), observed, reads, progress)
 
 
 def hats(n_ctx: int) -> Float[Tensor, "pos station"]:
@@ -279,58 +296,4 @@ def _stages(
         encoder = {name: tensor.double() for name, tensor in d.weights.items()}
         found[3 * layer + 2] = (reading(spec, weights, f"blocks.{layer}.ln2"), encoder["W_enc"], encoder["b_enc"])
     found[3 * spec.n_layers] = (reading(spec, weights, "ln_final"), said.directions.double().T, None)
-    return found
-
-
-def _fit_loudness(
-    replacement: Replacement,
-    moved: list[Dictionary],
-    rules: list[Dictionary],
-    learnt: Kinds,
-    stations: Tensor,
-    rows: Tensor,
-    progress: Callable[[str, int, int], None],
-) -> dict[int, tuple[Tensor, dict[str, Tensor]]]:
-    """Fit the scale of every norm as a sum over features: by stage its mean, and by source what each feature adds."""
-    spec = replacement.spec
-    norms = {3 * layer + at: f"blocks.{layer}.{norm}" for layer in range(spec.n_layers) for at, norm in NORMS}
-    norms[3 * spec.n_layers] = "ln_final"
-    readings = [reading(spec, replacement.weights, norm) for norm in norms.values()]
-    at = {r.site for r in readings}
-    kinds = learnt.edges.matrix()
-    names, sizes = [WORDS, PLACES], [learnt.edges.n_columns, stations.shape[1]]
-    for layer, pair in enumerate(zip(moved, rules, strict=True)):
-        names += [f"moved.{layer}", f"rules.{layer}"]
-        sizes += [d.spec.n_latents for d in pair]
-    found_features: list[Tensor] = []
-    scales: list[Tensor] = []
-    for first in range(0, len(rows), ROWS_AT_ONCE):
-        tokens = rows[first : first + ROWS_AT_ONCE]
-        seen: dict[str, Tensor] = {}
-
-        def tap(site: str, value: Tensor, seen: dict[str, Tensor] = seen) -> Tensor:
-            if site in at:
-                seen[site] = value
-            return value
-
-        def see(d: Dictionary, codes: Codes, seen: dict[str, Tensor] = seen) -> Codes:
-            seen[d.spec.name] = codes.dense(d.spec.n_latents)
-            return codes
-
-        with torch.no_grad():
-            replacement.run(tokens, tap, see)
-        parts = [kinds[tokens.reshape(-1)], stations[: tokens.shape[1]].float().repeat(len(tokens), 1)]
-        for pair in zip(moved, rules, strict=True):
-            parts += [seen[d.spec.name] for d in pair]
-        found_features.append(torch.cat(parts, 1))
-        scales.append(torch.stack([r.scale(seen[r.site]).reshape(-1) for r in readings], 1))
-        progress("loudness", min(len(rows), first + ROWS_AT_ONCE), len(rows))
-    x, y = torch.cat(found_features), torch.cat(scales)
-    product, found = (x.T @ x).double(), {}
-    for number, stage in enumerate(norms):
-        n = sum(sizes[: 2 + number])
-        mean = y[:, number].double().mean()
-        against = (x[:, :n].T @ (y[:, number] - mean.float())).double()
-        solved = torch.linalg.solve(product[:n, :n] + RIDGE * torch.eye(n, dtype=torch.float64), against)
-        found[stage] = (mean, dict(zip(names, solved.split(sizes[: 2 + number]), strict=False)))
     return found

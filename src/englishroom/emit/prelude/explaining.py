@@ -39,41 +39,52 @@ def read_on(blocks, past, token):
         blocks: the blocks of the program, as dicts.
         past: what was read at the positions before.
     """
-    variables = {}
-    seen = {"token": token, "position": len(past), "variables": variables, "fired": {}, "weights": {}, "scales": {}}
+    here = {"token": token, "position": len(past), "variables": {}, "fired": {}, "weights": {}, "scales": {}}
+    seen = [*past, here]
     for block in blocks:
-        name, kind, reads = block["name"], block["kind"], [variables[read] for read in block["reads"]]
-        if kind == "lookup":
-            row = block["table"][token if block["index"] == "token" else len(past)]
-            y = spread(row, block["size"])
-        elif kind == "linear":
-            y = sums(block, reads[0])
-        elif kind == "join":
-            y = [value for read in reads for value in read]
-        elif kind == "product":
-            y = product(*reads)
-        elif kind == "normalise":
-            seen["scales"][name] = scale_of(block, reads[0])
-            y = scaled(block, reads[0], seen["scales"][name])
-        elif kind == "select":
-            y = select(reads[0], block["thresholds"], block["k"])
-        elif kind == "rotate":
-            y = rotate(reads[0], block["n_heads"], block["theta"], len(past))
-        elif kind == "match":
-            seen["weights"][name] = looked(block, [*past, seen])
-            y = [0.0] * block["size"]
-            for at, value in mixed(block, seen["weights"][name], [p["variables"] for p in (*past, seen)]).items():
-                y[at] += value
-        elif kind == "rules":
-            seen["fired"][name] = fired(block, reads[0])
-            y = [0.0] * block["size"] if block["offset"] is None else list(block["offset"])
-            for rule, passed in seen["fired"][name].items():
-                for at, weight in block["effects"][rule]:
-                    y[at] += passed * weight
-        else:
-            y = total(*reads) if kind == "sum" else log_softmax(total(*reads))
-        variables[name] = y
-    return seen
+        work_out(block, seen)
+    return here
+
+
+def work_out(block, seen, out=None):
+    """Work out the variable of a block at the last of the positions seen, and note what else is to be told of it.
+
+    Args:
+        out: a rule of the block, or a feature that it looks up, that is taken out.
+    """
+    here = seen[-1]
+    name, kind, position = block["name"], block["kind"], here["position"]
+    reads = [here["variables"][read] for read in block["reads"]]
+    if kind == "lookup":
+        row = block["table"][here["token"] if block["index"] == "token" else position]
+        y = spread([(at, value) for at, value in row if at != out], block["size"])
+    elif kind == "linear":
+        y = sums(block, reads[0])
+    elif kind == "join":
+        y = [value for read in reads for value in read]
+    elif kind == "product":
+        y = product(*reads)
+    elif kind == "normalise":
+        here["scales"][name] = scale_of(block, reads[0])
+        y = scaled(block, reads[0], here["scales"][name])
+    elif kind == "select":
+        y = select(reads[0], block["thresholds"], block["k"])
+    elif kind == "rotate":
+        y = rotate(reads[0], block["n_heads"], block["theta"], position)
+    elif kind == "match":
+        here["weights"][name] = looked(block, seen)
+        y = [0.0] * block["size"]
+        for at, value in mixed(block, here["weights"][name], [there["variables"] for there in seen]).items():
+            y[at] += value
+    elif kind == "rules":
+        here["fired"][name] = fired(block, reads[0], out)
+        y = [0.0] * block["size"] if block["offset"] is None else list(block["offset"])
+        for rule, passed in here["fired"][name].items():
+            for at, weight in block["effects"][rule]:
+                y[at] += passed * weight
+    else:
+        y = total(*reads) if kind == "sum" else log_softmax(total(*reads))
+    here["variables"][name] = y
 
 
 def sums(block, x):
@@ -114,12 +125,13 @@ def mixed(block, heads, variables):
     return y
 
 
-def fired(block, x):
-    """Return the rules that fire, as {rule: what it passes on}."""
+def fired(block, x, out=None):
+    """Return the rules that fire, as {rule: what it passes on}; one that is out may not."""
     strengths = sparse_products(x, block["conditions"])
     if block["biases"] is not None:
         strengths = total(strengths, block["biases"])
-    firing = [rule for rule, strength in enumerate(strengths) if strength > block["thresholds"][rule]]
+    lows = block["thresholds"]
+    firing = [rule for rule, strength in enumerate(strengths) if strength > lows[rule] and rule != out]
     passed = difference(strengths, block["thresholds"]) if block["passes"] == "excess" else strengths
     if block["k"] is not None:
         firing = heapq.nsmallest(block["k"], firing, key=lambda rule: (-passed[rule], rule))

@@ -24,12 +24,12 @@ def explain(blocks, tokens, chosen, says, n_ctx, tokenizer, called):
         says: function of (token, position): the answer of the program itself, which must be what is explained.
         called: function of (variable, coordinate): its name.
     """
-    seen = []
+    seen, removed = [], {}
     for token in tokens:
         seen.append(read_and_compare(blocks, seen, token, says))
     while (token := chosen(len(seen), seen[-1]["variables"][blocks[-1]["name"]])) is not None:
         texts = [spelt(tokenizer, here["token"]) for here in seen]
-        yield "\n".join(why(blocks, seen, texts, token, spelt(tokenizer, token), called)) + "\n\n"
+        yield "\n".join(why(blocks, seen, texts, token, spelt(tokenizer, token), called, removed)) + "\n\n"
         if len(seen) == n_ctx:
             return
         seen.append(read_and_compare(blocks, seen, token, says))
@@ -49,13 +49,14 @@ def spelt(tokenizer, token):
     return ascii(tokenizer.pieces[token].decode("utf-8", "replace"))
 
 
-def why(blocks, seen, texts, token, said, called):
+def why(blocks, seen, texts, token, said, called, removed):
     """Return the lines that say why a token is said.
 
     Args:
         seen: what was read at every position so far.
         texts: the tokens there, spelt.
         token, said: the token, and how it is spelt.
+        removed: what was read without rules at earlier positions, by rule; grows.
     """
     by_name = {block["name"]: block for block in blocks}
     parts, brought, baseline = shares(blocks, seen[-1], token)
@@ -70,7 +71,9 @@ def why(blocks, seen, texts, token, said, called):
     ]
     behind = {}
     for at in best:
-        change = f"{without(blocks, seen, *at, token):+.3f}" if len(at) == 2 else ""
+        change = ""
+        if len(at) == 2:
+            change = f"{without(blocks, seen, *at, token, removed.setdefault(at, [])):+.3f}"
         lines.append(f"  {parts[at]:+.3f}  {change:>7}  {made_of(blocks, seen, texts, at, called, behind)}")
     lines.append(f"  {rest:+.3f}           {len(parts) - len(best)} others")
     copying = [at for at in behind if at not in best and copies(by_name[at[0]], by_name)]
