@@ -54,7 +54,7 @@ def test_refitting_brings_programs_nearer_and_a_killed_sweep_goes_on(
     assert steps[30] == steps[29]
     for before, after in zip(plain, refitted, strict=True):
         assert after["kl_target_talker"] < before["kl_target_talker"], after["name"]
-        assert after["name"] == f"{before['name']}, refitted"
+        assert (after["name"], after["kind"]) == tuple(f"{before[key]}, refitted" for key in ("name", "kind"))
         assert after["rules_fired_mean"] > 0
     source, _ = load_program(room)
     ternary, pruned = (load_program(Path(point["open"]))[0] for point in refitted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,50 +14,88 @@ from englishroom.ir.program import Linear, Match, Program, Rules, SparseTable, V
 
 ALWAYS = "always"
 """Name of a feature that is on whatever the text says: a constant, not something that a rule reads."""
+HEADS = re.compile(r"heads\.\d+\.sums")
+"""Names of the blocks that add up what heads ask for, offer and carry."""
+
+
+def trace_of(
+    program: Program,
+    text: str,
+    tokens: Sequence[NDArray[np.integer]],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[str, Any]:
+    """Say how much of a program works at a position of a text, and how much its rules read.
+
+    Reads are given for all rules, for those that fired on the text, and for the numbers that heads ask for, offer and
+    carry, which are sums of features too.
+    """
+    counts, fired = measure_trace(program, tokens, progress)
+    reads = reads_per_rule(program)
+    return {
+        "text": text,
+        "rules": len(reads),
+        "rules_that_fired": int(fired.sum()),
+        "reads_per_rule": _spread(reads),
+        "reads_per_rule_that_fired": _spread(reads[fired]),
+        "reads_per_number": _spread(reads_per_number(program)),
+        **counts,
+    }
 
 
 def measure_trace(
     program: Program,
     texts: Sequence[NDArray[np.integer]],
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], NDArray[np.bool_]]:
     """Run a program over texts and count, at every position, what works.
 
     - ``rules_fired``: rules over all blocks whose strength exceeds their threshold, and that are among the strongest
       where a block bounds them.
     - ``features_on``: coordinates other than 0 of the variables that such blocks, linear maps and heads read.
     - ``edges_used``: entries of sparse tables, of rules and linear maps, that join a feature that is on with anything.
+
+    Returns:
+        The counts, and which rules of all blocks ever fired.
     """
     interpreter = Interpreter(program, np.float32)
-    fired: list[NDArray] = []
+    fires: list[NDArray] = []
     on: list[NDArray] = []
     used: list[NDArray] = []
     read = {name for b in program.blocks if isinstance(b, Rules | Linear | Match | Vote) for name in reads_of(b)}
+    rules = [block for block in program.blocks if isinstance(block, Rules)]
+    ever = {block.name: np.zeros(block.conditions.shape[0], bool) for block in rules}
     for number, tokens in enumerate(texts):
         variables = interpreter.variables(np.asarray(tokens))
-        n_pos = len(tokens)
-        fires, edges = np.zeros(n_pos), np.zeros(n_pos)
+        edges = np.zeros(len(tokens))
+        now = {block.name: fired(block, variables[block.reads]) for block in rules}
+        for name, which in now.items():
+            ever[name] |= which.any(0)
         for block in program.blocks:
             if isinstance(block, Rules):
-                fires += count_fired(block, variables[block.reads])
                 edges += _edges_used(block.conditions, variables[block.reads])
             elif isinstance(block, Linear) and isinstance(block.weight, SparseTable):
                 x = variables[block.reads]
                 edges += _edges_used(block.weight, x) if block.transposed else _edges_left(block.weight, x)
-        fired.append(fires)
+        fires.append(sum((which.sum(1) for which in now.values()), np.zeros(len(tokens))))
         used.append(edges)
         on.append(np.sum([(variables[name] != 0).sum(1) for name in read], axis=0))
         progress(number + 1, len(texts))
-    found = {"rules_fired": fired, "features_on": on, "edges_used": used}
-    return {name: _summary(np.concatenate(parts)) for name, parts in found.items()}
+    found = {"rules_fired": fires, "features_on": on, "edges_used": used}
+    counts = {name: _summary(np.concatenate(parts)) for name, parts in found.items()}
+    return counts, np.concatenate([np.zeros(0, bool), *ever.values()])
 
 
-def count_fired(block: Rules, x: NDArray) -> NDArray[np.float64]:
-    """Count the rules of a block that fire at each row of what it reads."""
-    conditions = _dense(block.conditions)
-    strengths = x @ conditions.T + (0 if block.biases is None else block.biases.values)
-    above = (strengths > block.thresholds.values).sum(1).astype(np.float64)
-    return above if block.k is None else np.minimum(above, block.k)
+def fired(block: Rules, x: NDArray) -> NDArray[np.bool_]:
+    """Say which rules of a block fire at each row of what it reads, [row, rule]."""
+    strengths = x @ _dense(block.conditions).T + (0 if block.biases is None else block.biases.values)
+    above = strengths > block.thresholds.values
+    if block.k is None:
+        return above
+    passed = strengths - block.thresholds.values if block.passes == "excess" else strengths
+    order = np.argsort(np.where(above, -passed, np.inf), axis=1, kind="stable")[:, : block.k]
+    strongest = np.zeros(above.shape, bool)
+    np.put_along_axis(strongest, order, True, axis=1)
+    return above & strongest
 
 
 def reads_per_rule(program: Program) -> NDArray[np.int64]:
@@ -68,6 +107,15 @@ def reads_per_rule(program: Program) -> NDArray[np.int64]:
             kept = (block.conditions.values != 0) & ~np.isin(block.conditions.columns, constant)
             rows = np.repeat(np.arange(block.conditions.shape[0]), np.diff(block.conditions.starts))
             found.append(np.bincount(rows[kept], minlength=block.conditions.shape[0]))
+    return np.concatenate(found)
+
+
+def reads_per_number(program: Program) -> NDArray[np.int64]:
+    """Count the features that each number is a sum of that heads ask for, offer or carry."""
+    found = [np.zeros(0, np.int64)]
+    for block in program.blocks:
+        if isinstance(block, Linear) and HEADS.fullmatch(block.name) and isinstance(block.weight, SparseTable):
+            found.append(np.bincount(block.weight.columns, minlength=block.weight.n_columns))
     return np.concatenate(found)
 
 
@@ -109,3 +157,8 @@ def _edges_left(table: SparseTable, x: NDArray) -> NDArray[np.float64]:
 
 def _summary(counts: NDArray) -> dict[str, float]:
     return {"mean": float(counts.mean()), "p95": float(np.quantile(counts, 0.95)), "positions": len(counts)}
+
+
+def _spread(reads: NDArray[np.int64]) -> dict[str, float]:
+    reads = reads if len(reads) else np.zeros(1, np.int64)
+    return {"median": float(np.median(reads)), "p95": float(np.quantile(reads, 0.95))}

@@ -34,7 +34,7 @@ from englishroom.evaluate.selected import count_selected
 from englishroom.evaluate.table import Table
 from englishroom.evaluate.tabulate import Entry, Known, tabulate
 from englishroom.evaluate.target import TargetTalker
-from englishroom.evaluate.trace import measure_trace, reads_per_rule
+from englishroom.evaluate.trace import trace_of
 from englishroom.ir.program import Program, Rules
 from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
@@ -226,7 +226,7 @@ class _Sweep:
         smaller: Smaller,
     ) -> Point:
         """Make a program of that of a room, by a pass, or by a refit where one is asked for."""
-        name += ", refitted" if smaller.tokens else ""
+        name, kind = (f"{what}, refitted" if smaller.tokens else what for what in (name, kind))
         place = Path(POINTS) / _slug(name)
         checkpoint = self.out / WORK / f"{_slug(name)}.pt"
 
@@ -290,15 +290,9 @@ class _Sweep:
         told = partial(self.progress, "counting what works")
         if not any(isinstance(block, Rules) for block in program.blocks):
             return point | {"rules_fired_mean": count_selected(program, tokens, told)}, {SCORES: scores}
-        reads = reads_per_rule(program)
-        trace = {
-            "text": self.text.name,
-            "rules": len(reads),
-            "reads_per_rule": {"median": float(np.median(reads)), "p95": float(np.quantile(reads, 0.95))},
-            **measure_trace(program, tokens, told),
-        }
+        trace = trace_of(program, self.text.name, tokens, told)
         fired = {"rules_fired_mean": trace["rules_fired"]["mean"], "rules_fired_p95": trace["rules_fired"]["p95"]}
-        return point | fired | {"rules": len(reads)}, {SCORES: scores, TRACE: trace}
+        return point | fired | {"rules": trace["rules"]}, {SCORES: scores, TRACE: trace}
 
     def _measured(self, entry: Entry, kind: str, label: str, place: str) -> tuple[Point, dict[str, Any]]:
         """Judge a talker beside the target."""

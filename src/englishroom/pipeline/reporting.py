@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -277,22 +278,14 @@ class _Measuring:
         return talker
 
     def _trace(self) -> dict[str, Any]:
-        from englishroom.evaluate.trace import measure_trace, reads_per_rule
+        from englishroom.evaluate.trace import trace_of
 
         documents = self.text.documents[:TRACED_DOCUMENTS]
         tokens = [
             np.array([self.tokenizer.start_id, *self.tokenizer.encode(document)][: self.program.n_ctx])
             for document in documents
         ]
-        reads = reads_per_rule(self.program)
-        return {
-            "text": self.text.name,
-            "rules": len(reads),
-            "reads_per_rule": {"median": float(np.median(reads)), "p95": float(np.quantile(reads, 0.95))},
-            **measure_trace(
-                self.program, tokens, lambda done, total: self.progress("counting what works", done, total)
-            ),
-        }
+        return trace_of(self.program, self.text.name, tokens, partial(self.progress, "counting what works"))
 
     def _scores(self) -> dict[str, Any]:
         settings = ScoreConfig(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,20 +110,15 @@ def _fitted(fitting: Fitting, replacement: Replacement, texts: Texts) -> SparseM
 
 def _trace(program: Program, fitting: Fitting, texts: Texts) -> dict[str, Any]:
     """Count what works at a position of the reporting text, and what each rule reads."""
-    from englishroom.evaluate.trace import measure_trace, reads_per_rule
+    from englishroom.evaluate.trace import trace_of
 
     tokenizer = fitting.tokenizer
     documents = texts.report.documents[: fitting.preset.probe_rows]
     tokens = [
         np.array([tokenizer.start_id, *tokenizer.encode(document)][: program.n_ctx], np.int64) for document in documents
     ]
-    reads = reads_per_rule(program)
-    return {
-        "text": texts.report.name,
-        "rules": len(reads),
-        "reads_per_rule": {"median": float(np.median(reads)), "p95": float(np.quantile(reads, 0.95))},
-        **measure_trace(program, tokens, lambda done, total: fitting.progress("counting what works", done, total)),
-    }
+    told = partial(fitting.progress, "counting what works")
+    return trace_of(program, texts.report.name, tokens, told)
 
 
 def summary(measured: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "sparse": Kind("sparse program", "circle", 0),
         "sparse, quantised": Kind("the same, quantised", "square", 0),
-        "sparse, pruned": Kind("the same, pruned without refitting", "diamond", 0),
+        "sparse, pruned": Kind("the same, pruned", "diamond", 0),
+        "sparse, quantised, refitted": Kind("the same, quantised and refitted", "square", 4),
+        "sparse, pruned, refitted": Kind("the same, pruned and refitted", "diamond", 4),
         "featured": Kind("featured program", "triangle", 2),
         "exact": Kind("exact program", "cross", 2, joined=False),
         "quantised": Kind("target, quantised", "square", 1),
