@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from englishroom.evaluate.curve import measure_run
 from englishroom.pipeline import DecompileConfig, decompile
@@ -18,6 +19,9 @@ from englishroom.talkers.config import TrainConfig
 NAMES = ("Lily", "Tom", "Ben", "Mia", "Max")
 THINGS = ("a red ball", "the big dog", "an old boat", "her mom", "a cake", "the rain")
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches for the network
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core for each worker, and for what it starts
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 TINY = TrainConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=32, vocabulary=300, tokens=4 * 32 * 12, batch=4)
 
 

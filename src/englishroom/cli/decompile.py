@@ -31,6 +31,8 @@ CHANGES = (
     "edges",
     "reads",
     "fan_in",
+    "numbers",
+    "first_reads",
     "sparse_tokens",
     "sparse_rate",
     "report_documents",
@@ -96,6 +98,10 @@ class Command:
     """Features that half of the rules of a sparse program read at most."""
     fan_in: int | None = None
     """Features that 95 of 100 rules read at most."""
+    numbers: int | None = None
+    """Features that a number is a sum of at most that a head asks for, offers or carries."""
+    first_reads: int | None = None
+    """Features that a rule reads at the start; all that the model implies, or 64 where that is too much, by default."""
     sparse_tokens: int | None = None
     """Tokens to read while edges are left out and the rest is refitted."""
     sparse_rate: float | None = None
