@@ -168,7 +168,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 _SHORT: Mapping[str, Any] = MappingProxyType(
     {"moved_from": 0, "local_tokens": 60_000, "batch": 2, "rate": 6e-3, "ablate": 0.0, "align": 0.1}
 )
-_SIZES: Mapping[str, Any] = MappingProxyType({"moved_active": 48, "rules": 2048, "rules_active": 64, **_SHORT})
+_SIZES: Mapping[str, Any] = MappingProxyType(
+    {"moved": 512, "moved_active": 48, "rules": 2048, "rules_active": 72, **_SHORT}
+)
 SPARSE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "fast": {
@@ -176,8 +178,8 @@ SPARSE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             **{"moved": 512, "moved_active": 32, "rules": 1024, "rules_active": 48},
             **{"joint_tokens": 400_000, "edges": 300_000, "sparse_tokens": 250_000},
         },
-        "standard": {**_SIZES, "joint_tokens": 1_000_000, "edges": 400_000, "sparse_tokens": 1_500_000},
-        "full": {**_SIZES, "joint_tokens": 2_000_000, "edges": 500_000, "sparse_tokens": 4_500_000},
+        "standard": {**_SIZES, "joint_tokens": 2_000_000, "edges": 400_000, "sparse_tokens": 1_500_000},
+        "full": {**_SIZES, "joint_tokens": 6_000_000, "edges": 500_000, "sparse_tokens": 4_500_000},
     }
 )
 """What presets have otherwise at the sparse level: fewer features, fewer of them on."""

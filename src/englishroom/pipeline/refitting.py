@@ -25,6 +25,8 @@ from englishroom.sparse.prune import fan_in
 RATE = 0.01
 """Peak rate of a refit; what stands is fitted already."""
 BATCH = 2
+MERGED = 0.95
+"""Correlation from which features are merged when edges are left out."""
 
 
 @dataclass(frozen=True)
@@ -90,5 +92,6 @@ def _config(model: SparseModel, smaller: Smaller, seed: int) -> SparseConfig:
         loudness=None,
         prunings=6,
         pruned=0.5,
+        merge=MERGED,
         rounded=0.3,
     )

@@ -29,6 +29,7 @@ from englishroom.models.forward import unembedding
 from englishroom.models.load import Target
 from englishroom.passes.quantise import Bits
 from englishroom.sparse.dead import without_dead
+from englishroom.sparse.merge import find_twins, merge
 from englishroom.sparse.model import SparseModel
 from englishroom.sparse.prune import Bounds, choose, fan_in, fired_rules, leave_out, measure_moments, saliencies
 from englishroom.sparse.rounding import in_half, palettes, rounded, without_zeros
@@ -64,6 +65,7 @@ class SparseConfig:
         loudness: features that a stage's loudness may read in the end.
         prunings: how often edges are left out; 0 keeps them all.
         pruned: share of the text after which no more are.
+        merge: correlation from which features are merged, at the last pruning; ``None`` merges none.
         batch: rows of a step.
         rate: peak learning rate, as a share of a table's root mean square.
         moment_batches: batches on which saliencies are measured.
@@ -85,6 +87,7 @@ class SparseConfig:
     loudness: int | None = 128
     prunings: int = 24
     pruned: float = 0.35
+    merge: float | None = None
     batch: int = 4
     rate: float = 0.02
     seed: int = 0
@@ -101,6 +104,8 @@ class SparseConfig:
             raise ConfigError(f"first_edges is {self.first_edges}, expected at least edges, {self.edges}")
         if not (0 < self.pruned <= 1 and 0 < self.rate < math.inf and self.seed >= 0):
             raise ConfigError("pruned must be above 0 and at most 1, rate above 0, seed 0 or more")
+        if self.merge is not None and not 0 < self.merge <= 1:
+            raise ConfigError(f"merge is {self.merge}, expected a correlation above 0 and at most 1")
         if not 0 <= self.rounded <= 1 or (isinstance(self.bits, int) and not 1 <= self.bits <= 12):
             raise ConfigError(f"bits is {self.bits} and rounded {self.rounded}; expected 1 to 12, and 0 to 1")
 
@@ -122,6 +127,7 @@ class SparseFit:
         self.n_steps = math.ceil(config.tokens / (config.batch * rows.length))
         self.round_from = self.n_steps - int(config.rounded * self.n_steps)
         self.palettes: dict[str, Tensor] = {}
+        self.n_merged = 0
         last = max(1, int(self.n_steps * config.pruned))
         self.prune_at: list[int] = []
         if config.prunings:
@@ -205,7 +211,12 @@ class SparseFit:
             for key in ("exp_avg", "exp_avg_sq"):
                 if key in state:
                     state[key] = state[key][stays]
-        self._take_up(leave_out(self.model, kept, moments, bury=done == 1), known)
+        model = leave_out(self.model, kept, moments, bury=done == 1)
+        if done == 1 and config.merge is not None:
+            twins = find_twins(model, batches, config.merge)
+            model, self.n_merged = merge(model, twins, config.row_limit)
+            known = {name: state for name, state in known.items() if not name.startswith("edges")}
+        self._take_up(model, known)
 
     def result(self) -> SparseModel:
         """Return the model as it now is, rounded where that has begun; it trains no further."""
@@ -232,6 +243,7 @@ class SparseFit:
             "losses": self.losses,
             "model": state_of(self.model),
             "palettes": self.palettes,
+            "merged": self.n_merged,
             "known": self._known(),
             "shares": [group["share"] for group in self.optimiser.param_groups],
         }
@@ -250,6 +262,7 @@ class SparseFit:
         for group, share in zip(self.optimiser.param_groups, state["shares"], strict=True):
             group["share"] = share
         self.step, self.losses, self.palettes = state["step"], state["losses"], state["palettes"]
+        self.n_merged = state["merged"]
 
 
 def fit_sparse(
