@@ -79,6 +79,19 @@ def test_rules_that_never_fire_are_not_counted_and_can_be_buried(model, measured
     assert seen[0][:, 10:].any()
 
 
+def test_rules_that_are_left_read_no_more_than_half_of_what_there_is(model, measured) -> None:
+    silent = {**measured.means, "moved.0": measured.means["moved.0"].clone()}
+    silent["moved.0"][4:] = 0
+    told = replace(measured, means=silent)
+    fired = fired_rules(model, told)
+    bounds = Bounds(reads=100, fan_in=100, most=100, share=0.49, bury=True)
+    kept = choose(model, saliencies(model, told), bounds, fired)[1, "brought.0"]
+    columns = model.tables[1]["brought.0"].columns
+    there = model.tables[1]["brought.0"].n_sources * int(fired[1].sum())
+    reads = torch.bincount(columns[kept].long(), minlength=4)[:4]
+    assert 0.3 * there < int(reads[fired[1][:4]].sum()) <= 0.49 * there
+
+
 def test_means_of_what_is_left_out_go_to_the_constants(model, measured) -> None:
     """With every edge of a source gone, a stage is as with that source at its mean."""
     kept = {

@@ -114,7 +114,8 @@ class Bounds:
         row_limit: of those from one feature to one stage.
         loudness: of those that lead to a stage's loudness.
         share: of a stage's columns, that one feature may add to.
-        bury: whether rules that never fired where moments were measured lose all their edges.
+        bury: whether rules that never fired where moments were measured lose all their edges; those that are left then
+            read no more, all together, than this share of what there is to read.
     """
 
     edges: int | None = None
@@ -155,6 +156,10 @@ def choose(
             kept &= loud | (ranks[stage] < bounds.numbers)
         if stage in allowed:
             kept &= loud | (ranks[stage] < allowed[stage][columns[stage]])
+        if bounds.bury and stage in fired:
+            n_sources = sum(model.tables[stage][source].n_sources for _, source in keys)
+            most = int(bounds.share * n_sources * int(fired[stage].sum()))
+            kept &= loud | (ranks[stage] < _cap(columns[stage][kept & ~loud], most))
         sizes = [len(saliency[key]) for key in keys]
         for key, part in zip(keys, kept.split(sizes), strict=True):
             limit = int(bounds.share * len(model.constants[stage]))
@@ -204,6 +209,14 @@ def _allowed(
         found[~alive] = 0
     sizes = [len(model.biases[stage]) for stage in by_stage]
     return {s: torch.cat([part, part.new_zeros(1)]) for s, part in zip(by_stage, found.split(sizes), strict=True)}
+
+
+def _cap(columns: Int[Tensor, " edge"], most: int) -> int:
+    """Return how many edges each column may keep, at most, so that all keep no more than ``most`` together."""
+    counts = torch.bincount(columns)
+    caps = torch.arange(int(counts.max()) + 1 if len(counts) else 1)
+    kept = torch.minimum(counts[None, :], caps[:, None]).sum(1)  # [cap]
+    return int(caps[kept <= most].max())
 
 
 def _ranks(values: Tensor, groups: Tensor) -> Int[Tensor, " item"]:
