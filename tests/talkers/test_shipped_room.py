@@ -11,7 +11,7 @@ import pytest
 
 from emitted_tables import check_no_matrix, looked_into
 from englishroom.cli import main
-from englishroom.evaluate.trace import reads_per_rule
+from englishroom.evaluate.trace import reads_per_number, reads_per_rule
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.room import load_program
 from englishroom.ir.verify import verify
@@ -35,6 +35,9 @@ def test_it_is_a_sparse_program_within_its_bounds(room: Path) -> None:
     assert evidence["rules_fired_mean"] <= 250
     assert evidence["description_bits"] <= evidence["target_description_bits"]
     assert evidence["rules"] == len(reads)
+    assert evidence["reads_per_rule_that_fired_median"] <= 8
+    assert evidence["reads_per_rule_that_fired_p95"] <= 32
+    assert reads_per_number(program).max() <= 96
 
 
 def test_its_file_runs_alone_and_has_no_matrix(room: Path) -> None:

@@ -137,6 +137,11 @@ def summary(measured: dict[str, Any]) -> dict[str, Any]:
         "rules_fired_mean": trace["rules_fired"]["mean"],
         "reads_per_rule_median": trace["reads_per_rule"]["median"],
         "reads_per_rule_p95": trace["reads_per_rule"]["p95"],
+        "rules_that_fired": trace["rules_that_fired"],
+        "reads_per_rule_that_fired_median": trace["reads_per_rule_that_fired"]["median"],
+        "reads_per_rule_that_fired_p95": trace["reads_per_rule_that_fired"]["p95"],
+        "reads_per_number_median": trace["reads_per_number"]["median"],
+        "reads_per_number_p95": trace["reads_per_number"]["p95"],
     }
 
 
@@ -149,6 +154,9 @@ def told(evidence: dict[str, Any]) -> list[str]:
         f"{evidence['rules']:,} rules, reading {evidence['reads_per_rule_median']:.0f} features each in the median and "
         f"{evidence['reads_per_rule_p95']:.0f} at the 95th percentile; {evidence['rules_fired_mean']:.0f} fire at a "
         "position",
+        f"of these rules {evidence['rules_that_fired']:,} fired on that text, and read "
+        f"{evidence['reads_per_rule_that_fired_median']:.0f} and {evidence['reads_per_rule_that_fired_p95']:.0f}; numbers "
+        f"of heads read {evidence['reads_per_number_median']:.0f} and {evidence['reads_per_number_p95']:.0f}",
         f"{evidence['description_bits'] / 1e6:.2f} Mbit, the target {evidence['target_description_bits'] / 1e6:.2f}",
     ]
 
