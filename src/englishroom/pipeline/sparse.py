@@ -155,8 +155,8 @@ def told(evidence: dict[str, Any]) -> list[str]:
         f"{evidence['reads_per_rule_p95']:.0f} at the 95th percentile; {evidence['rules_fired_mean']:.0f} fire at a "
         "position",
         f"of these rules {evidence['rules_that_fired']:,} fired on that text, and read "
-        f"{evidence['reads_per_rule_that_fired_median']:.0f} and {evidence['reads_per_rule_that_fired_p95']:.0f}; numbers "
-        f"of heads read {evidence['reads_per_number_median']:.0f} and {evidence['reads_per_number_p95']:.0f}",
+        f"{evidence['reads_per_rule_that_fired_median']:.0f} and {evidence['reads_per_rule_that_fired_p95']:.0f}; "
+        f"numbers of heads read {evidence['reads_per_number_median']:.0f} and {evidence['reads_per_number_p95']:.0f}",
         f"{evidence['description_bits'] / 1e6:.2f} Mbit, the target {evidence['target_description_bits'] / 1e6:.2f}",
     ]
 
