@@ -77,6 +77,13 @@ def test_every_point_can_be_opened(sparse_room, options, tmp_path, capsys) -> No
     assert "measuring" not in capsys.readouterr().err
     assert json.loads((out / "frontier.json").read_bytes()) == found
 
+    assert main(["frontier", str(sparse_room), *options, "--store"]) == 0
+    assert "measuring" not in capsys.readouterr().err
+    assert json.loads((sparse_room / "frontier.json").read_bytes())["points"] == found["points"]
+    assert load_program(sparse_room)[0] == source
+    assert main(["frontier", str(sparse_room), *options]) == 0
+    assert "measuring" not in capsys.readouterr().err
+
     shown = tmp_path / "shown"
     arguments = ["report", found["points"][2]["open"], "--frontier", str(out), "--out", str(shown)]
     assert main([*arguments, "--prompt", "Tom"]) == 0

@@ -37,7 +37,9 @@ class Command:
     model: str | None = None
     """The model that the rooms were made of, where it is not to be found under the name it had then."""
     seed: int = 0
-    """Seed of the intervals."""
+    """Seed of the intervals and of the refits."""
+    store: bool = False
+    """Keep what was found in the first sparse room as well, so that its report shows it."""
 
     def run(self) -> None:
         from englishroom.pipeline.frontier import FRONTIER, PICTURES, FrontierConfig, frontier
@@ -55,6 +57,7 @@ class Command:
             self.choose,
             self.model,
             self.seed,
+            self.store,
         )
         with progress_bar() as progress:
             found = frontier(config, self.out, say, progress)

@@ -36,7 +36,7 @@ from englishroom.evaluate.tabulate import Entry, Known, tabulate
 from englishroom.evaluate.target import TargetTalker
 from englishroom.evaluate.trace import trace_of
 from englishroom.ir.program import Program, Rules
-from englishroom.ir.room import load_program
+from englishroom.ir.room import TABLES, load_program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.passes.base import Pass, Record, run_passes
 from englishroom.passes.moments import Moments
@@ -50,7 +50,7 @@ from englishroom.pipeline.scoring import known_of
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.report.frontier import FIRED, LENGTH, RECOVERED, picture
 from englishroom.report.number import bits as told_bits
-from englishroom.store import StoredRoom, read_room
+from englishroom.store import StoredRoom, read_room, sha256, write_room
 
 FRONTIER, POINTS, WORK, TRACE = "frontier.json", "points", "work", "trace.json"
 PICTURES = {"frontier.svg": LENGTH, "frontier-rules.svg": FIRED, "frontier-compute.svg": RECOVERED}
@@ -78,6 +78,7 @@ class FrontierConfig:
     choose: str = "sampled:choose"
     model: str | None = None
     seed: int = 0
+    store: bool = False
 
     def steps(self) -> list[Bits]:
         """Return the precisions to sweep.
@@ -144,6 +145,8 @@ def frontier(
     replace_file(out / FRONTIER, json_bytes(found))
     for file, view in PICTURES.items():
         replace_file(out / file, picture(json.loads(json_bytes(points)), view).encode())
+    if config.store:
+        _store(sparse or rooms[0], found)
     return found
 
 
@@ -187,7 +190,7 @@ class _Sweep:
             label = f"{room.path.resolve().name}"
             return self._of_program(program, tokenizer, label, room.manifest.level, str(room.path), label)[0]
 
-        return self._kept(f"room-{_slug(str(room.path))}", {"room": room.manifest.sha256}, measure)
+        return self._kept(f"room-{_slug(str(room.path))}", {"room": _program_sha256(room)}, measure)
 
     def made_of(self, room: StoredRoom, steps: list[Bits]) -> Iterator[Point]:
         """Quantise a sparse room at every precision, prune it to every share, and measure each."""
@@ -235,7 +238,7 @@ class _Sweep:
                 self.say(f"refitting {name}")
                 checkpoint.parent.mkdir(parents=True, exist_ok=True)
                 rows = TokenRows.of(tokenizer, self.fit.documents, program.n_ctx)
-                known = {"room": room.manifest.sha256, "fit": self.fit.sha256}
+                known = {"room": _program_sha256(room), "fit": self.fit.sha256}
                 changed, records = refit(
                     *(program, self.target.target, rows, smaller, checkpoint, known),
                     seed=self.config.seed,
@@ -256,7 +259,7 @@ class _Sweep:
             checkpoint.unlink(missing_ok=True)
             return point | {"manifest": written.sha256}
 
-        identity = {"room": room.manifest.sha256, "fit": self.fit.sha256, "kind": kind, "refit": smaller.tokens}
+        identity = {"room": _program_sha256(room), "fit": self.fit.sha256, "kind": kind, "refit": smaller.tokens}
         return self._kept(_slug(name), identity, measure, self.out / place)
 
     def smaller(self) -> list[Point]:
@@ -348,6 +351,18 @@ def _quantise(bits: Bits, moments: Callable[[], Moments]) -> Pass:
 
 def _prune(edges: int, moments: Callable[[], Moments]) -> Pass:
     return Prune(edges, moments())
+
+
+def _program_sha256(room: StoredRoom) -> str:
+    """Return the hash of a room's program, whatever else lies in the room."""
+    files = room.manifest.files
+    return sha256((files["program.ir"] + files[TABLES]).encode())
+
+
+def _store(room: StoredRoom, found: dict[str, Any]) -> None:
+    """Put what was found into a room, so that its report shows it."""
+    files = dict(room.contents) | {FRONTIER: json_bytes(found)}
+    write_room(room.path, files.items(), lambda _folder: room.manifest)
 
 
 def _slug(name: str) -> str:
