@@ -88,8 +88,6 @@ def _config(model: SparseModel, smaller: Smaller, seed: int) -> SparseConfig:
         first_edges=others,
         first_reads=int(reads.max()),
         **{name: max(1, round(keep * float(value))) for name, value in bounds.items()},
-        row_limit=None,
-        loudness=None,
         prunings=6,
         pruned=0.5,
         merge=MERGED,
