@@ -176,7 +176,7 @@ SPARSE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "fast": {
             **_SHORT,
             **{"moved": 512, "moved_active": 32, "rules": 1024, "rules_active": 48},
-            **{"joint_tokens": 400_000, "edges": 300_000, "sparse_tokens": 250_000},
+            **{"joint_tokens": 900_000, "edges": 300_000, "sparse_tokens": 600_000, "first_reads": 64},
         },
         "standard": {**_SIZES, "joint_tokens": 2_000_000, "edges": 400_000, "sparse_tokens": 1_500_000},
         "full": {**_SIZES, "joint_tokens": 6_000_000, "edges": 500_000, "sparse_tokens": 4_500_000},
