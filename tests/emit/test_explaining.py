@@ -86,7 +86,7 @@ def test_what_would_be_without_a_rule_is_what_the_program_says_without_it(seed: 
         seen.append(explaining.read_on(blocks, seen, token))
         token = int(np.roll(tokens, -1)[position])
         rules = [(name, rule) for name, firing in seen[-1]["fired"].items() for rule in firing]
-        looked_up = [b["name"] for b in blocks if b["kind"] == "lookup"]
+        looked_up = [b["name"] for b in blocks if b["kind"] in ("lookup", "product")]
         kinds = [(name, int(at)) for name in looked_up for at in np.flatnonzero(seen[-1]["variables"][name])]
         for at in rules + kinds:
             expected = (reading.really_without(*at) - reading.log_probs)[position, token]

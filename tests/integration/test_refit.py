@@ -12,7 +12,7 @@ from test_sparse_room import config
 from englishroom.errors import ConfigError
 from englishroom.ir.room import load_program
 from englishroom.passes.prune import edge_tables
-from englishroom.pipeline import decompile
+from englishroom.pipeline import decompile, refitting
 from englishroom.pipeline.frontier import FrontierConfig, frontier
 from englishroom.sparse.fit import SparseFit
 from englishroom.store import read_manifest
@@ -38,20 +38,27 @@ def test_refitting_brings_programs_nearer_and_a_killed_sweep_goes_on(
     room: Path, story_file: Path, unseen_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = sweep(room, tmp_path / "plain", story_file, unseen_file, 0)
-    update, steps = SparseFit.update, []
+    update, fit, steps, checkpoints = SparseFit.update, refitting.fit_sparse, [], []
+
+    def noted(run: SparseFit, checkpoint: Path, show: Any) -> Any:
+        checkpoints.append(checkpoint)
+        return fit(run, checkpoint, show)
 
     def interrupted(run: SparseFit) -> float:
         steps.append(run.step)
         if len(steps) == 30:
-            run.save(tmp_path / "refitted" / "work" / "room-ternary-refitted.pt")
+            run.save(checkpoints[-1])
             raise KeyboardInterrupt
         return update(run)
 
+    monkeypatch.setattr(refitting, "fit_sparse", noted)
     monkeypatch.setattr(SparseFit, "update", interrupted)
     with pytest.raises(KeyboardInterrupt):
         sweep(room, tmp_path / "refitted", story_file, unseen_file, 6000)
     refitted = sweep(room, tmp_path / "refitted", story_file, unseen_file, 6000)
     assert steps[30] == steps[29]
+    assert checkpoints[0] == checkpoints[1]
+    assert not any(path.exists() for path in checkpoints)
     for before, after in zip(plain, refitted, strict=True):
         assert after["kl_target_talker"] < before["kl_target_talker"], after["name"]
         assert (after["name"], after["kind"]) == tuple(f"{before[key]}, refitted" for key in ("name", "kind"))

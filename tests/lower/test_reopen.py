@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_sparsify import pruned
 
 from englishroom.errors import ConfigError
+from englishroom.ir.program import Rules, Table
 from englishroom.ir.room import load_program
 from englishroom.lower.reopen import reopen
 from englishroom.lower.sparsify import run_as, sparsify
@@ -32,6 +35,15 @@ def test_it_is_the_model_that_was_written(spec: ModelSpec) -> None:
 def test_the_shipped_program_is_read_back() -> None:
     program, _ = load_program(shipped_room())
     assert sparsify(reopen(program))[0].tables() == program.tables()
+
+
+def test_a_program_that_says_something_else_is_refused() -> None:
+    program, _ = sparsify(pruned(SPEC))
+    rules = next(block for block in program.blocks if isinstance(block, Rules))
+    raised = replace(rules, thresholds=Table(rules.thresholds.name, rules.thresholds.values + np.float32(50)))
+    other = replace(program, blocks=tuple(raised if block is rules else block for block in program.blocks))
+    with pytest.raises(ConfigError, match=r"cannot be refitted; give a room as it was decompiled"):
+        reopen(other)
 
 
 @pytest.mark.parametrize("level", ["exact", "sparse"])

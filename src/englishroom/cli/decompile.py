@@ -101,7 +101,8 @@ class Command:
     numbers: int | None = None
     """Features that a number is a sum of at most that a head asks for, offers or carries."""
     first_reads: int | None = None
-    """Features that a rule reads at the start; all that the model implies, or 64 where that is too much, by default."""
+    """Features that a rule reads at the start: 64 in the fast preset, in others all that the model implies, or 64 where
+    these are too many."""
     sparse_tokens: int | None = None
     """Tokens to read while edges are left out and the rest is refitted."""
     sparse_rate: float | None = None

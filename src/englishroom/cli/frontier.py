@@ -31,7 +31,7 @@ class Command:
     baselines: bool = True
     """Leave out the target quantised and pruned, and the n-grams."""
     fit: str = "sampled:fit"
-    """Text that n-grams are counted on, and averages taken."""
+    """Text that n-grams are counted on, averages taken, and programs refitted."""
     choose: str = "sampled:choose"
     """Text that settings of the baselines are chosen on."""
     model: str | None = None
@@ -39,7 +39,7 @@ class Command:
     seed: int = 0
     """Seed of the intervals and of the refits."""
     store: bool = False
-    """Keep what was found in the first sparse room as well, so that its report shows it."""
+    """Keep what was found in the first sparse room as well, or in the first, so that its report shows it."""
 
     def run(self) -> None:
         from englishroom.pipeline.frontier import FRONTIER, PICTURES, FrontierConfig, frontier

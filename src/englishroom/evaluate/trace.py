@@ -115,7 +115,8 @@ def reads_per_number(program: Program) -> NDArray[np.int64]:
     found = [np.zeros(0, np.int64)]
     for block in program.blocks:
         if isinstance(block, Linear) and HEADS.fullmatch(block.name) and isinstance(block.weight, SparseTable):
-            found.append(np.bincount(block.weight.columns, minlength=block.weight.n_columns))
+            kept = block.weight.columns[block.weight.values != 0]
+            found.append(np.bincount(kept, minlength=block.weight.n_columns))
     return np.concatenate(found)
 
 

@@ -13,9 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from englishroom.errors import ConfigError
+from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import AnyTable, Join, Linear, Lookup, Match, Normalise, Program, Rotate, Rules, SparseTable
+from englishroom.lower.sparsify import run_as
 from englishroom.sparse.edges import Edges
 from englishroom.sparse.model import PLACES, WORDS, Shape, SparseModel
+
+CHECKED = 24
+"""Positions at which the model is compared with the program."""
+SAME_NATS = 1e-6
 
 
 def reopen(program: Program) -> SparseModel:
@@ -24,13 +30,19 @@ def reopen(program: Program) -> SparseModel:
     Raises:
         ConfigError: the program is not of the form that ``sparsify`` writes.
     """
+    other = ConfigError(
+        "the program is not of the form that englishroom decompile --level sparse writes, and cannot be refitted; "
+        "give a room as it was decompiled"
+    )
     try:
-        return _Reader(program).model()
-    except (KeyError, AttributeError, TypeError, AssertionError):
-        raise ConfigError(
-            "the program is not of the form that englishroom decompile --level sparse writes, and cannot be refitted; "
-            "give a room as it was decompiled"
-        ) from None
+        model = _Reader(program).model()
+        tokens = np.linspace(0, program.d_vocab - 1, min(CHECKED, program.n_ctx)).astype(np.int64)[None]
+        gap = np.abs(run_as(model, tokens) - Interpreter(program, np.float64).log_probs(tokens)).max()
+    except (KeyError, AttributeError, TypeError, AssertionError, ValueError, RuntimeError):
+        raise other from None
+    if not gap <= SAME_NATS:
+        raise other
+    return model
 
 
 class _Reader:

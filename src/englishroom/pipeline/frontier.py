@@ -212,7 +212,7 @@ class _Sweep:
             smaller = Smaller(bits, 1.0, self.config.refit)
             yield self._derived(room, tokenizer, program, "sparse, quantised", f"{base}, {label}", label, made, smaller)
         for share in self.config.keep:
-            label, n_kept = f"{share:.0%}", round(share * n_edges)
+            label, n_kept = f"{100 * share:g}%", round(share * n_edges)
             made = partial(_prune, n_kept, known_moments)
             name, smaller = f"{base}, {label} of its edges", Smaller(KEPT_BITS, share, self.config.refit)
             yield self._derived(room, tokenizer, program, "sparse, pruned", name, label, made, smaller)
@@ -231,14 +231,15 @@ class _Sweep:
         """Make a program of that of a room, by a pass, or by a refit where one is asked for."""
         name, kind = (f"{what}, refitted" if smaller.tokens else what for what in (name, kind))
         place = Path(POINTS) / _slug(name)
-        checkpoint = self.out / WORK / f"{_slug(name)}.pt"
+        known = {"room": _program_sha256(room), "fit": self.fit.sha256}
+        settings = json.dumps([known, asdict(smaller), self.config.seed], sort_keys=True)
+        checkpoint = self.out / WORK / f"{_slug(name)}.{sha256(settings.encode())[:8]}.pt"
 
         def measure() -> Point:
             if smaller.tokens:
                 self.say(f"refitting {name}")
                 checkpoint.parent.mkdir(parents=True, exist_ok=True)
                 rows = TokenRows.of(tokenizer, self.fit.documents, program.n_ctx)
-                known = {"room": _program_sha256(room), "fit": self.fit.sha256}
                 changed, records = refit(
                     *(program, self.target.target, rows, smaller, checkpoint, known),
                     seed=self.config.seed,
@@ -256,11 +257,13 @@ class _Sweep:
                 self.progress,
                 same_features=not smaller.tokens,
             )
-            checkpoint.unlink(missing_ok=True)
             return point | {"manifest": written.sha256}
 
-        identity = {"room": _program_sha256(room), "fit": self.fit.sha256, "kind": kind, "refit": smaller.tokens}
-        return self._kept(_slug(name), identity, measure, self.out / place)
+        identity = {"room": _program_sha256(room), "fit": self.fit.sha256, "kind": kind, "smaller": asdict(smaller)}
+        found = self._kept(_slug(name), identity, measure, self.out / place)
+        for old in (self.out / WORK).glob(f"{_slug(name)}.*.pt"):
+            old.unlink()
+        return found
 
     def smaller(self) -> list[Point]:
         """Measure the target quantised and pruned, and n-grams; all or nothing is taken from the folder of work."""
@@ -361,8 +364,11 @@ def _program_sha256(room: StoredRoom) -> str:
 
 def _store(room: StoredRoom, found: dict[str, Any]) -> None:
     """Put what was found into a room, so that its report shows it."""
-    files = dict(room.contents) | {FRONTIER: json_bytes(found)}
-    write_room(room.path, files.items(), lambda _folder: room.manifest)
+    now = read_room(room.path)  # it may have got other labels meanwhile
+    if _program_sha256(now) != _program_sha256(room):
+        raise ConfigError(f"{room.path}: holds another program than when the sweep began; give the command again")
+    files = dict(now.contents) | {FRONTIER: json_bytes(found)}
+    write_room(room.path, files.items(), lambda _folder: now.manifest)
 
 
 def _slug(name: str) -> str:

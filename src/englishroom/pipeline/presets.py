@@ -41,7 +41,8 @@ class Preset:
         edges: edges of a sparse program in the end, those that lead to rules aside.
         reads, fan_in: features that a rule of a sparse program reads at most, for half and for 95 of 100 rules.
         numbers: features that a number reads at most that a head asks for, offers or carries.
-        first_reads: features that a rule reads at the start, before any are left out; ``None`` for all.
+        first_reads: features that a rule reads at the start, before any are left out; ``None`` for all, or 64 where
+            these are too many.
         sparse_tokens: text read while edges are left out and the rest is refitted.
         sparse_rate: peak learning rate then, as a share of the size of a table's weights.
     """

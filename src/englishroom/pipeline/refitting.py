@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def refit(
     with threads_for(target.spec):
         fitted = fit_sparse(run, checkpoint, show)
     made, record = sparsify(fitted)
-    options = {"edges": fitted.n_edges, "bits": smaller.bits, "keep": smaller.keep, "tokens": smaller.tokens}
+    options = {"edges": fitted.n_edges, **asdict(smaller), "rate": RATE, "seed": seed, "merged": run.n_merged}
     return made, [Record("refit", options, record.rewrites, record.seconds)]
 
 
@@ -86,7 +86,7 @@ def _config(model: SparseModel, smaller: Smaller, seed: int) -> SparseConfig:
         **common,
         edges=max(1, round(keep * others)),
         first_edges=others,
-        first_reads=int(reads.max()),
+        dense_reads=int(reads.max()),
         **{name: max(1, round(keep * float(value))) for name, value in bounds.items()},
         prunings=6,
         pruned=0.5,

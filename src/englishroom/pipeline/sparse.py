@@ -44,7 +44,7 @@ def sparse(
     """Decompile a target as far as it goes, and write it as a sparse program.
 
     1. Read the texts, or let the target tell them.
-    2. Fit a transcoder for every MLP, all of them together; heads stay as they are.
+    2. Fit a dictionary for the output of every attention and a transcoder for every MLP, all of them together.
     3. Start a sparse model from the edges that the target's weights imply between features.
     4. Leave edges out while the rest is refitted to the target's answers.
     5. Write the program, score it beside the target, and count what works at a position.

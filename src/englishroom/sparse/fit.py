@@ -59,7 +59,7 @@ class SparseConfig:
         fan_in: the same, for 95 of 100 rules.
         most: the same, for any rule.
         numbers: features that a number that a head asks for, offers or carries may read in the end.
-        first_reads: features that a rule, or a number of a head, may read at the first pruning; from there these bounds
+        dense_reads: features that a rule, or a number of a head, may read at the first pruning; from there these bounds
             fall.
         row_limit: columns of one stage that a feature may add to in the end.
         loudness: features that a stage's loudness may read in the end.
@@ -82,7 +82,7 @@ class SparseConfig:
     fan_in: int | None = 32
     most: int | None = 128
     numbers: int | None = None
-    first_reads: int = 256
+    dense_reads: int = 256
     row_limit: int | None = 255
     loudness: int | None = 128
     prunings: int = 24
@@ -128,7 +128,7 @@ class SparseFit:
         self.round_from = self.n_steps - int(config.rounded * self.n_steps)
         self.palettes: dict[str, Tensor] = {}
         self.n_merged = 0
-        last = max(1, int(self.n_steps * config.pruned))
+        last = max(0, min(self.n_steps - 1, int(self.n_steps * config.pruned)))  # the step of the last pruning
         self.prune_at: list[int] = []
         if config.prunings:
             self.prune_at = sorted({round(last * i / config.prunings) for i in range(config.prunings + 1)})
@@ -160,7 +160,7 @@ class SparseFit:
     def update(self) -> float:
         """Take one step and return its KL(target‖program), nats per token."""
         if self.step in self.prune_at:
-            self._prune(self.step / max(1, self.prune_at[-1]))
+            self._prune(1.0 if self.step == self.prune_at[-1] else self.step / self.prune_at[-1])
         config = self.config
         since = self.step - self.round_from
         if config.bits is not None and since >= 0 and since % PALETTE_STEPS == 0:
@@ -195,10 +195,10 @@ class SparseFit:
         moments = measure_moments(self.model, batches, self.frequencies, config.seed + self.step)
         bounds = Bounds(
             aim,
-            _bound(config.reads, config.first_reads, left),
-            _bound(config.fan_in, config.first_reads, left),
-            _bound(config.most, config.first_reads, left),
-            _bound(config.numbers, config.first_reads, left),
+            _bound(config.reads, config.dense_reads, left),
+            _bound(config.fan_in, config.dense_reads, left),
+            _bound(config.most, config.dense_reads, left),
+            _bound(config.numbers, config.dense_reads, left),
             _bound(config.row_limit, self.model.shape.d_vocab, left),
             _bound(config.loudness, self.model.shape.d_vocab, left),
             HALF + (1 - HALF) * left,

@@ -114,8 +114,8 @@ class Bounds:
         row_limit: of those from one feature to one stage.
         loudness: of those that lead to a stage's loudness.
         share: of a stage's columns, that one feature may add to.
-        bury: whether rules that never fired where moments were measured lose all their edges; those that are left then
-            read no more, all together, than this share of what there is to read.
+        bury: whether rules that never fired where moments were measured lose all their edges, if reads are bounded;
+            those that are left then read no more, all together, than ``share`` of what there is to read.
     """
 
     edges: int | None = None

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from englishroom.kernels import pursuit as kernels
 from englishroom.kernels.threads import array, run
@@ -74,17 +73,3 @@ def pursue(
         for name, part in zip(names, found.split(sizes), strict=True):
             tables[stage, name] = Edges.of(part)
     return replace(model.with_tables(tables), constants=tuple(constants))
-
-
-def explained(model: SparseModel, chosen: SparseModel, observed: Observed, stage: int) -> Tensor:
-    """Return the share of the variance of every sum of a stage that the chosen edges explain, [column]."""
-    names = model.shape.sources(stage)
-    whole, part = (
-        torch.cat([m.tables[stage][name].matrix() for name in names]).detach().double() for m in (model, chosen)
-    )
-    covariance = observed.covariance(len(whole))
-
-    def variance(weights: Tensor) -> Tensor:
-        return (weights * (covariance @ weights)).sum(0)
-
-    return 1 - variance(whole - part) / variance(whole).clamp(min=1e-12)

@@ -7,7 +7,6 @@
    feature's direction times that map (a virtual weight).
 4. The norm's scale is fitted, by ridge regression on a sample of the text, as one more sum over features: the loudness.
 5. The numbers of every head are turned so that each has few readers and writers.
-
 6. Of the edges to each sum those stay that together explain most of it, if they are bounded.
 
 What is lost already is what kinds, stations, loudness and those edges do not explain.
@@ -149,13 +148,13 @@ def start(
         tuple(floors),
         tuple(torch.zeros(spec.n_heads, spec.n_ctx) for _ in range(spec.n_layers)),
     )
-    most = config.bound(model.n_edges)
+    most, model = config.bound(model.n_edges), turn(model)
     if most is None:
-        return turn(model)
+        return model
     last = shape.n_stages - 1
     times = {stage: 4 if stage == last else 2 if shape.is_heads(stage) else 1 for stage in range(shape.n_stages)}
     reads = {stage: most * n for stage, n in times.items() if not shape.is_moved(stage)}
-    return pursue(turn(model), observed, reads, progress)
+    return pursue(model, observed, reads, progress)
 
 
 def hats(n_ctx: int) -> Float[Tensor, "pos station"]:

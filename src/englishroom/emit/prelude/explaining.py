@@ -50,7 +50,7 @@ def work_out(block, seen, out=None):
     """Work out the variable of a block at the last of the positions seen, and note what else is to be told of it.
 
     Args:
-        out: a rule of the block, or a feature that it looks up, that is taken out.
+        out: a rule of the block, or a feature that it looks up or makes of two, that is taken out.
     """
     here = seen[-1]
     name, kind, position = block["name"], block["kind"], here["position"]
@@ -63,7 +63,7 @@ def work_out(block, seen, out=None):
     elif kind == "join":
         y = [value for read in reads for value in read]
     elif kind == "product":
-        y = product(*reads)
+        y = [0.0 if at == out else value for at, value in enumerate(product(*reads))]
     elif kind == "normalise":
         here["scales"][name] = scale_of(block, reads[0])
         y = scaled(block, reads[0], here["scales"][name])

@@ -14,30 +14,36 @@ def without(blocks, seen, name, index, token, again=None):
         again: what was read without it at the first of them, where that is known; the rest is appended.
     """
     again = [] if again is None else again
-    kept = looked_at(blocks)
+    for here in again[-1:]:
+        forget(blocks, here)
+    needed, last = made_of_later(blocks), len(seen) - 1
     elsewhere = {at for here in again for at in here["changed"]}
     for position in range(len(again), len(seen)):
         before = seen[position]
-        here = {key: before[key] for key in ("token", "position")} | {"variables": {}, "changed": set()}
-        here |= {"fired": dict(before["fired"]), "weights": dict(before["weights"]), "scales": dict(before["scales"])}
+        here = {"token": before["token"], "position": position, "variables": {}, "changed": set()}
+        here |= {"fired": {}, "weights": {}, "scales": {}}
         again.append(here)
         for block in blocks:
             at = block["name"]
-            if position < len(seen) - 1 and at not in kept:
+            if position < last and at not in needed:
                 continue
             looks = set(block["reads"][1:]) & elsewhere if block["kind"] == "match" else ()
-            if at == name or looks or here["changed"].intersection(block["reads"]):
+            on = before["fired"].get(at) or before["variables"][at]
+            out = at == name and (index in on if block["kind"] == "rules" else on[index])
+            if out or looks or here["changed"].intersection(block["reads"]):
                 work_out(block, again, index if at == name else None)
             else:
                 here["variables"][at] = before["variables"][at]
             if here["variables"][at] != before["variables"][at]:
                 here["changed"].add(at)
                 elsewhere.add(at)
+        if position < last:
+            forget(blocks, here)
     said = blocks[-1]["name"]
     return again[-1]["variables"][said][token] - seen[-1]["variables"][said][token]
 
 
-def looked_at(blocks):
+def made_of_later(blocks):
     """Name the variables that something at a later position is made of."""
     found = set()
     for block in reversed(blocks):
@@ -46,3 +52,10 @@ def looked_at(blocks):
         if block["name"] in found:
             found.update(block["reads"])
     return found
+
+
+def forget(blocks, here):
+    """Keep of a position only what heads look at that look back to it."""
+    looked_at = {read for block in blocks if block["kind"] == "match" for read in block["reads"][1:]}
+    here["variables"] = {name: value for name, value in here["variables"].items() if name in looked_at}
+    here["fired"], here["weights"], here["scales"] = {}, {}, {}
