@@ -28,8 +28,7 @@ def without(blocks, seen, name, index, token, again=None):
             if position < last and at not in needed:
                 continue
             looks = set(block["reads"][1:]) & elsewhere if block["kind"] == "match" else ()
-            on = before["fired"].get(at) or before["variables"][at]
-            out = at == name and (index in on if block["kind"] == "rules" else on[index])
+            out = at == name and is_on(block, before, index)
             if out or looks or here["changed"].intersection(block["reads"]):
                 work_out(block, again, index if at == name else None)
             else:
@@ -41,6 +40,13 @@ def without(blocks, seen, name, index, token, again=None):
             forget(blocks, here)
     said = blocks[-1]["name"]
     return again[-1]["variables"][said][token] - seen[-1]["variables"][said][token]
+
+
+def is_on(block, here, index):
+    """Say whether a rule fired at a position, or a feature was looked up there."""
+    if block["kind"] == "rules":
+        return index in here["fired"][block["name"]]
+    return here["variables"][block["name"]][index] != 0
 
 
 def made_of_later(blocks):
