@@ -21,7 +21,7 @@ from englishroom.evaluate.program import EmittedTalker
 from englishroom.evaluate.protocol import Talker
 from englishroom.ir.room import load_program
 from englishroom.pipeline import DecompileConfig, decompile, open_talker
-from englishroom.pipeline.featured import Fitting
+from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.measuring import Measuring
 from englishroom.store import read_manifest
 from tiny import CASES

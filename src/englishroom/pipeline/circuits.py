@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from englishroom.circuits.basis import Basis, block_outputs, feature_basis, observe
+from englishroom.circuits.clamping import verify_edges
+from englishroom.circuits.composition import score_composition
+from englishroom.circuits.heads import repeated_tokens, replaced_runner, score_copying, score_heads, target_runner
+from englishroom.circuits.mlp import describe_rules
+from englishroom.circuits.ov import ov_circuit
+from englishroom.circuits.qk import Usage, distance_buckets, qk_circuit, top_pairs, usage
+from englishroom.dictionaries.replacement import Replacement
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.models.load import Target
 from englishroom.pipeline.steps import Progress
-
-if TYPE_CHECKING:
-    from englishroom.circuits.basis import Basis
-    from englishroom.circuits.qk import Usage
-    from englishroom.dictionaries.replacement import Replacement
-    from englishroom.ir.tokenizer import Tokenizer
-    from englishroom.models.load import Target
 
 REPEATED_ROWS, REPEATED_LENGTH = 16, 50
 """Random tokens, said twice, on which heads are told apart."""
@@ -39,11 +42,6 @@ def describe_circuits(
     Args:
         rows: text, [row, pos].
     """
-    from englishroom.circuits.basis import feature_basis, observe
-    from englishroom.circuits.composition import score_composition
-    from englishroom.circuits.heads import repeated_tokens, replaced_runner, score_copying, score_heads, target_runner
-    from englishroom.circuits.qk import usage
-
     spec, weights = target.spec, target.weights
     generator = torch.Generator().manual_seed(seed)
     length = min(REPEATED_LENGTH, (spec.n_ctx - 1) // 2)
@@ -70,8 +68,6 @@ def describe_circuits(
 def _pairs(
     basis: Basis, replacement: Replacement, tokenizer: Tokenizer, used: Usage, progress: Progress
 ) -> list[dict[str, Any]]:
-    from englishroom.circuits.qk import distance_buckets, qk_circuit, top_pairs
-
     spec, found = replacement.spec, []
     buckets: list[range | None] = [None]
     if spec.rotary_theta is not None:
@@ -91,8 +87,6 @@ def _pairs(
 
 def _moves(basis: Basis, replacement: Replacement, tokenizer: Tokenizer, used: Usage) -> list[dict[str, Any]]:
     """List, for every head, which moved features the features it finds turn into."""
-    from englishroom.circuits.ov import ov_circuit
-
     found: list[dict[str, Any]] = []
     for layer in range(replacement.spec.n_layers):
         site = f"blocks.{layer}.hook_attn_out"
@@ -125,8 +119,6 @@ def _moves(basis: Basis, replacement: Replacement, tokenizer: Tokenizer, used: U
 def _rules(
     basis: Basis, replacement: Replacement, tokenizer: Tokenizer, used: Usage, progress: Progress
 ) -> list[dict[str, Any]]:
-    from englishroom.circuits.mlp import describe_rules
-
     found: list[dict[str, Any]] = []
     transcoders = [d for d in replacement.dictionaries if d.spec.writes[0].endswith("hook_mlp_out") and not d.spec.skip]
     for done, dictionary in enumerate(transcoders, 1):
@@ -159,9 +151,6 @@ def _edges(
     basis: Basis, replacement: Replacement, rows: Tensor, generator: torch.Generator, progress: Progress
 ) -> Sequence[dict[str, Any]]:
     """Check edges by intervention, where every block's output is a sum of features."""
-    from englishroom.circuits.basis import block_outputs
-    from englishroom.circuits.clamping import verify_edges
-
     if not replacement.written.issuperset(block_outputs(replacement.spec)):
         return []
     return [asdict(row) for row in verify_edges(basis, replacement, rows, generator, progress=progress)]

@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from englishroom.errors import ConfigError
 from englishroom.pipeline.opening import check_forward, open_target
+from englishroom.pipeline.settings import LEVELS, DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.writing import Made, lay_out, write
+from englishroom.pipeline.writing import Made, lay_out, target_line, write
 from englishroom.store import Manifest, check_out
-from englishroom.talkers.shipped import DEFAULT
 
 if TYPE_CHECKING:  # torch loads only where a target is needed
     from englishroom.ir.tokenizer import Tokenizer
     from englishroom.models.load import Target
-
-LEVELS = ("exact", "featured", "sparse")
-
-
-@dataclass(frozen=True)
-class DecompileConfig:
-    """What to decompile, and how far.
-
-    Attributes:
-        preset: how much work is spent on fitting and measuring (levels after exact).
-        fit, choose, report: texts; where empty, documents sampled from the target itself.
-        dictionaries: folder of dictionaries to start from, in any format that is read; new ones where ``None``.
-        changes: settings of the preset that are to be others, by their names.
-    """
-
-    model: str = DEFAULT
-    level: str = "exact"
-    tokenizer: Path | None = None
-    check: bool = True
-    seed: int = 0
-    preset: str = "fast"
-    fit: tuple[str, ...] = ()
-    choose: str | None = None
-    report: str | None = None
-    dictionaries: Path | None = None
-    changes: tuple[tuple[str, Any], ...] = ()
 
 
 def decompile(
@@ -89,7 +63,7 @@ def decompile(
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
     manifest = write(laid, tokenizer, settings, config.seed, out, progress)
     if config.level != "exact":
-        from englishroom.pipeline.featured import clear_work
+        from englishroom.pipeline.fitting import clear_work
 
         clear_work(out)
     return manifest
@@ -118,13 +92,3 @@ def _heading(target: Target) -> Any:
         )
 
     return facts
-
-
-def target_line(target: Target) -> tuple[str, ...]:
-    """Name a target in the header of an emitted file."""
-    spec = target.spec
-    return (
-        f"Target: {target.name}, {spec.family}, {spec.n_layers} layers, {spec.n_heads} heads, d_model {spec.d_model}, "
-        f"{target.parameter_count:,} parameters,",
-        f"        sha256 {target.sha256}.",
-    )

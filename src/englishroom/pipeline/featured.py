@@ -1,57 +1,35 @@
-"""From a target to a featured program: texts, fit, measures, program.
-
-The folder OUT.work beside the room holds what a killed run needs to go on: sampled texts, the fit's checkpoint, and
-what was already measured. It is removed once the room stands.
-"""
+"""From a target to a featured program: texts, fit, measures, program."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from englishroom.data.corpus import replace_file
-from englishroom.data.texts import PARTS, READY, Text, open_text, part_file
-from englishroom.errors import ConfigError
+from englishroom.dictionaries.replacement import Replacement
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.lower.featurise import featurise
+from englishroom.models.load import Target
+from englishroom.pipeline.fitting import Fitting, open_work, work_folder
 from englishroom.pipeline.measuring import (
     CIRCUITS,
     FIDELITY,
     PROBES,
     SCORES,
     Measuring,
-    Texts,
     json_bytes,
     once,
     summary,
     told,
 )
-from englishroom.pipeline.presets import Preset, preset_of
+from englishroom.pipeline.presets import preset_of
+from englishroom.pipeline.settings import DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.writing import Made
-
-if TYPE_CHECKING:
-    from englishroom.dictionaries.dictionary import Dictionary
-    from englishroom.dictionaries.replacement import Replacement
-    from englishroom.ir.tokenizer import Tokenizer
-    from englishroom.models.load import Target
-    from englishroom.pipeline.decompile import DecompileConfig
-
-
-def work_folder(out: Path) -> Path:
-    """Return the folder in which a decompilation keeps what it needs to go on."""
-    return out.parent / f"{out.name}.work"
-
-
-def clear_work(out: Path) -> None:
-    """Remove what a finished decompilation no longer needs."""
-    shutil.rmtree(work_folder(out), ignore_errors=True)
+from englishroom.pipeline.writing import Made, target_line
 
 
 def featured(
@@ -75,8 +53,6 @@ def featured(
     Raises:
         EnglishRoomError: a setting, a text or the work folder will not do.
     """
-    from englishroom.lower.featurise import featurise
-
     preset = preset_of(config.preset, dict(config.changes))
     work = open_work(work_folder(out), config, target)
     fitting = Fitting(config, preset, target, tokenizer, work, say, progress)
@@ -99,117 +75,6 @@ def featured(
     return Made(program, [record], ("dictionaries", _runner(replacement)), _heading(target), evidence, files)
 
 
-def open_work(work: Path, config: DecompileConfig, target: Target) -> Path:
-    """Make the work folder, or see that it belongs to this very decompilation.
-
-    Raises:
-        ConfigError: it belongs to another.
-    """
-    identity = json.dumps({"config": asdict(config), "target": target.sha256}, default=str, sort_keys=True)
-    mark = work / "identity"
-    if work.exists() and not (mark.is_file() and mark.read_text() == identity):
-        raise ConfigError(
-            f"{work}: holds the work of another decompilation; finish that with its own settings, delete the folder, "
-            "or choose another --out"
-        )
-    work.mkdir(parents=True, exist_ok=True)
-    replace_file(mark, identity.encode())
-    return work
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """All that it takes to read or sample the texts and to fit the dictionaries."""
-
-    config: DecompileConfig
-    preset: Preset
-    target: Target
-    tokenizer: Tokenizer
-    work: Path
-    say: Say
-    progress: Progress
-
-    def texts(self) -> Texts:
-        """Read the three texts; those that are not given are samples of the target."""
-        from englishroom.evaluate.baselines import check_texts
-
-        config = self.config
-        own = {} if config.fit and config.choose and config.report else self.own_texts()
-
-        def read(name: str | None, part: str, limit: int | None = None) -> Text:
-            text = open_text(name or own[part], self.progress, limit)
-            if name is not None or own[part].startswith(READY):
-                return text
-            limited = f" (first {limit:,} documents)" if limit and len(text.documents) == limit else ""
-            return replace(text, name=f"samples of {self.target.name}, {part}{limited}")
-
-        fits = [read(name, "fit") for name in config.fit or (None,)]
-        fit = fits[0]
-        if len(fits) > 1:
-            fit = Text.of(" + ".join(text.name for text in fits), [d for text in fits for d in text.documents])
-        found = Texts(fit, read(config.choose, "choose"), read(config.report, "report", self.preset.report_documents))
-        check_texts(found.fit, found.choose, found.report)
-        return found
-
-    def own_texts(self) -> dict[str, str]:
-        """Name texts that the target told: the ready corpus where it is the target's and large enough, or new ones."""
-        from englishroom.evaluate.sample import SampleOptions
-        from englishroom.evaluate.sample_file import PARTS_RECORD, Source, write_parts
-        from englishroom.evaluate.target import TargetTalker
-
-        target, sizes = self.target, self.preset.samples
-        if ready_source() == target.sha256 and len(open_text(f"{READY}:fit").documents) >= sizes[0]:
-            return {part: f"{READY}:{part}" for part in PARTS}
-        folder = self.work / "texts"
-        found = {part: str(part_file(folder, part)) for part in PARTS}
-        if (folder / PARTS_RECORD).exists():  # it is written last
-            return found
-        self.say(f"sampling {sum(sizes):,} documents from {target.name}")
-        options = SampleOptions(seed=self.config.seed, precision="float32")
-        talker, source = TargetTalker(target, self.tokenizer), Source(target.name, target.sha256)
-        write_parts(talker, source, options, sizes, folder, progress=self.progress)
-        return found
-
-    def fitted(self, texts: Texts) -> Replacement:
-        """Fit the dictionaries, or go on with a fit that was killed."""
-        from englishroom.dictionaries.fit import Fit, fit
-        from englishroom.dictionaries.formats import read_dictionaries
-        from englishroom.dictionaries.rows import TokenRows
-
-        target, config = self.target, self.config
-        given = [] if config.dictionaries is None else read_dictionaries(config.dictionaries)
-        specs = tuple(d.spec for d in given) or self.preset.specs(target.spec)
-        identity = {"target": target.sha256, "text": texts.fit.sha256, "given": weights_sha256(given)}
-        rows = TokenRows.of(self.tokenizer, texts.fit.documents, target.spec.n_ctx)
-        run = Fit(target, specs, rows, self.preset.fit(config.seed), identity, given)
-        self.say(f"fitting {len(specs)} dictionaries: {run.n_local:,} steps apart, {run.n_joint:,} together")
-
-        def show(run: Fit, _loss: float) -> None:
-            if run.step <= run.n_local:
-                self.progress("fitting apart", run.step, run.n_local)
-            else:
-                self.progress("fitting together", run.step - run.n_local, run.n_joint)
-
-        return fit(run, self.work / "fit.pt", show)
-
-
-def ready_source() -> str:
-    """Return the hash of the model that the ready corpus was sampled from."""
-    from importlib import resources
-
-    record = json.loads((resources.files("englishroom.data") / "ready" / "parts.json").read_text())
-    return str(record["model"]["sha256"])
-
-
-def weights_sha256(dictionaries: Sequence[Dictionary]) -> str:
-    """Hash the weights of dictionaries."""
-    digest = hashlib.sha256()
-    for dictionary in dictionaries:
-        for name, tensor in sorted(dictionary.weights.items()):
-            digest.update(name.encode() + np.ascontiguousarray(tensor.numpy()).tobytes())
-    return digest.hexdigest()
-
-
 def _runner(replacement: Replacement) -> Callable[[Any], Any]:
     """Run fitted dictionaries in float64, by torch."""
 
@@ -226,8 +91,6 @@ def _runner(replacement: Replacement) -> Callable[[Any], Any]:
 
 
 def _heading(target: Target) -> Callable[[dict[str, Any]], tuple[str, ...]]:
-    from englishroom.pipeline.decompile import target_line
-
     first = target_line(target)
 
     def facts(evidence: dict[str, Any]) -> tuple[str, ...]:

@@ -6,20 +6,32 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from englishroom.circuits.intervene import measure_interventions
+from englishroom.circuits.parts import block_interventions
 from englishroom.data.corpus import replace_file
 from englishroom.data.texts import Text
+from englishroom.dictionaries.evidence.harvest import harvest
+from englishroom.dictionaries.evidence.rows import rows_of
+from englishroom.dictionaries.evidence.tabulate import tabulate as tabulate_latents
+from englishroom.dictionaries.fidelity import measure_fidelity
+from englishroom.dictionaries.replacement import Replacement
+from englishroom.dictionaries.rows import TokenRows
+from englishroom.evaluate.description import describe
+from englishroom.evaluate.program import ProgramTalker
+from englishroom.evaluate.table import Table, finite
+from englishroom.evaluate.tabulate import Entry, tabulate
+from englishroom.evaluate.target import TargetTalker
+from englishroom.ir.program import Program
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.models.load import Target
+from englishroom.pipeline.circuits import describe_circuits
 from englishroom.pipeline.presets import Preset
+from englishroom.pipeline.scoring import known_of
 from englishroom.pipeline.steps import Progress
-
-if TYPE_CHECKING:
-    from englishroom.dictionaries.replacement import Replacement
-    from englishroom.ir.program import Program
-    from englishroom.ir.tokenizer import Tokenizer
-    from englishroom.models.load import Target
 
 FIDELITY, PROBES, CIRCUITS, SCORES = "fidelity.json", "interventions.json", "circuits.json", "scores.json"
 EVIDENCE_ROWS_AT_ONCE = 16
@@ -55,16 +67,11 @@ class Measuring:
 
     def _rows(self, text: Text, limit: int) -> torch.Tensor:
         """Return the first rows of a text, [row, pos]."""
-        from englishroom.dictionaries.rows import TokenRows
-
         rows = TokenRows.of(self.tokenizer, text.documents[:limit], self.target.spec.n_ctx)
         return torch.from_numpy(rows.rows(range(rows.n_rows)))
 
     def fidelity(self) -> dict[str, Any]:
         """Measure the three protocols on the reporting text."""
-        from englishroom.dictionaries.fidelity import measure_fidelity
-        from englishroom.dictionaries.rows import TokenRows
-
         report = self.texts.report
         rows = TokenRows.of(self.tokenizer, report.documents, self.target.spec.n_ctx)
         found = measure_fidelity(
@@ -77,9 +84,6 @@ class Measuring:
 
     def probes(self) -> dict[str, Any]:
         """Switch off every head and every MLP, in target and program, and compare what that changes."""
-        from englishroom.circuits.intervene import measure_interventions
-        from englishroom.circuits.parts import block_interventions
-
         report, choose = self.texts.report, self.texts.choose
         rows, means = (self._rows(text, self.preset.probe_rows) for text in (report, choose))
         found = measure_interventions(
@@ -96,21 +100,12 @@ class Measuring:
 
     def circuits(self) -> dict[str, Any]:
         """Describe heads, tables, edges and rules, on the choosing text."""
-        from englishroom.pipeline.circuits import describe_circuits
-
         rows = self._rows(self.texts.choose, self.preset.probe_rows)
         found = describe_circuits(self.replacement, self.target, self.tokenizer, rows, self.seed, self.progress)
         return {"text": self.texts.choose.name} | found
 
     def scores(self, program: Program) -> dict[str, Any]:
         """Judge the program beside the target, on the reporting text, by all that is measured of any talker."""
-        from englishroom.evaluate.description import describe
-        from englishroom.evaluate.program import ProgramTalker
-        from englishroom.evaluate.table import Table
-        from englishroom.evaluate.tabulate import Entry, tabulate
-        from englishroom.evaluate.target import TargetTalker
-        from englishroom.pipeline.scoring import known_of
-
         name, report = self.target.name, self.texts.report
         lead = TargetTalker(self.target, self.tokenizer)
         talker = ProgramTalker(f"{name}, {program.level}", program, self.tokenizer)
@@ -127,10 +122,6 @@ class Measuring:
 
     def evidence(self) -> dict[str, bytes]:
         """Read the beginning of the fitting text once more, and keep what every latent fires on: Parquet files."""
-        from englishroom.dictionaries.evidence.harvest import harvest
-        from englishroom.dictionaries.evidence.rows import rows_of
-        from englishroom.dictionaries.evidence.tabulate import tabulate
-
         fit, tokenizer = self.texts.fit, self.tokenizer
         documents = fit.documents[: self.preset.evidence_rows]
         tokens = [[tokenizer.start_id, *tokenizer.encode(document)] for document in documents]
@@ -144,7 +135,7 @@ class Measuring:
 
         found = harvest(self.replacement, counted(rows_of(tokens, self.target.spec.n_ctx, EVIDENCE_ROWS_AT_ONCE)))
         about = {"name": fit.name, "sha256": fit.sha256, "documents": len(documents)}
-        return tabulate(self.replacement, found, tokenizer, about).files()
+        return tabulate_latents(self.replacement, found, tokenizer, about).files()
 
 
 def once(path: Path, measure: Callable[[], Any]) -> Any:
@@ -158,8 +149,6 @@ def once(path: Path, measure: Callable[[], Any]) -> Any:
 
 def json_bytes(value: Any) -> bytes:
     """Write plain data as JSON; infinities and nan, which it lacks, as text."""
-    from englishroom.evaluate.table import finite
-
     return (json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 

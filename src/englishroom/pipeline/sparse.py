@@ -7,25 +7,31 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from englishroom.dictionaries.replacement import Replacement
+from englishroom.dictionaries.rows import TokenRows
+from englishroom.evaluate.memory import told as memory_told
+from englishroom.evaluate.trace import trace_of
 from englishroom.ir.labels import LABELS
-from englishroom.pipeline.featured import Fitting, open_work, work_folder
+from englishroom.ir.program import Program
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.lower.sparsify import run_as, sparsify
+from englishroom.models.load import Target
+from englishroom.pipeline.fitting import Fitting, open_work, work_folder
+from englishroom.pipeline.labelling import MEMORY, labels_kept, memory_of
 from englishroom.pipeline.measuring import SCORES, Measuring, Texts, json_bytes, once
 from englishroom.pipeline.presets import preset_of
+from englishroom.pipeline.settings import DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.writing import Made
-
-if TYPE_CHECKING:
-    from englishroom.dictionaries.replacement import Replacement
-    from englishroom.ir.program import Program
-    from englishroom.ir.tokenizer import Tokenizer
-    from englishroom.models.load import Target
-    from englishroom.pipeline.decompile import DecompileConfig
-    from englishroom.sparse.model import SparseModel
+from englishroom.pipeline.writing import Made, target_line
+from englishroom.sparse.fit import SparseFit, fit_sparse
+from englishroom.sparse.model import SparseModel
+from englishroom.sparse.saved import started_once
+from englishroom.sparse.start import start
 
 TRACE = "trace.json"
 START_POSITIONS = 25_000
@@ -53,10 +59,6 @@ def sparse(
     Raises:
         EnglishRoomError: a setting, a text, the target or the work folder will not do.
     """
-    from englishroom.evaluate.memory import told as memory_told
-    from englishroom.lower.sparsify import run_as, sparsify
-    from englishroom.pipeline.labelling import MEMORY, labels_kept, memory_of
-
     preset = preset_of(config.preset, dict(config.changes), "sparse")
     work = open_work(work_folder(out), config, target)
     fitting = Fitting(config, preset, target, tokenizer, work, say, progress)
@@ -83,11 +85,6 @@ def sparse(
 
 def _fitted(fitting: Fitting, replacement: Replacement, texts: Texts) -> SparseModel:
     """Start a sparse model and refit it, or go on with a fit that was killed."""
-    from englishroom.dictionaries.rows import TokenRows
-    from englishroom.sparse.fit import SparseFit, fit_sparse
-    from englishroom.sparse.saved import started_once
-    from englishroom.sparse.start import start
-
     target, preset, config = fitting.target, fitting.preset, fitting.config
     rows = TokenRows.of(fitting.tokenizer, texts.fit.documents, target.spec.n_ctx)
     counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab).float()
@@ -110,8 +107,6 @@ def _fitted(fitting: Fitting, replacement: Replacement, texts: Texts) -> SparseM
 
 def _trace(program: Program, fitting: Fitting, texts: Texts) -> dict[str, Any]:
     """Count what works at a position of the reporting text, and what each rule reads."""
-    from englishroom.evaluate.trace import trace_of
-
     tokenizer = fitting.tokenizer
     documents = texts.report.documents[: fitting.preset.probe_rows]
     tokens = [
@@ -162,8 +157,6 @@ def told(evidence: dict[str, Any]) -> list[str]:
 
 
 def _heading(target: Target) -> Callable[[dict[str, Any]], tuple[str, ...]]:
-    from englishroom.pipeline.decompile import target_line
-
     first = target_line(target)
 
     def facts(evidence: dict[str, Any]) -> tuple[str, ...]:

@@ -189,6 +189,16 @@ def check_emitted(talker: EmittedTalker, story: list[int], expected: NDArray[np.
     return largest
 
 
+def target_line(target: Target) -> tuple[str, ...]:
+    """Name a target in the header of an emitted file."""
+    spec = target.spec
+    return (
+        f"Target: {target.name}, {spec.family}, {spec.n_layers} layers, {spec.n_heads} heads, d_model {spec.d_model}, "
+        f"{target.parameter_count:,} parameters,",
+        f"        sha256 {target.sha256}.",
+    )
+
+
 def identity_of(target: Target) -> dict[str, Any]:
     """Name a target in an artefact."""
     spec = json.loads(json.dumps(asdict(target.spec)))
