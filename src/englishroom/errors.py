@@ -8,12 +8,16 @@ EnglishRoomError
 └── InvalidProgramError     a program breaks a rule of its level; carries every fault found
 
 A message says where, what was found, what was expected and what to do. The command line prints it as one line and
-exits with status 1; any other exception is a bug and shows its traceback.
+exits with status 1; any other exception is a bug and shows its traceback. Whatever a message quotes, it stays one line
+of bounded length: the base class escapes what does not print and leaves out the middle of what is too long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+LONGEST_MESSAGE = 1200
+"""Characters of the longest message."""
 
 
 def one_line(text: str) -> str:
@@ -21,8 +25,19 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def bounded(text: str) -> str:
+    """Leave out the middle of a text that is too long to read, keeping where it is and what to do about it."""
+    if len(text) <= LONGEST_MESSAGE:
+        return text
+    head, tail = LONGEST_MESSAGE * 2 // 3, LONGEST_MESSAGE // 4
+    return f"{text[:head]} [... {len(text) - head - tail:,} characters ...] {text[-tail:]}"
+
+
 class EnglishRoomError(Exception):
     """Base of every error that englishroom raises on purpose."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(bounded(one_line(bounded(message))))
 
 
 class UnsupportedModelError(EnglishRoomError):
