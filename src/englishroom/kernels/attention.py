@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba import njit
 from torch import Tensor
 
+from englishroom.kernels.compiling import compiled
 from englishroom.kernels.threads import array, run
 
 LARGEST_HEAD = 32
@@ -34,7 +34,7 @@ C4, C5, C6 = np.float32(0.009675452014834551), np.float32(0.0012467842868217238)
 FAST = {"contract", "reassoc", "nnan", "nsz", "arcp"}
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def _scores(x, rows, out):  # pragma: no cover (compiled)
     """Write ``sum_c x[c] * rows[c]`` to ``out``; four coordinates a pass."""
     n = len(out)
@@ -46,7 +46,7 @@ def _scores(x, rows, out):  # pragma: no cover (compiled)
             out[j] += (x0 * r0[j] + x1 * r1[j]) + (x2 * r2[j] + x3 * r3[j])
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def _sums(p, rows, out):  # pragma: no cover (compiled)
     """Write ``sum_j p[j] * rows[c, j]`` to ``out[c]``; four coordinates a pass."""
     n = len(p)
@@ -62,7 +62,7 @@ def _sums(p, rows, out):  # pragma: no cover (compiled)
         out[c], out[c + 1], out[c + 2], out[c + 3] = s0, s1, s2, s3
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def _add_outer(x, p, rows):  # pragma: no cover (compiled)
     """Add ``x[c] * p[j]`` to ``rows[c, j]``, two coordinates a pass."""
     n = len(p)
@@ -74,7 +74,7 @@ def _add_outer(x, p, rows):  # pragma: no cover (compiled)
             r1[j] += x1 * p[j]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def _powers(x, off, out, bits, scale):  # pragma: no cover (compiled)
     """Write ``2 ** (x - off)`` to ``out`` and return the sum.
 
@@ -93,7 +93,7 @@ def _powers(x, off, out, bits, scale):  # pragma: no cover (compiled)
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def mix(low, high, q, k, v, out, ends):  # pragma: no cover (compiled)
     """Mix the values of every position up to each.
 
@@ -123,7 +123,7 @@ def mix(low, high, q, k, v, out, ends):  # pragma: no cover (compiled)
             ends[item, i] = off + np.log2(total)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def unmix(low, high, q, k, v, out, ends, grad, d_q, d_k, d_v):  # pragma: no cover (compiled)
     """Compute the gradients of :func:`mix`, by the scaled queries, the keys and the values, all [item, pos, d]."""
     n_pos, d = q.shape[1], q.shape[2]

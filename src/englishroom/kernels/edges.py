@@ -7,12 +7,12 @@ proportional to the edges of features that are on.
 
 from __future__ import annotations
 
-from numba import njit
+from englishroom.kernels.compiling import compiled
 
 FAST = {"contract", "reassoc", "nnan", "nsz"}
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def add(low, high, indices, values, counts, starts, columns, weights, out):  # pragma: no cover (compiled)
     """Add what every feature that is on adds to ``out`` [row, column]."""
     for row in range(low, high):
@@ -23,7 +23,7 @@ def add(low, high, indices, values, counts, starts, columns, weights, out):  # p
                 sums[columns[e]] += v * weights[e]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def value_gradients(low, high, indices, counts, starts, columns, weights, grad, out):  # pragma: no cover (compiled)
     """Compute the gradient of every value from that of the sums, [row, slot]."""
     for row in range(low, high):
@@ -36,7 +36,7 @@ def value_gradients(low, high, indices, counts, starts, columns, weights, grad, 
             out[row, slot] = total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def weight_gradients(indices, values, counts, starts, columns, grad, out):  # pragma: no cover (compiled)
     """Add the gradient of every weight to ``out`` [edge].
 
@@ -54,7 +54,7 @@ BLOCK = 128
 """Rows that are worked on at once where all features are on, so that what is read again is still in cache."""
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def gather(low, high, starts, columns, weights, given, out):  # pragma: no cover (compiled)
     """Add, for a range of rows, ``weights * given[column]`` to ``out[source]``; both lie [feature, row]."""
     for first in range(low, high, BLOCK):
@@ -67,7 +67,7 @@ def gather(low, high, starts, columns, weights, given, out):  # pragma: no cover
                     sums[i] += w * part[i]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def spread(low, high, starts, columns, weights, given, out):  # pragma: no cover (compiled)
     """Add, for a range of rows, ``weights * given[source]`` to ``out[column]``; both lie [feature, row]."""
     for first in range(low, high, BLOCK):
@@ -80,7 +80,7 @@ def spread(low, high, starts, columns, weights, given, out):  # pragma: no cover
                     sums[i] += w * part[i]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def pair_gradients(low, high, starts, columns, by_source, by_column, out):  # pragma: no cover (compiled)
     """Compute, for the edges of a range of sources, the product of both ends over all rows, [edge]."""
     n_rows = by_source.shape[1]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from englishroom.kernels.compiling import compiled
 
 FAST = {"contract", "reassoc", "nnan", "nsz"}
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def pursue(low, high, covariance, against, candidates, least, chosen, weights, counts):  # pragma: no cover (compiled)
     """Choose, for a range of sums, the features that together explain most of each, and their weights.
 

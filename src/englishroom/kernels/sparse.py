@@ -12,8 +12,9 @@ whatever the number of threads.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from englishroom.kernels.compiling import compiled
 
 GUESS = 0.9
 """Share of the usual least kept entry that is guessed as a bound."""
@@ -23,7 +24,7 @@ RANKED = 192
 """Entries up to which each is compared with each other to find the k-th largest."""
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _group_maxima(entries, maxima):  # pragma: no cover (compiled)
     """Take the maximum of every ``len(maxima)``-th entry from each of the first ones on."""
     n_groups = len(maxima)
@@ -34,7 +35,7 @@ def _group_maxima(entries, maxima):  # pragma: no cover (compiled)
             maxima[g] = part[g] if part[g] > maxima[g] else maxima[g]
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+@compiled(fastmath={"nnan", "nsz"})
 def _kth_largest(entries, k, spare, ranks):  # pragma: no cover (compiled)
     """Return the k-th largest entry.
 
@@ -79,7 +80,7 @@ def _kth_largest(entries, k, spare, ranks):  # pragma: no cover (compiled)
     return spare[k - 1]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def top_k(low, high, pre, lowest, indices, values, counts):  # pragma: no cover (compiled)
     """Keep the largest entries of every row above ``lowest``, as many as there are slots; ties go to the lower index.
 
@@ -116,7 +117,7 @@ def top_k(low, high, pre, lowest, indices, values, counts):  # pragma: no cover 
             guess = aim if guess == lowest else max(lowest, guess + pre.dtype.type(0.2) * (aim - guess))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _keep(entries, places, least, lowest, indices, values):  # pragma: no cover (compiled)
     """Fill slots with the entries above ``least``, then with those equal to it unless it is ``lowest``, in order.
 
@@ -147,7 +148,7 @@ def _keep(entries, places, least, lowest, indices, values):  # pragma: no cover 
     return kept
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _gather(entries, maxima, bound, groups, places, gathered):  # pragma: no cover (compiled)
     """Gather the entries that reach a bound, and where they stand; return how many do.
 
@@ -167,7 +168,7 @@ def _gather(entries, maxima, bound, groups, places, gathered):  # pragma: no cov
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def keep_top(low, high, shortlist, listed, pre, lowest, indices, values, counts):  # pragma: no cover (compiled)
     """Keep the largest entries above ``lowest`` of a shortlist: ``pre`` [row, entry] of the latents it names.
 
@@ -182,7 +183,7 @@ def keep_top(low, high, shortlist, listed, pre, lowest, indices, values, counts)
         counts[row] = _keep(entries, shortlist[row], least, lowest, indices[row], values[row])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def count_above(low, high, pre, thresholds, counts):  # pragma: no cover (compiled)
     """Count the entries of every row that exceed the threshold of their column."""
     n = pre.shape[1]
@@ -193,7 +194,7 @@ def count_above(low, high, pre, thresholds, counts):  # pragma: no cover (compil
         counts[row] = found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def take_above(low, high, pre, thresholds, indices, values):  # pragma: no cover (compiled)
     """Fill the slots of every row with the entries that exceed the threshold of their column."""
     n = pre.shape[1]
@@ -206,7 +207,7 @@ def take_above(low, high, pre, thresholds, indices, values):  # pragma: no cover
                 slot += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def decode(low, high, indices, values, counts, w_dec, out):  # pragma: no cover (compiled)
     """Add every active latent's row of ``w_dec`` [latent, d], times its value, to ``out`` [row, d]."""
     d = w_dec.shape[1]
@@ -218,7 +219,7 @@ def decode(low, high, indices, values, counts, w_dec, out):  # pragma: no cover 
                 out[row, c] += v * w_dec[j, c]
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+@compiled(fastmath={"contract", "reassoc"})
 def dots(low, high, indices, counts, w, b, x, out):  # pragma: no cover (compiled)
     """Compute ``x[row] . w[latent] + b[latent]`` for every active latent, [row, slot]."""
     d = w.shape[1]
@@ -231,7 +232,7 @@ def dots(low, high, indices, counts, w, b, x, out):  # pragma: no cover (compile
             out[row, slot] = total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def sort_by_latent(indices, counts, starts, flat):  # pragma: no cover (compiled)
     """List the used slots latent by latent, rows in order.
 
@@ -254,7 +255,7 @@ def sort_by_latent(indices, counts, starts, flat):  # pragma: no cover (compiled
             ends[j] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def scatter(low, high, starts, flat, values, x, out):  # pragma: no cover (compiled)
     """Add ``values * x[row]``, over the rows where a latent is active, to its row of ``out`` [latent, d].
 
@@ -269,7 +270,7 @@ def scatter(low, high, starts, flat, values, x, out):  # pragma: no cover (compi
                 out[j, c] += v * x[row, c]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def tally(indices, values, counts, out):  # pragma: no cover (compiled)
     """Add the values of every latent over all rows to ``out`` [latent]."""
     for row in range(indices.shape[0]):
@@ -277,7 +278,7 @@ def tally(indices, values, counts, out):  # pragma: no cover (compiled)
             out[indices[row, slot]] += values[row, slot]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def fire(indices, values, counts, out):  # pragma: no cover (compiled)
     """Count the rows in which each latent is above zero, adding to ``out`` [latent]."""
     for row in range(indices.shape[0]):

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from englishroom.kernels.compiling import compiled
 from englishroom.sketch.reading import Readings
 
 CHUNK = 256
@@ -170,7 +170,7 @@ def kinds_of(by_token: NDArray, votes: Votes) -> NDArray:
     return by_token @ (votes.kind[:, None] == np.arange(votes.n_kinds)).astype(by_token.dtype)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _add_votes(
     low,
     high,
@@ -207,7 +207,7 @@ def _add_votes(
             row[token] += by_kind[kind[token]]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sum_votes(
     low,
     high,
@@ -240,7 +240,7 @@ def _sum_votes(
             by_copy[copy_rows[at], kind[word]] += row[word]
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def add_to_keys(low, high, starts, seen, place, by_token, out):  # pragma: no cover (compiled)
     """Add numbers of tokens at every position to those of each key seen there, where it has a place."""
     for i in range(low, high):
@@ -250,7 +250,7 @@ def add_to_keys(low, high, starts, seen, place, by_token, out):  # pragma: no co
                 out[p] += by_token[i - low]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def add_to_copies(low, high, copy_starts, copy_words, copy_rows, kind, by_token, out):  # pragma: no cover (compiled)
     """Add numbers of the words that may be said again to those of their row and kind."""
     for i in range(low, high):
