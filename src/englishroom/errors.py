@@ -25,11 +25,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def bounded(text: str) -> str:
+def bounded(text: str, longest: int = LONGEST_MESSAGE) -> str:
     """Leave out the middle of a text that is too long to read, keeping where it is and what to do about it."""
-    if len(text) <= LONGEST_MESSAGE:
+    if len(text) <= longest:
         return text
-    head, tail = LONGEST_MESSAGE * 2 // 3, LONGEST_MESSAGE // 4
+    head, tail = longest * 2 // 3, longest // 4
     return f"{text[:head]} [... {len(text) - head - tail:,} characters ...] {text[-tail:]}"
 
 
