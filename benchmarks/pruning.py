@@ -23,10 +23,10 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from englishroom.data.texts import open_text
-from englishroom.dictionaries.fit import Fit, FitConfig, featured_specs
+from englishroom.dictionaries.joint_fit import Fit, FitConfig, featured_specs
 from englishroom.dictionaries.losses import kl_nats
 from englishroom.dictionaries.replacement import clean_run
-from englishroom.dictionaries.rows import TokenRows
+from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.dictionaries.train import TrainerConfig
 from englishroom.models.forward import unembedding
 from englishroom.models.load import Target

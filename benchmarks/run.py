@@ -90,8 +90,8 @@ def interleaved(tasks: Sequence[Callable[[], int]], rounds: int) -> list[float]:
 def _open(model: str):
     import numpy as np
 
-    from englishroom.evaluate.program import ProgramTalker
-    from englishroom.evaluate.target import TargetTalker
+    from englishroom.evaluate.talkers.program import ProgramTalker
+    from englishroom.evaluate.talkers.target import TargetTalker
     from englishroom.lower.lift import lift
     from englishroom.models.reference import reference_model
     from englishroom.pipeline import open_target
@@ -194,7 +194,7 @@ def emitted_rows(model: str) -> list[Row]:
     """Time the emitted file on one core, the loading of its tables left out."""
     import numpy as np
 
-    from englishroom.evaluate.program import EmittedTalker
+    from englishroom.evaluate.talkers.program import EmittedTalker
     from englishroom.ir.room import load_program
     from englishroom.pipeline import DecompileConfig, decompile
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from englishroom.evaluate.curve import measure_run
+from englishroom.evaluate.compute_recovered.curve import measure_run
 from englishroom.pipeline import DecompileConfig, decompile
 from englishroom.talkers.build import build_talker
 from englishroom.talkers.config import TrainConfig

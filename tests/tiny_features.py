@@ -10,8 +10,8 @@ import torch
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
 from englishroom.dictionaries.evidence.config import EvidenceConfig
 from englishroom.dictionaries.evidence.harvest import harvest
-from englishroom.dictionaries.evidence.rows import rows_of
-from englishroom.dictionaries.evidence.table import Evidence
+from englishroom.dictionaries.evidence.latent_evidence import LatentEvidence
+from englishroom.dictionaries.evidence.masked_rows import rows_of
 from englishroom.dictionaries.evidence.tabulate import tabulate
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.ir.room import TOKENIZER
@@ -81,14 +81,14 @@ def documents(n: int = 23) -> list[list[int]]:
     return [[0, *torch.randint(0, D_VOCAB, (length,), generator=generator).tolist()] for length in lengths]
 
 
-def evidence(model: Replacement | None = None, text: Sequence[Sequence[int]] | None = None) -> Evidence:
+def evidence(model: Replacement | None = None, text: Sequence[Sequence[int]] | None = None) -> LatentEvidence:
     """Harvest and tabulate all."""
     model = model or replacement()
     rows = rows_of(documents() if text is None else text, N_CTX, 4)
     return tabulate(model, harvest(model, rows, CONFIG), tokenizer(), {"name": "drawn", "documents": 23})
 
 
-def write_featured_room(path: Path, found: Evidence) -> Path:
+def write_featured_room(path: Path, found: LatentEvidence) -> Path:
     """Write a room that holds evidence and a tokenizer."""
     contents = {**found.files(), TOKENIZER: tokenizer_to_json(tokenizer()).encode()}
     manifest = Manifest(SCHEMA_VERSION, "featured", {"name": "tiny"}, {}, 0, [], {}, {})

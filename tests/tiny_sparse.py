@@ -10,7 +10,7 @@ import torch
 
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
 from englishroom.dictionaries.replacement import Replacement
-from englishroom.dictionaries.rows import TokenRows
+from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec, weight_shapes
 from englishroom.sparse.model import SparseModel

@@ -11,7 +11,7 @@ from circuits.featured import PICKED, featured
 from circuits.handset import INDUCTION, PREVIOUS, SPEC
 from circuits.handset import target as make_target
 from englishroom.circuits.composition import score_composition
-from englishroom.circuits.reading import reading
+from englishroom.circuits.folded_norm import reading
 from englishroom.errors import ConfigError
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from circuits.featured import PICKED, featured
+from englishroom.circuits.folded_norm import reading, votes
 from englishroom.circuits.heads import (
     DETECTORS,
     places,
@@ -20,7 +21,6 @@ from englishroom.circuits.heads import (
     tabulate_heads,
     target_runner,
 )
-from englishroom.circuits.reading import reading, votes
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
 

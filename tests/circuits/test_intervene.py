@@ -17,7 +17,7 @@ from circuits.handset import rows as make_rows
 from circuits.handset import target as make_target
 from englishroom.circuits.basis import feature_basis
 from englishroom.circuits.intervene import measure_interventions, sum_effects, tabulate_effects
-from englishroom.circuits.moments import Moments
+from englishroom.circuits.pair_sums import PairSums
 from englishroom.circuits.parts import (
     Direction,
     Head,
@@ -46,7 +46,7 @@ def test_moments_are_those_of_numpy():
     rng = np.random.default_rng(0)
     x = rng.normal(2, 3, 500)
     y = 0.7 * x + rng.normal(1, 1, 500)
-    a, b = (Moments.of(torch.tensor(x[part]), torch.tensor(y[part])) for part in (slice(200), slice(200, None)))
+    a, b = (PairSums.of(torch.tensor(x[part]), torch.tensor(y[part])) for part in (slice(200), slice(200, None)))
     found = a + b
     assert found.n == 500
     assert found.pearson == pytest.approx(np.corrcoef(x, y)[0, 1])
@@ -56,7 +56,7 @@ def test_moments_are_those_of_numpy():
 
 
 def test_what_does_not_vary_has_no_correlation():
-    constant = Moments.of(torch.full((9,), 0.1), torch.arange(9.0))
+    constant = PairSums.of(torch.full((9,), 0.1), torch.arange(9.0))
     assert math.isnan(constant.pearson)
     assert math.isnan(constant.slope)
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from circuits.featured import PICKED, featured
 from englishroom.circuits.basis import feature_basis, observe
+from englishroom.circuits.folded_norm import reading, votes
 from englishroom.circuits.mlp import describe_rules, virtual_weights
 from englishroom.circuits.ov import moved_terms, ov_circuit, to_tokens
 from englishroom.circuits.qk import bucket_loss, distance_buckets, qk_circuit, score_terms, top_pairs, usage
-from englishroom.circuits.reading import reading, votes
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError

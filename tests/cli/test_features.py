@@ -15,7 +15,7 @@ import pytest
 
 from englishroom.cli import main
 from englishroom.cli.features import BAR
-from englishroom.dictionaries.evidence.table import EXAMPLES, LATENTS, Evidence
+from englishroom.dictionaries.evidence.latent_evidence import EXAMPLES, LATENTS, LatentEvidence
 from englishroom.ir.room import TOKENIZER
 from englishroom.ir.tokenizer_json import tokenizer_to_json
 from englishroom.store import SCHEMA_VERSION, Manifest, write_room
@@ -25,17 +25,17 @@ MOVED, RULE = "blocks.0.hook_attn_out", "blocks.1.hook_mlp_out"
 
 
 @pytest.fixture(scope="module")
-def found() -> Evidence:
+def found() -> LatentEvidence:
     return evidence()
 
 
 @pytest.fixture(scope="module")
-def room(found: Evidence, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def room(found: LatentEvidence, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_featured_room(tmp_path_factory.mktemp("rooms") / "room", found)
 
 
 @pytest.fixture
-def latents(found: Evidence) -> dict[str, dict[str, Any]]:
+def latents(found: LatentEvidence) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in found.latents.to_pylist()}
 
 
@@ -100,7 +100,7 @@ def test_one_site_only(run, latents):
 
 
 @pytest.mark.parametrize("name", [["rule.1.7"], [RULE, "7"], ["rule.1", "7"]])
-def test_a_feature_in_detail(name: list[str], run, latents, found: Evidence):
+def test_a_feature_in_detail(name: list[str], run, latents, found: LatentEvidence):
     out, err = run(*name)
     assert err == ""
     lines, row = out.splitlines(), latents["rule.1.7"]
@@ -140,7 +140,7 @@ def test_a_dead_feature(run, latents):
     assert "fires on" not in out
 
 
-def test_json_of_a_feature(run, latents, found: Evidence):
+def test_json_of_a_feature(run, latents, found: LatentEvidence):
     out, _ = run("moved.1.3", "--json")
     data = json.loads(out)
     feature, row = data["feature"], latents["moved.1.3"]
@@ -160,7 +160,7 @@ def test_json_of_a_feature(run, latents, found: Evidence):
             assert example["text"] == plain.decode(example["tokens"][at : at + 1])
 
 
-def test_odd_tokens_do_not_reach_the_terminal(run, latents, found: Evidence):
+def test_odd_tokens_do_not_reach_the_terminal(run, latents, found: LatentEvidence):
     shown = {token for e in found.examples.to_pylist() for token in e["tokens"]}
     assert {2, 3, 6, 7} <= shown, "the examples hold a newline, an escape, half a character and an override"
     out = "".join(run(name)[0] for name in list(latents)[::4]) + run("--limit", "0")[0]
@@ -180,7 +180,7 @@ def test_unknown_features_are_refused(run):
     assert "--limit is -1, expected 0 (all) or more" in run("--limit=-1", status=1)[1]
 
 
-def test_a_site_of_two_dictionaries_needs_an_id(run, found: Evidence, tmp_path: Path):
+def test_a_site_of_two_dictionaries_needs_an_id(run, found: LatentEvidence, tmp_path: Path):
     writes = found.latents.schema.get_field_index("writes")
     both = found.latents.set_column(writes, "writes", [[[RULE]] * len(found.latents)])
     room = write_featured_room(tmp_path / "room", replace(found, latents=both.cast(found.latents.schema)))
@@ -201,7 +201,7 @@ def test_a_room_without_evidence(run, tmp_path: Path):
     assert "not a room (manifest.json is missing)" in err
 
 
-def test_damaged_evidence(run, room: Path, found: Evidence, tmp_path: Path):
+def test_damaged_evidence(run, room: Path, found: LatentEvidence, tmp_path: Path):
     changed = Path(shutil.copytree(room, tmp_path / "changed"))
     (changed / LATENTS).write_bytes(b"no table")
     assert f"{LATENTS}: changed since the room was written" in run(where=changed, status=1)[1]

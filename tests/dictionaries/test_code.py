@@ -19,7 +19,7 @@ from englishroom.dictionaries.code import (
     find_codes,
     find_codes_by_shortlist,
 )
-from englishroom.kernels import sparse
+from englishroom.kernels import codes as kernels
 from englishroom.kernels.threads import run
 
 D_IN, D_OUT, N = 6, 5, 40
@@ -48,9 +48,9 @@ def dense_top_k(pre: Tensor, k: int) -> Tensor:
 def test_top_k_keeps_what_sorting_keeps_ties_and_few_positives_included(rows, n, k, seed, levels):
     k = min(k, n)
     pre = torch.from_numpy(np.random.default_rng(seed).integers(-levels, levels + 1, (rows, n)).astype(np.float32))
-    indices, values, counts = sparse.empty_codes(rows, k, np.float32)
+    indices, values, counts = kernels.empty_codes(rows, k, np.float32)
     indices += 7  # what stood there before must not shine through
-    run(sparse.top_k, rows, pre.numpy(), np.float32(0), indices, values, counts)
+    run(kernels.top_k, rows, pre.numpy(), np.float32(0), indices, values, counts)
     codes = Codes(*(torch.from_numpy(part) for part in (indices, values, counts)))
     assert torch.equal(codes.dense(n), dense_top_k(pre, k))
     assert (counts == (values > 0).sum(1)).all()
@@ -82,8 +82,8 @@ def test_equal_rows_have_equal_slots_whatever_stands_between_them():
     pre = torch.randn(1, 24, generator=g).repeat(40, 1)
     pre[1::3] = 3 * torch.randn(13, 24, generator=g)
     pre[2::3] = 0.3 * torch.randn(13, 24, generator=g)
-    codes = sparse.empty_codes(40, 4, np.float32)
-    run(sparse.top_k, 40, pre.numpy(), np.float32(0), *codes)
+    codes = kernels.empty_codes(40, 4, np.float32)
+    run(kernels.top_k, 40, pre.numpy(), np.float32(0), *codes)
     assert len(np.unique(codes[0][::3], axis=0)) == len(np.unique(codes[1][::3], axis=0)) == 1
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from emitted_tables import check_no_matrix, looked_into
 from englishroom.emit.python import Emitted, Heading, emit
-from englishroom.evaluate.labelling import label
+from englishroom.inside.labelling import label
 from englishroom.interp import reference
 from englishroom.ir.labels import Feature, Labels
 from englishroom.ir.program import Linear, Program, Rules, Space, SparseTable, Table, rule_count, tables_of
@@ -149,7 +149,7 @@ def test_the_bytes_do_not_depend_on_the_hash_seed() -> None:
     code = (
         "import hashlib\n"
         "from englishroom.emit.python import Heading, emit\n"
-        "from englishroom.evaluate.labelling import label\n"
+        "from englishroom.inside.labelling import label\n"
         "from staged import rows, staged, tokenizer\n"
         "program = staged(1)\n"
         "labels = label(program, tokenizer(), rows())\n"

@@ -13,8 +13,8 @@ import pytest
 from englishroom.cli import main
 from englishroom.emit.graph import graph, rows_of
 from englishroom.emit.prelude import explaining, removing
-from englishroom.evaluate.shares import shares
-from englishroom.interp.reading import Reading
+from englishroom.inside.shares import shares
+from englishroom.interp.recorded_run import RecordedRun
 from englishroom.interp.vectorised import Interpreter
 from programs import full_program, run_file, tokens_for, write_emitted
 from tiny_slice import small_program, small_texts, write_small_room
@@ -61,7 +61,7 @@ def test_it_is_what_is_checked(seed: int) -> None:
     """The file's own arithmetic and the fast one, by which explanations are checked, say the same."""
     program = full_program("sparse", seed)
     tokens = tokens_for(program, seed)[0]
-    reading = Reading(Interpreter(program, np.float64), tokens)
+    reading = RecordedRun(Interpreter(program, np.float64), tokens)
     said = np.roll(tokens, -1)
     found = shares(reading, said)
     blocks, seen = graph(program, rows_of), []
@@ -78,7 +78,7 @@ def test_what_would_be_without_a_rule_is_what_the_program_says_without_it(seed: 
     """The file reads the text again; the interpreter, which shares no code with it, runs without the rule."""
     program = full_program("sparse", seed)
     tokens = tokens_for(program, seed)[0]
-    reading = Reading(Interpreter(program, np.float64), tokens)
+    reading = RecordedRun(Interpreter(program, np.float64), tokens)
     blocks, seen = graph(program, rows_of), []
     removed: dict[tuple[str, int], list] = {}
     changed = 0
@@ -99,7 +99,7 @@ def test_what_would_be_without_a_rule_is_what_the_program_says_without_it(seed: 
 
 def test_shares_of_a_small_program_add_up() -> None:
     for text in small_texts(3):
-        reading = Reading(Interpreter(small_program(), np.float64), text[:-1])
+        reading = RecordedRun(Interpreter(small_program(), np.float64), text[:-1])
         found = shares(reading, text[1:])
         assert np.abs(found.unexplained).max() < 1e-6
         assert any(part.any() for part in found.of.values())

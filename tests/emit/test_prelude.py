@@ -16,8 +16,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from englishroom.emit.prelude import arithmetic, talking
-from englishroom.evaluate.program import EmittedTalker, ProgramTalker
 from englishroom.evaluate.talk import TalkOptions, choose, continuation, talk
+from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.ir.program import Lookup, Program, Table
 from englishroom.ir.tokenizer import Tokenizer
 from programs import LETTERS, chain, run_file, tokenizer_for, write_emitted

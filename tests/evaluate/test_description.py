@@ -24,13 +24,13 @@ from englishroom.evaluate.description import (
     describe_quantised,
     describe_target,
 )
-from englishroom.evaluate.program import ProgramTalker
-from englishroom.evaluate.target import TargetTalker
+from englishroom.evaluate.talkers.program import ProgramTalker
+from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.ir.program import SparseTable, Table
 from englishroom.lower.lift import lift
 from englishroom.models.compress.half import to_half
-from englishroom.models.compress.prune import prune
 from englishroom.models.compress.quantise import BITS, quantise
+from englishroom.models.compress.smallest import prune
 from englishroom.models.load import Target, load_target
 from englishroom.talkers.shipped import DEFAULT, shipped_path
 from programs import emitted, full_program, tokenizer_for

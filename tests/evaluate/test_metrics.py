@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from englishroom.errors import ConfigError
-from englishroom.evaluate.metrics import Calibration, Tally, agreement, kl_nats, nats, top1
+from englishroom.evaluate.metrics import Calibration, MetricSums, agreement, kl_nats, nats, top1
 
 HALF = np.log([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
 SURE = np.array([[0.0, -np.inf, -np.inf], [-np.inf, 0.0, -np.inf]])
@@ -34,7 +34,7 @@ def test_agreement() -> None:
 
 
 def test_tallies_by_document_and_category() -> None:
-    tally = Tally.empty(3, 3)
+    tally = MetricSums.empty(3, 3)
     values, documents = np.array([1.0, 2.0, 4.0]), np.array([0, 2, 2])
     tally.add(values, documents, np.array([[1], [2], [-1]]))
     assert tally.sums.tolist() == [[1, 1, 0], [0, 0, 0], [6, 0, 2]]
@@ -51,7 +51,7 @@ def test_intervals_cover_the_true_mean() -> None:
     generator = np.random.default_rng(1)
     covered = 0
     for trial in range(200):
-        tally = Tally.empty(40)
+        tally = MetricSums.empty(40)
         shared = np.repeat(generator.normal(size=40), 5)  # tokens of a document are alike
         tally.add(shared + generator.normal(size=200), np.repeat(np.arange(40), 5), np.empty((200, 0), np.int64))
         low, high = tally.intervals(seed=trial)[0]
@@ -62,7 +62,7 @@ def test_intervals_cover_the_true_mean() -> None:
 
 
 def test_intervals_per_byte() -> None:
-    tally = Tally.empty(2)
+    tally = MetricSums.empty(2)
     tally.add(np.array([3.0, 6.0]), np.array([0, 1]), np.empty((2, 0), np.int64))
     assert tally.intervals(per=np.array([1.0, 2.0]))[0] == pytest.approx([3, 3])
 

@@ -17,16 +17,16 @@ from englishroom.data.corpus import document_marks, read_documents, text_hash
 from englishroom.data.overlap import shared_documents
 from englishroom.data.texts import PARTS, part_file, ready_folder
 from englishroom.errors import ConfigError
-from englishroom.evaluate.program import ProgramTalker
 from englishroom.evaluate.sample import SampleOptions, choose_tokens, random_stream, sample_documents, samples
-from englishroom.evaluate.sample_file import PARTS_RECORD, Source, write_parts, write_sample
+from englishroom.evaluate.sample_file import PARTS_RECORD, SampledModel, write_parts, write_sample
 from englishroom.evaluate.talk import choose
-from englishroom.evaluate.target import TargetTalker
+from englishroom.evaluate.talkers.program import ProgramTalker
+from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.lower.lift import lift
 from englishroom.pipeline import open_target
 from tiny import CASES, make_gpt2, tensors_of, write_tensors
 
-SOURCE = Source("tiny", "0" * 64)
+SOURCE = SampledModel("tiny", "0" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ def test_a_run_of_other_settings_a_damaged_one_and_one_under_way_are_refused(tal
     out, part = tmp_path / "text.txt", tmp_path / "text.txt.part"
     with pytest.raises(KeyboardInterrupt):
         write_sample(talker, SOURCE, SampleOptions(), 9, out, progress=stop_after(5))
-    for source, options in ((SOURCE, SampleOptions(seed=1)), (Source("tiny", "1" * 64), SampleOptions())):
+    for source, options in ((SOURCE, SampleOptions(seed=1)), (SampledModel("tiny", "1" * 64), SampleOptions())):
         with pytest.raises(ConfigError, match=r"text.txt.part: an unfinished sample with another model, seed or sett"):
             write_sample(talker, source, options, 9, out)
     with part.open("rb") as file:

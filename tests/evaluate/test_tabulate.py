@@ -13,10 +13,10 @@ import safetensors.torch
 from englishroom.data.corpus import read_documents
 from englishroom.data.texts import Text
 from englishroom.errors import ConfigError
-from englishroom.evaluate.curve import measure_run
-from englishroom.evaluate.table import Row, Table, with_loss_recovered
-from englishroom.evaluate.tabulate import Entry, Known, tabulate
-from englishroom.evaluate.target import TargetTalker
+from englishroom.evaluate.compute_recovered.curve import measure_run
+from englishroom.evaluate.score_table import ScoreRow, ScoreTable, with_loss_recovered
+from englishroom.evaluate.tabulate import Known, ScoredTalker, tabulate
+from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.models.load import load_target
 from englishroom.pipeline import open_target
 from englishroom.talkers.build import build_talker, checkpoint_path
@@ -40,7 +40,10 @@ def test_a_checkpoint_recovers_its_share_of_the_run(story_file: Path, tmp_path: 
     record = read_training(tmp_path / "run")
     assert record is not None
     lead = TargetTalker(target, tokenizer)
-    entries = [Entry(lead, "target", "run", 1000.0), Entry(TargetTalker(half, tokenizer), "talker", "half")]
+    entries = [
+        ScoredTalker(lead, "target", "run", 1000.0),
+        ScoredTalker(TargetTalker(half, tokenizer), "talker", "half"),
+    ]
     known = Known(find_curve(record, text.sha256))
     assert known.curve is not None
     rows, categories = tabulate(entries, lead, text, known, 2, 0, lambda _step, _done, _total: None)
@@ -56,8 +59,8 @@ def test_a_checkpoint_recovers_its_share_of_the_run(story_file: Path, tmp_path: 
     assert {row.talker for row in categories} == {"run", "half"}
 
 
-def row(name: str, nats: float, target: str | None = "t") -> Row:
-    return Row(name, "target" if name == "t" else "replaced", target, 1, 1, 1, nats, (nats, nats), 1.0, (1.0, 1.0))
+def row(name: str, nats: float, target: str | None = "t") -> ScoreRow:
+    return ScoreRow(name, "target" if name == "t" else "replaced", target, 1, 1, 1, nats, (nats, nats), 1.0, (1.0, 1.0))
 
 
 def test_loss_recovered_names_its_baseline() -> None:
@@ -68,7 +71,7 @@ def test_loss_recovered_names_its_baseline() -> None:
 
 
 def test_writing_is_whole_and_keeps_infinities(tmp_path: Path) -> None:
-    table = Table({"name": "text"}, [row("t", float("inf"))], [], {"seed": 0})
+    table = ScoreTable({"name": "text"}, [row("t", float("inf"))], [], {"seed": 0})
     paths = table.write(tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
     assert json.loads(paths[0].read_text())["rows"][0]["nats_per_token"] == "inf"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from englishroom.errors import ConfigError
-from englishroom.evaluate.program import ProgramTalker
 from englishroom.evaluate.talk import TalkOptions, choose, continuation, prompt_tokens, talk
-from englishroom.evaluate.target import TargetTalker
+from englishroom.evaluate.talkers.program import ProgramTalker
+from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.ir.room import load_program
 from englishroom.pipeline import open_target
 

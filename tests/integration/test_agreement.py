@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, float32
 
 from englishroom.data.corpus import read_documents
-from englishroom.evaluate.program import EmittedTalker, ProgramTalker
 from englishroom.evaluate.score import score
 from englishroom.evaluate.talk import TalkOptions, continuation, talk
-from englishroom.evaluate.target import TargetTalker
+from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
+from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.interp.reference import log_probs as reference_log_probs
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Normalise, Program

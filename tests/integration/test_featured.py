@@ -17,13 +17,13 @@ import pytest
 
 from englishroom.cli import main
 from englishroom.errors import ConfigError
-from englishroom.evaluate.program import EmittedTalker
-from englishroom.evaluate.protocol import Talker
+from englishroom.evaluate.talkers.program import EmittedTalker
 from englishroom.ir.room import load_program
 from englishroom.pipeline import DecompileConfig, decompile, open_talker
 from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.measuring import Measuring
 from englishroom.store import read_manifest
+from englishroom.talker import Talker
 from tiny import CASES
 
 SIZES = {"moved": 24, "moved_active": 4, "rules": 32, "rules_active": 4, "local_tokens": 2000, "joint_tokens": 4000}

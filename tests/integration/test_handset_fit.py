@@ -15,9 +15,9 @@ from englishroom.circuits.qk import qk_circuit
 from englishroom.dictionaries.code import Codes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.fidelity import measure_fidelity
-from englishroom.dictionaries.fit import Fit, FitConfig, featured_specs, fit
+from englishroom.dictionaries.joint_fit import Fit, FitConfig, featured_specs, fit
 from englishroom.dictionaries.replacement import Replacement
-from englishroom.dictionaries.rows import TokenRows
+from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.dictionaries.train import TrainerConfig
 
 MOVED, RULES = 24, 16

@@ -13,7 +13,7 @@ from englishroom.cli import main
 from englishroom.data.texts import open_text
 from englishroom.emit.python import Heading, emit
 from englishroom.errors import ConfigError
-from englishroom.evaluate.program import EmittedTalker, ProgramTalker
+from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.ir.labels import LABELS, load_labels
 from englishroom.ir.room import TABLES, load_program, pack
 from englishroom.pipeline.labelling import heading_of, relabel

@@ -11,7 +11,7 @@ from browser import look
 from englishroom.cli import main
 from englishroom.data.texts import Text
 from englishroom.errors import ArtifactError
-from englishroom.evaluate.program import ProgramTalker
+from englishroom.evaluate.talkers.program import ProgramTalker
 from englishroom.ir.labels import Feature, Labels
 from englishroom.pipeline.following import follow
 from englishroom.pipeline.reporting import ReportConfig, commands, report

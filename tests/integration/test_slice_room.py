@@ -10,7 +10,7 @@ import pytest
 
 from englishroom.cli import main
 from englishroom.evaluate.description import describe_program
-from englishroom.evaluate.program import EmittedTalker
+from englishroom.evaluate.talkers.program import EmittedTalker
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.labels import LABELS, Feature, Labels
 from englishroom.ir.room import load_program

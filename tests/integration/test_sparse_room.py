@@ -10,7 +10,7 @@ import pytest
 
 from emitted_tables import check_no_matrix, looked_into
 from englishroom.evaluate import sample_file
-from englishroom.evaluate.program import EmittedTalker, ProgramTalker
+from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Rules, SparseTable, rule_count, tables_of
 from englishroom.ir.room import load_program

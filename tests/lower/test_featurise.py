@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from englishroom.dictionaries.dictionary import Activation, Dictionary, DictionarySpec
-from englishroom.dictionaries.fit import featured_specs
+from englishroom.dictionaries.joint_fit import featured_specs
 from englishroom.dictionaries.replacement import Replacement, clean_run
 from englishroom.dictionaries.train import start_from
 from englishroom.emit.python import Heading, emit
 from englishroom.errors import ConfigError
-from englishroom.evaluate.program import EmittedTalker
+from englishroom.evaluate.talkers.program import EmittedTalker
 from englishroom.interp.reference import log_probs as reference_log_probs
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Activate, Unexplained

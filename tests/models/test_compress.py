@@ -16,8 +16,8 @@ from englishroom.errors import ConfigError, UnsupportedModelError
 from englishroom.models.compress.gptq import compensated
 from englishroom.models.compress.grid import CodedMatrix, dequantised, fitted_scales, nearest
 from englishroom.models.compress.half import to_half
-from englishroom.models.compress.prune import prune
 from englishroom.models.compress.quantise import BITS, fed_by, quantise, quantise_best
+from englishroom.models.compress.smallest import prune
 from englishroom.models.forward import Cache, final_normalized, forward, log_probs
 from englishroom.models.load import Target, in_precision, load_target
 from englishroom.models.spec import weight_shapes

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from englishroom.errors import ConfigError
-from englishroom.evaluate.moments import measure_moments
+from englishroom.inside.measure_moments import measure_moments
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Linear, Program
 from englishroom.passes.base import run_passes
-from englishroom.passes.moments import Moments, Source
+from englishroom.passes.moments import InputMoments, TableMoments
 from englishroom.passes.prune import Prune, edge_tables
 from programs import full_program, programs, tokens_for
 from summing import summing
@@ -63,11 +63,12 @@ def test_what_never_varies_goes_first() -> None:
     lively = np.zeros(size)
     lively[0] = 1.0
     others = {
-        name: Source("row", np.zeros(t.shape[0]), np.zeros(t.shape[0])) for name, t in edge_tables(program).items()
+        name: InputMoments("row", np.zeros(t.shape[0]), np.zeros(t.shape[0]))
+        for name, t in edge_tables(program).items()
     }
-    sources = others | {table.name: Source(axis, np.zeros(size), lively)}
+    sources = others | {table.name: InputMoments(axis, np.zeros(size), lively)}
     alive = int(((table.columns if block.transposed else _rows(table)) == 0).sum())
-    found, _ = run_passes(program, [Prune(alive, Moments("made up", sources))])
+    found, _ = run_passes(program, [Prune(alive, TableMoments("made up", sources))])
     assert edge_tables(found).keys() <= {table.name}
     assert sum(t.n_entries for t in edge_tables(found).values()) == alive
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from englishroom.errors import ConfigError
 from englishroom.evaluate.description import describe
-from englishroom.evaluate.moments import measure_moments
+from englishroom.inside.measure_moments import measure_moments
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Linear, Program, SparseTable, Table
 from englishroom.passes.base import run_passes
-from englishroom.passes.moments import Moments, Source
+from englishroom.passes.moments import InputMoments, TableMoments
 from englishroom.passes.palette import on_palette, on_signs, stored
 from englishroom.passes.quantise import FULL, Bits, Quantise, without_zeros
 from programs import full_program, programs, tokens_for
@@ -22,7 +22,7 @@ from summing import summing
 BITS = st.sampled_from([1, 2, 3, 5, 8, 16, "ternary"])
 
 
-def moments_of(program: Program) -> Moments:
+def moments_of(program: Program) -> TableMoments:
     """Measure a program on random tokens."""
     return measure_moments(program, "drawn", list(tokens_for(program, 5, 4)))
 
@@ -163,7 +163,7 @@ def test_moments_are_those_of_what_runs() -> None:
         if isinstance(block, Linear) and block.weight.name in moments.sources:
             x = np.concatenate([interpreter.variables(row)[block.reads] for row in texts])
             source = moments.sources[block.weight.name]
-            assert isinstance(source, Source)
+            assert isinstance(source, InputMoments)
             np.testing.assert_allclose(source.mean, x.mean(0), rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(source.square, (x**2).mean(0), rtol=1e-4, atol=1e-5)
             assert source.axis == ("column" if block.transposed else "row")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from englishroom.errors import ConfigError
-from englishroom.evaluate.slicing import gap_to, gaps, near_to, weigh
+from englishroom.inside.entry_importance import gap_to, gaps, near_to, weigh
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Program, Rules
 from englishroom.ir.verify import verify

@@ -14,7 +14,7 @@ import pytest
 from conftest import story
 from englishroom.cli import main
 from englishroom.errors import ArtifactError, ConfigError
-from englishroom.evaluate.sketch import SketchTalker
+from englishroom.evaluate.talkers.sketch import SketchTalker
 from englishroom.sketch.folder import read_sketch
 from englishroom.sketch.sampling import listen
 from tiny_sketch import TinyTalker

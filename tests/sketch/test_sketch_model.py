@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from englishroom.errors import ArtifactError
-from englishroom.evaluate.sketch import SketchTalker
+from englishroom.evaluate.talkers.sketch import SketchTalker
 from englishroom.sketch.checkpoint import Growth, load, save
-from englishroom.sketch.fit import Tally, grow, prune, refit, round_votes, worth_of
 from englishroom.sketch.model import Votes, expected_counts, loss, loss_and_gradient
 from englishroom.sketch.rank import rank_gears
 from englishroom.sketch.search import search
 from englishroom.sketch.studio import Ask, Studio
+from englishroom.sketch.votes import ExpectedCounts, grow, prune, refit, round_votes, worth_of
 from tiny_sketch import TinyTalker, heard, studio
 
 
@@ -25,7 +25,7 @@ def made() -> tuple[Studio, Votes]:
     """Return a sketch of the tiny talker with a few hundred votes, rounded."""
     s = studio(Ask(None, 400, words=14, kinds=5))
     votes = s.start()
-    tally = Tally.of(s.fit, votes, s.usable)
+    tally = ExpectedCounts.of(s.fit, votes, s.usable)
     for _ in range(3):
         votes = refit(grow(votes, tally, s.costs, 60), s.fit, 5)
     return s, round_votes(votes, s.fit)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from englishroom.emit.prelude import sketching
-from englishroom.sketch.reading import GEARS, Spelling, fits_table
+from englishroom.sketch.keys import GEARS, Spelling, fits_table
 from englishroom.sketch.write import table_text
 from tiny_sketch import END, tokenizer
 

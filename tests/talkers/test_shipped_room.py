@@ -11,7 +11,7 @@ import pytest
 
 from emitted_tables import check_no_matrix, looked_into
 from englishroom.cli import main
-from englishroom.evaluate.trace import reads_per_number, reads_per_rule
+from englishroom.inside.trace import reads_per_number, reads_per_rule
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.room import load_program
 from englishroom.ir.verify import verify

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from englishroom.data.corpus import read_documents, text_hash
 from englishroom.errors import ConfigError
-from englishroom.evaluate.curve import measure_run
+from englishroom.evaluate.compute_recovered.curve import measure_run
 from englishroom.evaluate.score import score
 from englishroom.models.forward import forward, log_probs
 from englishroom.models.load import load_target

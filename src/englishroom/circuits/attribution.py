@@ -21,9 +21,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from englishroom.circuits.basis import Activity, Basis, block_outputs, observe
+from englishroom.circuits.folded_norm import FoldedNorm, reading
 from englishroom.circuits.ov import constant_preactivations
 from englishroom.circuits.qk import head_weights
-from englishroom.circuits.reading import Reading, reading
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
 from englishroom.models.forward import unembedding
@@ -63,7 +63,7 @@ class Frozen:
     activity: Activity
     patterns: Mapping[int, Tensor]
     scales: Mapping[str, Tensor]
-    readings: Mapping[str, Reading]
+    readings: Mapping[str, FoldedNorm]
     errors: Mapping[str, Tensor] | None
 
     def latent(self, node: Node) -> tuple[int, int]:
@@ -128,7 +128,7 @@ def freeze(
 
 
 @dataclass(frozen=True)
-class Edges:
+class AttributedEdges:
     """Everything that adds to one target.
 
     Attributes:
@@ -148,7 +148,7 @@ class Edges:
         return float(self.values.sum()) + self.constant
 
 
-def edges_into(frozen: Frozen, target: Node | Logit) -> Edges:
+def edges_into(frozen: Frozen, target: Node | Logit) -> AttributedEdges:
     """Find what every active feature adds to a latent's pre-activation or to a logit."""
     site, positions, sensitivity, constant = _sensitivity(frozen, target)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -160,7 +160,7 @@ def edges_into(frozen: Frozen, target: Node | Logit) -> Edges:
     always = frozen.basis.offset(site) + frozen.activity.rest_before(site)[0, positions]
     constant += float((always * sensitivity).sum())
     features, sources, added = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Edges(target, features, sources, added, constant)
+    return AttributedEdges(target, features, sources, added, constant)
 
 
 def _sensitivity(frozen: Frozen, target: Node | Logit) -> tuple[str, Tensor, Tensor, float]:
@@ -215,7 +215,7 @@ def active_nodes(frozen: Frozen, group_name: str) -> list[Node]:
     ]
 
 
-def same_latent(frozen: Frozen, edges: Edges, source: Node) -> float:
+def same_latent(frozen: Frozen, edges: AttributedEdges, source: Node) -> float:
     """Add up the edges of one latent from one position: a cross-layer latent writes several features."""
     group = frozen.basis.group_of(source.feature)
     total = 0.0

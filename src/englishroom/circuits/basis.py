@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from englishroom.circuits.reading import Reading
+from englishroom.circuits.folded_norm import FoldedNorm
 from englishroom.dictionaries.code import Codes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.replacement import Replacement
@@ -142,7 +142,7 @@ class Basis:
         return torch.stack([group.offset for group in self.before(site)]).sum(0)
 
     def fold(
-        self, reader: Reading, w: Float[Tensor, "d_model out"], b: Float[Tensor, " out"] | None = None
+        self, reader: FoldedNorm, w: Float[Tensor, "d_model out"], b: Float[Tensor, " out"] | None = None
     ) -> Float[Tensor, "node out"]:
         """Return what every feature adds to a linear reader behind a norm, times the norm's scale.
 

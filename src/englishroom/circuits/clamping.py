@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from englishroom.circuits.attribution import Frozen, Logit, Node, active_nodes, edges_into, freeze, same_latent
 from englishroom.circuits.basis import Basis
 from englishroom.circuits.heads import Progress, unwatched
-from englishroom.circuits.moments import Moments
+from englishroom.circuits.pair_sums import PairSums
 from englishroom.dictionaries.code import Codes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.replacement import Replacement
@@ -177,13 +177,13 @@ class EdgeRow:
     rms_actual: float
 
 
-EdgeSums = Mapping[tuple[str, str, Question], Moments]
+EdgeSums = Mapping[tuple[str, str, Question], PairSums]
 """Predicted changes as x and actual ones as y, by kind of source and target; add them up with :func:`add_sums`."""
 
 
 def add_sums(a: EdgeSums, b: EdgeSums) -> EdgeSums:
     """Add the sums of two parts of a text."""
-    return {key: a.get(key, Moments()) + b.get(key, Moments()) for key in dict.fromkeys([*a, *b])}
+    return {key: a.get(key, PairSums()) + b.get(key, PairSums()) for key in dict.fromkeys([*a, *b])}
 
 
 def verify_edges(
@@ -268,7 +268,7 @@ def _sum_text(frozen: Frozen, generator: torch.Generator, n_targets: int, n_sour
         for at, source in enumerate(sources):
             key = frozen.basis.group_of(source.feature).kind, kind
             for question, (predicted, actual) in pairs.items():
-                found = add_sums(found, {(*key, question): Moments.of(predicted[at], actual[at])})
+                found = add_sums(found, {(*key, question): PairSums.of(predicted[at], actual[at])})
     return found
 
 

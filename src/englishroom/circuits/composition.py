@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from englishroom.circuits.reading import reading
+from englishroom.circuits.folded_norm import reading
 from englishroom.errors import ConfigError
 from englishroom.models.spec import ModelSpec
 

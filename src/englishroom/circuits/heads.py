@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from englishroom.circuits.reading import reading, votes
+from englishroom.circuits.folded_norm import reading, votes
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
 from englishroom.models.forward import Tap, final_normalized

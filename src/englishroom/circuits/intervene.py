@@ -23,7 +23,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from englishroom.circuits.heads import Progress, unwatched
-from englishroom.circuits.moments import Moments
+from englishroom.circuits.pair_sums import PairSums
 from englishroom.circuits.parts import Direction, Head, How, Intervention, Mlp, Part
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
@@ -35,7 +35,7 @@ MEASURES: tuple[Measure, ...] = ("next_token", "centred")
 
 
 @dataclass(frozen=True)
-class Row:
+class InterventionRow:
     """How well the program's effects predict the target's.
 
     Attributes:
@@ -73,15 +73,15 @@ class Effects:
         other: of the part in the target, and another of its kind in the program.
     """
 
-    same: Mapping[Key, Moments]
-    other: Mapping[Key, Moments]
+    same: Mapping[Key, PairSums]
+    other: Mapping[Key, PairSums]
 
     def __add__(self, others: Effects) -> Effects:
         return Effects(_added(self.same, others.same), _added(self.other, others.other))
 
 
-def _added(a: Mapping[Key, Moments], b: Mapping[Key, Moments]) -> dict[Key, Moments]:
-    return {key: a.get(key, Moments()) + b.get(key, Moments()) for key in dict.fromkeys([*a, *b])}
+def _added(a: Mapping[Key, PairSums], b: Mapping[Key, PairSums]) -> dict[Key, PairSums]:
+    return {key: a.get(key, PairSums()) + b.get(key, PairSums()) for key in dict.fromkeys([*a, *b])}
 
 
 def measure_interventions(
@@ -93,7 +93,7 @@ def measure_interventions(
     interventions: Sequence[Intervention],
     rows_at_once: int = 2,
     progress: Progress = unwatched,
-) -> list[Row]:
+) -> list[InterventionRow]:
     """Change the same parts in a target and a program, and say how well the program's effects predict the target's.
 
     Args:
@@ -141,19 +141,21 @@ def sum_effects(
     return total
 
 
-def tabulate_effects(effects: Effects) -> list[Row]:
+def tabulate_effects(effects: Effects) -> list[InterventionRow]:
     """Say how well effects are predicted, for every part and for all of a kind together."""
     whole = Effects({}, {})
     for (kind, part, how, measure), moments in effects.same.items():
         key: Key = (kind, "all", how, measure)
         other = effects.other.get((kind, part, how, measure))
         whole = whole + Effects({key: moments}, {} if other is None else {key: other})
-    rows: list[Row] = []
+    rows: list[InterventionRow] = []
     for table in (whole, effects):
         for key, moments in table.same.items():
-            other = table.other.get(key, Moments())
+            other = table.other.get(key, PairSums())
             rows.append(
-                Row(*key, moments.n, moments.pearson, other.pearson, moments.slope, moments.rms_y, moments.rms_x)
+                InterventionRow(
+                    *key, moments.n, moments.pearson, other.pearson, moments.slope, moments.rms_y, moments.rms_x
+                )
             )
     return rows
 
@@ -237,8 +239,8 @@ class _Reading:
 
 def _sum_over(readings: Sequence[_Reading], interventions: Sequence[Intervention]) -> Effects:
     """Sum over one batch; each part is also compared with the one before it of its kind, the first with the second."""
-    same: dict[Key, Moments] = {}
-    other: dict[Key, Moments] = {}
+    same: dict[Key, PairSums] = {}
+    other: dict[Key, PairSums] = {}
     alike: dict[tuple[str, How], list[Intervention]] = {}
     for intervention in interventions:
         alike.setdefault((intervention.part.kind, intervention.how), []).append(intervention)
@@ -248,11 +250,11 @@ def _sum_over(readings: Sequence[_Reading], interventions: Sequence[Intervention
             name = intervention.part.name
             program, target = (reading.effects(intervention) for reading in readings)
             for measure in MEASURES:
-                same[kind, name, how, measure] = Moments.of(program[measure], target[measure])
+                same[kind, name, how, measure] = PairSums.of(program[measure], target[measure])
                 if before is not None:
-                    other[kind, name, how, measure] = Moments.of(before[1][measure], target[measure])
+                    other[kind, name, how, measure] = PairSums.of(before[1][measure], target[measure])
                     if place == 1:
-                        other[kind, before[0], how, measure] = Moments.of(program[measure], before[2][measure])
+                        other[kind, before[0], how, measure] = PairSums.of(program[measure], before[2][measure])
             before = name, program, target
     return Effects(same, other)
 

@@ -17,14 +17,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from englishroom.circuits.basis import Basis
+from englishroom.circuits.folded_norm import FoldedNorm, reading, votes
 from englishroom.circuits.qk import Usage
-from englishroom.circuits.reading import Reading, reading, votes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
 
 
-def reader_of(replacement: Replacement, dictionary: Dictionary) -> Reading:
+def reader_of(replacement: Replacement, dictionary: Dictionary) -> FoldedNorm:
     """Return the norm whose output a dictionary reads.
 
     Raises:
@@ -66,7 +66,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Rule:
+class TranscoderRule:
     """One latent of a transcoder, for a reader.
 
     Attributes:
@@ -93,7 +93,7 @@ def describe_rules(
     latents: Sequence[int],
     used: Usage,
     n: int = 10,
-) -> list[Rule]:
+) -> list[TranscoderRule]:
     """Say for latents of a transcoder what they read, by how often features are on, and what they vote for.
 
     A transcoder that writes several sites votes with the sum of what it writes.
@@ -103,7 +103,7 @@ def describe_rules(
     means = table[:count] * used.means[:count].to(table)[:, None]
     written = dictionary.written(dictionary.weights["W_dec"][list(latents)])
     voted = votes(replacement.spec, replacement.weights, torch.stack(list(written.values())).sum(0))
-    rules: list[Rule] = []
+    rules: list[TranscoderRule] = []
     for at, latent in enumerate(latents):
         strongest = means[:, at].abs().topk(min(n, count)).indices.tolist()
         reads = tuple(
@@ -113,7 +113,7 @@ def describe_rules(
         )
         offset, bias = table[count:, at].tolist()
         up, down = (_strongest(sign * voted[at], n, sign) for sign in (1, -1))
-        rules.append(Rule(dictionary.spec.name, latent, reads, offset, bias, up, down))
+        rules.append(TranscoderRule(dictionary.spec.name, latent, reads, offset, bias, up, down))
     return rules
 
 

@@ -20,8 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from englishroom.circuits.basis import Activity, Basis
+from englishroom.circuits.folded_norm import FoldedNorm, reading, votes
 from englishroom.circuits.qk import head_part, head_weights
-from englishroom.circuits.reading import Reading, reading, votes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
@@ -39,7 +39,7 @@ class OVCircuit:
     """
 
     basis: Basis
-    reader: Reading
+    reader: FoldedNorm
     layer: int
     head: int
     values: Float[Tensor, "node d_head"]

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from englishroom.circuits.basis import Activity, Basis
-from englishroom.circuits.reading import Reading, reading
+from englishroom.circuits.folded_norm import FoldedNorm, reading
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
 from englishroom.models.forward import rotary_angles
@@ -46,7 +46,7 @@ class QKCircuit:
     """
 
     basis: Basis
-    reader: Reading
+    reader: FoldedNorm
     layer: int
     head: int
     queries: Float[Tensor, "node d_head"]

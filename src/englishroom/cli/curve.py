@@ -23,8 +23,8 @@ class Command:
 
     def run(self) -> None:
         from englishroom.data.texts import open_text
-        from englishroom.evaluate.compute import MIN_POINTS, smooth
-        from englishroom.evaluate.curve import measure_curve
+        from englishroom.evaluate.compute_recovered.curve import measure_curve
+        from englishroom.evaluate.compute_recovered.training import MIN_POINTS, smooth
         from englishroom.talkers.record import label
 
         with progress_bar() as progress:

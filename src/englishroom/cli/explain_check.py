@@ -11,10 +11,10 @@ import tyro
 
 from englishroom.cli.output import print_table, progress_bar, show
 from englishroom.errors import ArtifactError
-from englishroom.evaluate.explain_check import CheckConfig
+from englishroom.inside.explain_check import CheckConfig
 
 if TYPE_CHECKING:
-    from englishroom.evaluate.explain_check import ExplainCheck
+    from englishroom.inside.explain_check import ExplainCheck
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Command:
         import numpy as np
 
         from englishroom.data.texts import open_text
-        from englishroom.evaluate.explain_check import check_explanations
+        from englishroom.inside.explain_check import check_explanations
         from englishroom.ir.room import load_program
 
         program, tokenizer = load_program(self.room)

@@ -15,7 +15,7 @@ from englishroom.errors import ArtifactError, ConfigError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from englishroom.dictionaries.evidence.table import About
+    from englishroom.dictionaries.evidence.latent_evidence import About
     from englishroom.ir.tokenizer import Tokenizer
     from englishroom.store import StoredRoom
 
@@ -72,7 +72,7 @@ class Command:
     def _detail(self) -> None:
         import json
 
-        from englishroom.dictionaries.evidence.table import EXAMPLES, read_examples
+        from englishroom.dictionaries.evidence.latent_evidence import EXAMPLES, read_examples
         from englishroom.ir.room import TOKENIZER
         from englishroom.ir.tokenizer_json import tokenizer_from_json
 
@@ -95,7 +95,7 @@ class Command:
 
 def _open(path: Path, more: Sequence[str] = ()) -> tuple[StoredRoom, About, pa.Table]:
     """Read the table of latents of a room, and whatever other files are needed."""
-    from englishroom.dictionaries.evidence.table import EXAMPLES, LATENTS, read_latents
+    from englishroom.dictionaries.evidence.latent_evidence import EXAMPLES, LATENTS, read_latents
     from englishroom.store import read_manifest, read_room
 
     manifest = read_manifest(path)

@@ -12,7 +12,7 @@ from englishroom.cli.output import progress_bar, say, show
 from englishroom.errors import ConfigError
 
 if TYPE_CHECKING:
-    from englishroom.evaluate.ladder import LadderFit
+    from englishroom.evaluate.compute_recovered.ladder import LadderFit
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Rebuild:
     """Folder for the models, each in a folder of its own."""
 
     def run(self) -> None:
-        from englishroom.evaluate.rungs import rebuild_ladder
+        from englishroom.evaluate.compute_recovered.rungs import rebuild_ladder
         from englishroom.talkers.ladder import LADDER
 
         with progress_bar() as progress:
@@ -48,7 +48,7 @@ class Measure:
 
     def run(self) -> None:
         from englishroom.data.texts import open_text
-        from englishroom.evaluate.rungs import measure_ladder
+        from englishroom.evaluate.compute_recovered.rungs import measure_ladder
         from englishroom.talkers.ladder import LADDER
         from englishroom.talkers.record import label
 
@@ -69,7 +69,7 @@ class Show:
     """File that englishroom ladder measure has written; by default the ladder of the shipped models."""
 
     def run(self) -> None:
-        from englishroom.evaluate.ladder import fit_ladder, rungs_on
+        from englishroom.evaluate.compute_recovered.ladder import fit_ladder, rungs_on
         from englishroom.talkers.ladder import read_runs, shipped_runs_path
 
         runs = read_runs(self.runs)

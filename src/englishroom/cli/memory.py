@@ -26,7 +26,7 @@ class Command:
     def run(self) -> None:
         from json import dumps
 
-        from englishroom.evaluate.memory import told
+        from englishroom.inside.memory import told
         from englishroom.pipeline.labelling import memory_of_room
 
         with progress_bar() as progress:

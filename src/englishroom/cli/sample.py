@@ -72,16 +72,16 @@ class Command:
 
 def _source(name_or_path: str, talker: Any) -> Any:
     """Name what is sampled: a room by its manifest, a model by its weights."""
-    from englishroom.evaluate.sample_file import Source
-    from englishroom.evaluate.sketch import SketchTalker
-    from englishroom.evaluate.target import TargetTalker
+    from englishroom.evaluate.sample_file import SampledModel
+    from englishroom.evaluate.talkers.sketch import SketchTalker
+    from englishroom.evaluate.talkers.target import TargetTalker
     from englishroom.store import read_manifest, sha256
 
     if isinstance(talker, TargetTalker):
-        return Source(talker.target.name, talker.target.sha256)
+        return SampledModel(talker.target.name, talker.target.sha256)
     if isinstance(talker, SketchTalker):
-        return Source(talker.name, sha256(talker.source.encode()))
-    return Source(talker.name, read_manifest(Path(name_or_path)).sha256)
+        return SampledModel(talker.name, sha256(talker.source.encode()))
+    return SampledModel(talker.name, read_manifest(Path(name_or_path)).sha256)
 
 
 def _told(counts: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.errors import ConfigError
 
 if TYPE_CHECKING:
-    from englishroom.evaluate.table import Row, Table
+    from englishroom.evaluate.score_table import ScoreRow, ScoreTable
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Command:
                 say(f"wrote {path}")
 
 
-def print_scores(table: Table) -> None:
+def print_scores(table: ScoreTable) -> None:
     """Print the rows, a table for every target."""
     text = table.text
     show(
@@ -89,20 +89,20 @@ def print_scores(table: Table) -> None:
         show(note)
 
 
-def _by_target(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
+def _by_target(rows: Sequence[ScoreRow]) -> dict[str, list[ScoreRow]]:
+    groups: dict[str, list[ScoreRow]] = {}
     for row in rows:
         groups.setdefault(row.target or row.talker, []).append(row)
     return groups
 
 
-def _columns(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def _columns(rows: Sequence[ScoreRow]) -> tuple[list[str], list[list[str]]]:
     """Lay out rows, leaving out columns that none of them fills."""
 
     def number(value: float | None, form: str = ".4f") -> str:
         return "" if value is None else format(value, form)
 
-    def spread(row: Row) -> str:
+    def spread(row: ScoreRow) -> str:
         if row.nats_per_token_interval is None:
             return f"{row.nats_per_token:.4f}"
         low, high = row.nats_per_token_interval
@@ -130,7 +130,7 @@ def _columns(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return kept, [[cells[name][at] for name in kept] for at in range(len(rows))]
 
 
-def print_categories(table: Table) -> None:
+def print_categories(table: ScoreTable) -> None:
     """Print nats per token by category: the target's own, and every other talker's above it."""
     for target, rows in _by_target(table.rows).items():
         names = [row.talker for row in rows]

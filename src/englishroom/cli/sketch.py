@@ -12,7 +12,7 @@ from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.talkers.shipped import DEFAULT
 
 if TYPE_CHECKING:
-    from englishroom.sketch.folder import Record
+    from englishroom.sketch.folder import SketchRecord
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Command:
         show(f'wrote {self.out}; next: python {self.out}/sketch.py "Once upon a time"')
 
 
-def print_sketch(record: Record) -> None:
+def print_sketch(record: SketchRecord) -> None:
     """Print the gears of a sketch, and what it keeps."""
     report = record.texts["report"]["name"]
     print_table(

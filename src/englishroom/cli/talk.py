@@ -53,7 +53,7 @@ class Command:
         return self.talker or str(shipped_room())
 
     def _explain(self) -> None:
-        from englishroom.evaluate.explain import explain
+        from englishroom.inside.explain import explain
         from englishroom.ir.labels import load_labels
         from englishroom.ir.room import load_program
 

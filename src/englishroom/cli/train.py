@@ -23,7 +23,7 @@ class Command:
     """Shape and schedule."""
 
     def run(self) -> None:
-        from englishroom.evaluate.curve import measure_run
+        from englishroom.evaluate.compute_recovered.curve import measure_run
         from englishroom.talkers.build import build_talker
 
         with progress_bar() as progress:

@@ -1,6 +1,6 @@
 """Sparse codes: which latents are active at each row and how strongly, and maps through them that train.
 
-Everything here works on rows [row, d]; on the CPU through :mod:`englishroom.kernels.sparse`, elsewhere through torch.
+Everything here works on rows [row, d]; on the CPU through :mod:`englishroom.kernels.codes`, elsewhere through torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from englishroom.kernels import sparse
+from englishroom.kernels import codes as kernels
 from englishroom.kernels.threads import array, run
 
 MARGIN = 8
@@ -46,7 +46,7 @@ class Codes:
         """Count the rows in which each latent is above zero."""
         if self.indices.device.type == "cpu":
             found = torch.zeros(n_latents, dtype=torch.float64)
-            sparse.fire(*map(array, (self.indices, self.values, self.counts, found)))
+            kernels.fire(*map(array, (self.indices, self.values, self.counts, found)))
             return found
         used = self.values > 0
         return torch.bincount(self.indices[used].long(), minlength=n_latents).to(torch.float64)
@@ -106,15 +106,15 @@ def find_codes_by_shortlist(
         n_latents = w_enc.shape[1]
         rows = max(1, CHUNK_NUMBERS // n_latents)
         buffer = torch.empty(min(rows, len(x)), n_latents)
-        shortlist, rough, counts = sparse.empty_codes(len(x), listed, buffer.numpy().dtype)
+        shortlist, rough, counts = kernels.empty_codes(len(x), listed, buffer.numpy().dtype)
         for start in range(0, len(x), rows):
             part = slice(start, min(len(x), start + rows))
             pre = buffer[: part.stop - start].copy_(torch.addmm(low_b, low_x[part], low_w)).numpy()
             found = (shortlist[part], rough[part], counts[part])
-            run(sparse.top_k, len(pre), pre, pre.dtype.type(lowest), *found)
+            run(kernels.top_k, len(pre), pre, pre.dtype.type(lowest), *found)
         pre = _dots(torch.from_numpy(shortlist), torch.from_numpy(counts), _rows(w_enc), x, b_enc)
-        codes = sparse.empty_codes(len(x), k, rough.dtype)
-        run(sparse.keep_top, len(x), shortlist, counts, pre.numpy(), rough.dtype.type(lowest), *codes)
+        codes = kernels.empty_codes(len(x), k, rough.dtype)
+        run(kernels.keep_top, len(x), shortlist, counts, pre.numpy(), rough.dtype.type(lowest), *codes)
         return Codes(*map(torch.from_numpy, codes))
 
 
@@ -135,15 +135,15 @@ def _find_on_cpu(
     for some in x.split(rows):
         pre = torch.addmm(b_enc, some, w_enc, out=buffer[: len(some)]).numpy()
         if k is not None:
-            found = sparse.empty_codes(len(pre), min(k, n_latents), pre.dtype)
-            run(sparse.top_k, len(pre), pre, pre.dtype.type(lowest), *found)
+            found = kernels.empty_codes(len(pre), min(k, n_latents), pre.dtype)
+            run(kernels.top_k, len(pre), pre, pre.dtype.type(lowest), *found)
         else:
             assert thresholds is not None
             bounds = array(thresholds.clamp(min=0).contiguous())
-            counts = sparse.empty_codes(len(pre), 0, pre.dtype)[2]
-            run(sparse.count_above, len(pre), pre, bounds, counts)
-            indices, values, _ = sparse.empty_codes(len(pre), int(counts.max(initial=0)), pre.dtype)
-            run(sparse.take_above, len(pre), pre, bounds, indices, values)
+            counts = kernels.empty_codes(len(pre), 0, pre.dtype)[2]
+            run(kernels.count_above, len(pre), pre, bounds, counts)
+            indices, values, _ = kernels.empty_codes(len(pre), int(counts.max(initial=0)), pre.dtype)
+            run(kernels.take_above, len(pre), pre, bounds, indices, values)
             found = (indices, values, counts)
         parts.append(Codes(*map(torch.from_numpy, found)))
     width = max((part.indices.shape[1] for part in parts), default=0)
@@ -221,7 +221,7 @@ def by_latent(w_enc: Float[Tensor, "d_in latent"]) -> Float[Tensor, "d_in latent
 def _add_rows(indices: Tensor, values: Tensor, counts: Tensor, w: Tensor, out: Tensor) -> Tensor:
     if out.device.type == "cpu":
         arrays = (array(t) for t in (indices, values, counts, w.contiguous(), out))
-        run(sparse.decode, len(out), *arrays)
+        run(kernels.decode, len(out), *arrays)
         return out
     return out + torch.einsum("rs,rsd->rd", values, w[indices.long()])
 
@@ -232,7 +232,7 @@ def _dots(indices: Tensor, counts: Tensor, w: Tensor, x: Tensor, b: Tensor | Non
     if x.device.type == "cpu":
         out = x.new_zeros(indices.shape)
         arrays = (array(t) for t in (indices, counts, w.contiguous(), b.contiguous(), x, out))
-        run(sparse.dots, len(x), *arrays)
+        run(kernels.dots, len(x), *arrays)
         return out
     used = torch.arange(indices.shape[1], device=x.device) < counts[:, None]
     return (torch.einsum("rsd,rd->rs", w[indices.long()], x) + b[indices.long()]) * used
@@ -240,7 +240,7 @@ def _dots(indices: Tensor, counts: Tensor, w: Tensor, x: Tensor, b: Tensor | Non
 
 @dataclass(frozen=True)
 class _ByLatent:
-    """The used slots of codes, listed latent by latent (see :func:`sparse.sort_by_latent`)."""
+    """The used slots of codes, listed latent by latent (see :func:`kernels.sort_by_latent`)."""
 
     starts: Tensor
     flat: Tensor
@@ -249,7 +249,7 @@ class _ByLatent:
     def of(indices: Tensor, counts: Tensor, n_latents: int) -> _ByLatent:
         starts = torch.empty(n_latents + 1, dtype=torch.int64)
         flat = torch.empty(int(counts.sum()), dtype=torch.int32)
-        sparse.sort_by_latent(*map(array, (indices, counts, starts, flat)))
+        kernels.sort_by_latent(*map(array, (indices, counts, starts, flat)))
         return _ByLatent(starts, flat)
 
 
@@ -259,7 +259,7 @@ def _scatter(indices: Tensor, values: Tensor, x: Tensor, n_latents: int, order: 
     if order is not None:
         starts = array(order.starts)
         arrays = (array(t) for t in (order.flat, values, x, out))
-        run(sparse.scatter, n_latents, starts, *arrays, work=starts)
+        run(kernels.scatter, n_latents, starts, *arrays, work=starts)
         return out
     added = (values[:, :, None] * x[:, None, :]).flatten(0, 1)
     return out.index_add_(0, indices.flatten().long(), added)
@@ -272,7 +272,7 @@ def _order(indices: Tensor, counts: Tensor, n_latents: int) -> _ByLatent | None:
 def _tally(indices: Tensor, values: Tensor, counts: Tensor, n_latents: int) -> Tensor:
     out = values.new_zeros(n_latents)
     if values.device.type == "cpu":
-        sparse.tally(*(array(t) for t in (indices, values, counts, out)))
+        kernels.tally(*(array(t) for t in (indices, values, counts, out)))
         return out
     return out.index_add_(0, indices.flatten().long(), values.flatten())
 

@@ -21,7 +21,7 @@ from englishroom.dictionaries.code import Codes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.losses import kl_nats
 from englishroom.dictionaries.replacement import Replacement, clean_run
-from englishroom.dictionaries.rows import TokenRows
+from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.models.forward import unembedding
 
 Progress = Callable[[int, int], None]

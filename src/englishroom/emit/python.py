@@ -13,7 +13,7 @@ from englishroom.emit import graph
 from englishroom.emit import tables as table_text
 from englishroom.emit.naming import identifiers, purpose
 from englishroom.emit.prelude import arithmetic, features, loading, talking
-from englishroom.emit.source import LineOrigin, Source, Verbatim
+from englishroom.emit.source import LineOrigin, SourceText, Verbatim
 from englishroom.ir import tokenizer as tokenizer_module
 from englishroom.ir.labels import Labels
 from englishroom.ir.program import (
@@ -108,7 +108,7 @@ class Emitter:
         suffixed = {key: "_".join(key) for key in several}
         chosen = identifiers(list(suffixed.values()), (*taken, *self.name.values(), *self.table_name.values()))
         self.layout_name = {key: chosen[name] for key, name in suffixed.items()}
-        self.source = Source()
+        self.source = SourceText()
 
     def emit(self, heading: Heading, tables_sha256: str) -> Emitted:
         spelt = [(self._block(block), LineOrigin(block.origin.made_by, block.name)) for block in self.program.blocks]

@@ -19,7 +19,7 @@ class LineOrigin:
 
 
 @dataclass
-class Source:
+class SourceText:
     """Emitted code in the making.
 
     Attributes:

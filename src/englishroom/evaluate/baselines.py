@@ -19,14 +19,14 @@ from englishroom.data.overlap import check_overlap
 from englishroom.data.texts import Text
 from englishroom.evaluate.description import describe
 from englishroom.evaluate.hindsight import hindsight
-from englishroom.evaluate.replaced import ReplacedTalker, Replacement
-from englishroom.evaluate.rows import packed_rows
+from englishroom.evaluate.packed_rows import packed_rows
 from englishroom.evaluate.score import score
-from englishroom.evaluate.table import Row
-from englishroom.evaluate.tabulate import Entry
-from englishroom.evaluate.target import TargetTalker
-from englishroom.models.compress.prune import prune
+from englishroom.evaluate.score_table import ScoreRow
+from englishroom.evaluate.tabulate import ScoredTalker
+from englishroom.evaluate.talkers.replaced import ReplacedTalker, Replacement
+from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.models.compress.quantise import BITS, quantise_best
+from englishroom.models.compress.smallest import prune
 from englishroom.models.load import Target
 from englishroom.talkers.ngrams.encode import encode_documents
 from englishroom.talkers.ngrams.infini import InfiniTalker, fit_infini
@@ -57,7 +57,7 @@ def check_texts(fit: Text, choose: Text, report: Text) -> None:
     check_overlap(fit.name, document_marks(fit.documents), choose)
 
 
-def baselines(target: TargetTalker, fit: Text, choose: Text, seed: int, progress: Progress) -> Iterator[Entry]:
+def baselines(target: TargetTalker, fit: Text, choose: Text, seed: int, progress: Progress) -> Iterator[ScoredTalker]:
     """Make the sanity rows of a target, one after the other.
 
     Args:
@@ -70,13 +70,13 @@ def baselines(target: TargetTalker, fit: Text, choose: Text, seed: int, progress
     yield from _compressed(target, fit, choose, progress)
 
 
-def _replaced(target: TargetTalker, fit: Text, seed: int) -> Iterator[Entry]:
+def _replaced(target: TargetTalker, fit: Text, seed: int) -> Iterator[ScoredTalker]:
     rows = packed_rows(target.tokenizer, fit.documents, target.n_ctx, CALIBRATION_ROWS)
     for how in get_args(Replacement):
-        yield Entry(ReplacedTalker(target.target, target.tokenizer, how, rows, seed), "replaced", how)
+        yield ScoredTalker(ReplacedTalker(target.target, target.tokenizer, how, rows, seed), "replaced", how)
 
 
-def _ngrams(target: TargetTalker, fit: Text, choose: Text, progress: Progress) -> Iterator[Entry]:
+def _ngrams(target: TargetTalker, fit: Text, choose: Text, progress: Progress) -> Iterator[ScoredTalker]:
     models = fit_orders(fit.documents, target.tokenizer, range(1, len(ORDER_NAMES) + 1), progress)
     for model, name in zip(models, ORDER_NAMES, strict=True):
         yield _entry(model, name)
@@ -87,11 +87,11 @@ def _ngrams(target: TargetTalker, fit: Text, choose: Text, progress: Progress) -
     yield _entry(fit_skips(fit.documents, held, target.tokenizer, progress=progress), "skip-trigram")
 
 
-def _entry(model: NgramTalker | InfiniTalker | SkipTalker, name: str) -> Entry:
-    return Entry(model, "n-gram", name, describe(model).bits)
+def _entry(model: NgramTalker | InfiniTalker | SkipTalker, name: str) -> ScoredTalker:
+    return ScoredTalker(model, "n-gram", name, describe(model).bits)
 
 
-def hindsight_row(target: TargetTalker, fit: Text, text: Text, progress: Progress) -> Row:
+def hindsight_row(target: TargetTalker, fit: Text, text: Text, progress: Progress) -> ScoreRow:
     """Make the row of the oracle, on the first documents of the text only: what no program could know.
 
     Its rules are those of all templates over the last four tokens, counted on the first documents of the fitting text.
@@ -102,7 +102,7 @@ def hindsight_row(target: TargetTalker, fit: Text, text: Text, progress: Progres
     found = hindsight(rules, target, documents, progress=lambda done, total: progress("hindsight", done, total))
     n_bytes = sum(len(document.encode()) for document in documents)
     nats = found.hindsight_nats_per_token
-    return Row(
+    return ScoreRow(
         talker=f"n-gram rules, first {len(documents)} documents",
         role="hindsight",
         target=target.name,
@@ -118,7 +118,7 @@ def hindsight_row(target: TargetTalker, fit: Text, text: Text, progress: Progres
     )
 
 
-def _compressed(target: TargetTalker, fit: Text, choose: Text, progress: Progress) -> Iterator[Entry]:
+def _compressed(target: TargetTalker, fit: Text, choose: Text, progress: Progress) -> Iterator[ScoredTalker]:
     tokenizer = target.tokenizer
     rows = torch.from_numpy(packed_rows(tokenizer, fit.documents, target.n_ctx, CALIBRATION_ROWS))
     held = choose.documents[:CHOOSING_DOCUMENTS]
@@ -130,8 +130,10 @@ def _compressed(target: TargetTalker, fit: Text, choose: Text, progress: Progres
         progress("quantising", done, len(BITS))
         found = quantise_best(target.target, bits, rows, objective)
         name = f"{'ternary' if bits == 'ternary' else f'{bits} bits'} ({found.method})"
-        yield Entry(TargetTalker(found.target, tokenizer), "quantised", name, describe(found).bits)
+        yield ScoredTalker(TargetTalker(found.target, tokenizer), "quantised", name, describe(found).bits)
     progress("quantising", len(BITS), len(BITS))
     for keep in KEPT_SHARES:
         pruned = prune(target.target, keep)
-        yield Entry(TargetTalker(pruned, tokenizer), "pruned", f"{keep:.0%} of the weights", describe(pruned).bits)
+        yield ScoredTalker(
+            TargetTalker(pruned, tokenizer), "pruned", f"{keep:.0%} of the weights", describe(pruned).bits
+        )

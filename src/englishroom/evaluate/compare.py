@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
-from englishroom.evaluate.protocol import Talker
 from englishroom.evaluate.score import Judgement, Window, comparable, judge
-from englishroom.evaluate.table import CategoryRow, category_rows
+from englishroom.evaluate.score_table import CategoryRow, category_rows
 from englishroom.evaluate.talk import TalkOptions, talk
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.talker import Talker
 
 CONTEXT_TOKENS = 16
 """Tokens shown before one that the talkers differ on."""

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from englishroom.emit.tables import is_literal
 from englishroom.errors import ConfigError
 from englishroom.evaluate.code_lengths import Length, bytes_bits, floats, integers, natural_bits, positions_bits
-from englishroom.evaluate.program import ProgramTalker
-from englishroom.evaluate.sketch import SketchTalker
+from englishroom.evaluate.talkers.program import ProgramTalker
+from englishroom.evaluate.talkers.sketch import SketchTalker
 from englishroom.ir.program import AnyTable, Program, SparseTable, Table
 from englishroom.ir.text import print_code
 
@@ -76,7 +76,7 @@ def describe(thing: object) -> Description:
         return describe_program(thing)
     if isinstance(thing, Tabulated):
         return describe_arrays(thing.arrays())
-    from englishroom.evaluate.target import TargetTalker
+    from englishroom.evaluate.talkers.target import TargetTalker
     from englishroom.models.compress.quantise import QuantisedTarget
     from englishroom.models.load import Target
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from englishroom.evaluate.protocol import Talker
+from englishroom.talker import Talker
 
 PROMPT_TOKENS = 12
 """Tokens of a document, after the start token, that both are given."""

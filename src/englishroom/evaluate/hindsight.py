@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from englishroom.errors import ConfigError
 from englishroom.evaluate import metrics
 from englishroom.evaluate.honesty import Examiner
-from englishroom.evaluate.protocol import Talker
 from englishroom.evaluate.score import batches, comparable, cut_windows, encode, pad
+from englishroom.talker import Talker
 
 Distance = Literal["total_variation", "kl_target_rule"]
 DISTANCES: tuple[Distance, ...] = ("total_variation", "kl_target_rule")

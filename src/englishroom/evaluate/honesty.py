@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import InvalidTalkerError
-from englishroom.evaluate.protocol import Talker
+from englishroom.talker import Talker
 
 SUM_TOLERANCE = 2e-3
 """How far the probabilities of a position may be from 1 in sum; float32 over 50,000 tokens stays below 1e-4."""

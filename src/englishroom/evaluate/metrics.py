@@ -1,6 +1,6 @@
 """What is measured at every token, and how it is summed: pure functions, and sums that add up under any sharding.
 
-A metric maps log-probabilities to one number a token. Its :class:`Tally` keeps a sum and a count per document and
+A metric maps log-probabilities to one number a token. Its :class:`MetricSums` keeps a sum and a count per document and
 category; tallies of parts of a text add up to that of the whole, and means are taken last.
 """
 
@@ -60,14 +60,14 @@ def kl_nats(first: LogProbs, second: LogProbs, probabilities: NDArray[np.floatin
 
 
 @dataclass(frozen=True)
-class Tally:
+class MetricSums:
     """Sums and counts of one metric, each [document, category]; the first category holds every token."""
 
     sums: Numbers
     counts: NDArray[np.int64]
 
     @classmethod
-    def empty(cls, n_documents: int, n_categories: int = 1) -> Tally:
+    def empty(cls, n_documents: int, n_categories: int = 1) -> MetricSums:
         """Return a tally of nothing."""
         shape = (n_documents, n_categories)
         return cls(np.zeros(shape), np.zeros(shape, np.int64))
@@ -87,14 +87,14 @@ class Tally:
         self.sums.reshape(-1)[:] += np.bincount(cells[kept], spread, size)
         self.counts.reshape(-1)[:] += np.bincount(cells[kept], minlength=size)
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(self.sums + other.sums, self.counts + other.counts)
+    def __add__(self, other: MetricSums) -> MetricSums:
+        return MetricSums(self.sums + other.sums, self.counts + other.counts)
 
-    def __sub__(self, other: Tally) -> Tally:
+    def __sub__(self, other: MetricSums) -> MetricSums:
         """Return the tally of differences, token by token, of two metrics over the same tokens."""
         if not np.array_equal(self.counts, other.counts):
             raise ConfigError("metrics over different tokens cannot be subtracted; measure both on the same windows")
-        return Tally(self.sums - other.sums, self.counts)
+        return MetricSums(self.sums - other.sums, self.counts)
 
     @property
     def total(self) -> float:

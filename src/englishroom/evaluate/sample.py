@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
-from englishroom.evaluate.protocol import Talker
-from englishroom.evaluate.target import TargetTalker
+from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.models.forward import Cache, forward
 from englishroom.models.load import in_precision
+from englishroom.talker import Talker
 
 BATCH = 128
 CACHE_BYTES = 2**28
@@ -60,7 +60,7 @@ class SampleOptions:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampledDocument:
     """One sampled document.
 
     Attributes:
@@ -86,7 +86,9 @@ def sample_documents(
     return [sample.text for sample in samples(talker, range(n_documents), options, batch)]
 
 
-def samples(talker: Talker, numbers: range, options: SampleOptions, batch: int | None = None) -> Iterator[Sample]:
+def samples(
+    talker: Talker, numbers: range, options: SampleOptions, batch: int | None = None
+) -> Iterator[SampledDocument]:
     """Yield the documents of the given numbers, in order, a batch at a time.
 
     Args:
@@ -130,7 +132,7 @@ def choose_tokens(scores: NDArray[Any], chances: NDArray[np.float64], temperatur
 
 def _sample_batch(
     talker: Talker, reader: _Reader, numbers: range, limit: int, options: SampleOptions
-) -> Iterator[Sample]:
+) -> Iterator[SampledDocument]:
     """Sample some documents side by side; those that have ended are dropped on the way."""
     tokenizer = talker.tokenizer
     stops = np.array(tokenizer.stop_ids)
@@ -154,7 +156,7 @@ def _sample_batch(
             rows, tokens = rows[going_on], tokens[going_on]
     for document, length in enumerate(lengths):
         kept = tuple(int(token) for token in told[document, :length])
-        yield Sample(tokenizer.decode(kept), kept, bool(finished[document]))
+        yield SampledDocument(tokenizer.decode(kept), kept, bool(finished[document]))
 
 
 class _Reader(Protocol):

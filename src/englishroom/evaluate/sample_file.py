@@ -32,8 +32,8 @@ from englishroom.data.corpus import (
 )
 from englishroom.data.texts import PARTS, SUFFIXES, part_file
 from englishroom.errors import ConfigError
-from englishroom.evaluate.protocol import Talker
 from englishroom.evaluate.sample import SampleOptions, samples
+from englishroom.talker import Talker
 
 FORMAT = "englishroom sample"
 PARTS_RECORD = "parts.json"
@@ -42,7 +42,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Source:
+class SampledModel:
     """What is sampled from: a model or a room, by name and hash."""
 
     name: str
@@ -65,7 +65,7 @@ class Drawn:
 
 def write_sample(
     talker: Talker,
-    source: Source,
+    source: SampledModel,
     options: SampleOptions,
     n_documents: int,
     out: Path,
@@ -101,7 +101,7 @@ def write_sample(
 
 def write_parts(
     talker: Talker,
-    source: Source,
+    source: SampledModel,
     options: SampleOptions,
     sizes: Sequence[int],
     out: Path,
@@ -193,7 +193,7 @@ def _is_ours(path: Path) -> bool:
 @contextmanager
 def _drawing(
     talker: Talker,
-    source: Source,
+    source: SampledModel,
     options: SampleOptions,
     n_documents: int,
     out: Path,
@@ -268,7 +268,7 @@ def _select(drawn: Sequence[Drawn], cut: Cut, earlier: Any = ()) -> tuple[list[s
     return texts, counts
 
 
-def _record(source: Source, options: SampleOptions, cut: Cut) -> dict[str, Any]:
+def _record(source: SampledModel, options: SampleOptions, cut: Cut) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "model": asdict(source),

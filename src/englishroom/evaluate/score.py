@@ -21,8 +21,8 @@ from englishroom.errors import ConfigError
 from englishroom.evaluate import metrics
 from englishroom.evaluate.categories import LABELS, WAYS, Sorter
 from englishroom.evaluate.honesty import Examiner
-from englishroom.evaluate.metrics import Calibration, Tally
-from englishroom.evaluate.protocol import Talker
+from englishroom.evaluate.metrics import Calibration, MetricSums
+from englishroom.talker import Talker
 
 BATCH_TOKENS = 4096
 BATCH_NUMBERS = 2**24
@@ -81,7 +81,7 @@ class Judgement:
     """
 
     bytes: NDArray[np.int64]
-    tallies: dict[str, Tally] = field(default_factory=dict)
+    tallies: dict[str, MetricSums] = field(default_factory=dict)
     calibration: Calibration = field(default_factory=Calibration.empty)
 
     def __add__(self, other: Judgement) -> Judgement:
@@ -94,7 +94,7 @@ class Judgement:
         )
 
     @property
-    def ce_increase(self) -> Tally | None:
+    def ce_increase(self) -> MetricSums | None:
         """The tally of nats above the reference's, or ``None`` where there was none."""
         return self.tallies["nats"] - self.tallies["target_nats"] if "target_nats" in self.tallies else None
 
@@ -204,7 +204,7 @@ class _Work:
         names = ["nats", "top1"]
         if paired:
             names += ["target_nats", "kl_target_talker", "kl_talker_target", "top1_agreement"]
-        self.judgements = [Judgement(sizes, {name: Tally.empty(*shape) for name in names}) for _ in talkers]
+        self.judgements = [Judgement(sizes, {name: MetricSums.empty(*shape) for name in names}) for _ in talkers]
         self.examiners = [Examiner(talker) for talker in talkers]
         self.lead_examiner = Examiner(lead)
 

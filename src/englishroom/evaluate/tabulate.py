@@ -7,12 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from englishroom.data.texts import Text
-from englishroom.evaluate.compute import training_compute_recovered
+from englishroom.evaluate.compute_recovered.ladder import (
+    LadderFit,
+    equivalent_parameters,
+    fit_ladder,
+    ladder_compute_recovered,
+    rungs_on,
+)
+from englishroom.evaluate.compute_recovered.training import training_compute_recovered
 from englishroom.evaluate.greedy import continue_greedily, greedy_agreement, prompts_of
-from englishroom.evaluate.ladder import LadderFit, equivalent_parameters, fit_ladder, ladder_compute_recovered, rungs_on
-from englishroom.evaluate.protocol import Talker
 from englishroom.evaluate.score import Judgement, comparable, judge
-from englishroom.evaluate.table import CategoryRow, Extra, Role, Row, category_rows, make_row, with_loss_recovered
+from englishroom.evaluate.score_table import (
+    CategoryRow,
+    Extra,
+    Role,
+    ScoreRow,
+    category_rows,
+    make_row,
+    with_loss_recovered,
+)
+from englishroom.talker import Talker
 from englishroom.talkers.ladder import LadderRun
 from englishroom.talkers.record import Curve
 
@@ -22,7 +36,7 @@ GREEDY_ROLES = ("target", "talker", "quantised", "pruned")
 
 
 @dataclass(frozen=True)
-class Entry:
+class ScoredTalker:
     """A talker that is to stand in the table."""
 
     talker: Talker
@@ -40,14 +54,14 @@ class Known:
 
 
 def tabulate(
-    entries: Sequence[Entry],
+    entries: Sequence[ScoredTalker],
     reference: Talker,
     text: Text,
     known: Known,
     greedy_prompts: int,
     seed: int,
     progress: Progress,
-) -> tuple[list[Row], list[CategoryRow]]:
+) -> tuple[list[ScoreRow], list[CategoryRow]]:
     """Judge talkers against a reference on one text and make their rows, in their order.
 
     Args:
@@ -65,7 +79,7 @@ def tabulate(
     fit = _ladder(known.ladder, text.sha256, seed)
     own = [j for entry, j in zip(entries, judged, strict=True) if entry.talker is reference]
     at_target = own[0].score.nats_per_token if own else None
-    rows: list[Row] = []
+    rows: list[ScoreRow] = []
     for at, (entry, judgement) in enumerate(zip(entries, judged, strict=True)):
         progress("resampling documents", at, len(entries))
         compute = _compute(judgement, known.curve, fit, at_target, seed)
@@ -77,7 +91,7 @@ def tabulate(
 
 
 def _greedy(
-    entries: Sequence[Entry], reference: Talker, documents: Sequence[str], count: int, progress: Progress
+    entries: Sequence[ScoredTalker], reference: Talker, documents: Sequence[str], count: int, progress: Progress
 ) -> dict[str, float]:
     chosen = [e for e in entries if e.role in GREEDY_ROLES and comparable(e.talker, reference)]
     prompts = prompts_of(reference, documents, count)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
-from englishroom.evaluate.protocol import Talker
+from englishroom.talker import Talker
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What the features of a program are called, and the evidence that they are called so by.
 
 A label is the human text of one coordinate of a variable: ``word:she/her/he``. Labels stand beside a program and change
-nothing about what it says. They come from text (``evaluate/labelling.py``) and lie in the room as ``labels.json``.
+nothing about what it says. They come from text (``inside/labelling.py``) and lie in the room as ``labels.json``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Arithmetic of edges, from features that are on to what they add to, compiled by numba.
 
 Edges lie source by source: those of source j are ``starts[j]`` to ``starts[j + 1] - 1``, each with the column that it
-adds to and a weight. A batch of features that are on is three arrays as in :mod:`englishroom.kernels.sparse`. Work is
+adds to and a weight. A batch of features that are on is three arrays as in :mod:`englishroom.kernels.codes`. Work is
 proportional to the edges of features that are on.
 """
 

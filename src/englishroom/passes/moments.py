@@ -20,7 +20,7 @@ Axis = Literal["row", "column"]
 
 
 @dataclass(frozen=True)
-class Source:
+class InputMoments:
     """Mean and mean square of what the rows, or the columns, of a table are multiplied with, [row or column]."""
 
     axis: Axis
@@ -33,11 +33,11 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Moments:
+class TableMoments:
     """Sources by name of table, and the text they were measured on."""
 
     text: str
-    sources: Mapping[str, Source]
+    sources: Mapping[str, InputMoments]
 
 
 def rows_of(table: SparseTable) -> NDArray[np.int64]:
@@ -50,7 +50,7 @@ def of_entries(table: SparseTable, axis: Axis, values: NDArray[np.float64]) -> N
     return values[rows_of(table) if axis == "row" else table.columns]
 
 
-def folded_means(program: Program, changed: Mapping[str, AnyTable], moments: Moments) -> dict[str, Table]:
+def folded_means(program: Program, changed: Mapping[str, AnyTable], moments: TableMoments) -> dict[str, Table]:
     """Let constants take over what changed tables add less, or more, on average.
 
     Args:
@@ -81,7 +81,7 @@ def folded_means(program: Program, changed: Mapping[str, AnyTable], moments: Mom
     return found
 
 
-def _added(table: AnyTable, source: Source) -> NDArray[np.float64]:
+def _added(table: AnyTable, source: InputMoments) -> NDArray[np.float64]:
     """Say what a table adds on average, by column where rows are multiplied, and by row where columns are."""
     if isinstance(table, Table):
         values = table.values.astype(np.float64)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
 from englishroom.ir.program import AnyTable, Linear, Program, Rules, SparseTable
-from englishroom.passes.moments import Moments, folded_means, of_entries
+from englishroom.passes.moments import TableMoments, folded_means, of_entries
 from englishroom.passes.quantise import without_zeros
 from englishroom.passes.tables import with_tables
 
@@ -27,17 +27,17 @@ class Prune:
     """
 
     edges: int
-    moments: InitVar[Moments | None] = None
+    moments: InitVar[TableMoments | None] = None
 
     name = "prune"
 
-    def __post_init__(self, moments: Moments | None) -> None:
+    def __post_init__(self, moments: TableMoments | None) -> None:
         if self.edges < 0:
             raise ConfigError(f"edges is {self.edges}; choose how many to keep, 0 or more")
         object.__setattr__(self, "_moments", moments)
 
     def __call__(self, program: Program) -> tuple[Program, tuple[str, ...]]:
-        moments: Moments | None = getattr(self, "_moments")  # noqa: B009
+        moments: TableMoments | None = getattr(self, "_moments")  # noqa: B009
         tables = edge_tables(program)
         if self.edges >= sum(table.n_entries for table in tables.values()):
             return program, ()
@@ -66,7 +66,7 @@ def edge_tables(program: Program) -> dict[str, SparseTable]:
     return found
 
 
-def _matters(table: SparseTable, moments: Moments | None) -> NDArray[np.float64]:
+def _matters(table: SparseTable, moments: TableMoments | None) -> NDArray[np.float64]:
     sizes = np.abs(table.values.astype(np.float64))
     source = None if moments is None else moments.sources.get(table.name)
     if source is not None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
 from englishroom.ir.program import AnyTable, Program, SparseTable, Table
-from englishroom.passes.moments import Moments, folded_means, rows_of
+from englishroom.passes.moments import TableMoments, folded_means, rows_of
 from englishroom.passes.palette import on_palette, on_signs, stored
 from englishroom.passes.tables import with_tables
 
@@ -38,11 +38,11 @@ class Quantise:
     vector_bits: int = HALF
     finer: tuple[str, ...] = ("loudness.weight",)
     """Tables whose names end so are quantised to ``vector_bits`` too."""
-    moments: InitVar[Moments | None] = None
+    moments: InitVar[TableMoments | None] = None
 
     name = "quantise"
 
-    def __post_init__(self, moments: Moments | None) -> None:
+    def __post_init__(self, moments: TableMoments | None) -> None:
         if self.bits != "ternary" and not (1 <= self.bits <= HALF or self.bits == FULL):
             raise ConfigError(f"bits is {self.bits}; choose 1 to {HALF}, {FULL} (no change), or ternary")
         if not (1 <= self.vector_bits <= HALF or self.vector_bits == FULL):
@@ -50,7 +50,7 @@ class Quantise:
         object.__setattr__(self, "_moments", moments)
 
     def __call__(self, program: Program) -> tuple[Program, tuple[str, ...]]:
-        moments: Moments | None = getattr(self, "_moments")  # noqa: B009
+        moments: TableMoments | None = getattr(self, "_moments")  # noqa: B009
         tables = program.tables()
         sparse = {name: self._table(table) for name, table in tables.items() if isinstance(table, SparseTable)}
         changed: dict[str, AnyTable] = {name: new for name, new in sparse.items() if new != tables[name]}

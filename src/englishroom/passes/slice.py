@@ -33,7 +33,7 @@ from englishroom.ir.program import (
     Table,
 )
 from englishroom.passes.compact import compacted, cut
-from englishroom.passes.moments import Moments, folded_means, rows_of
+from englishroom.passes.moments import TableMoments, folded_means, rows_of
 from englishroom.passes.tables import with_tables
 
 PARTS = (0.25, 0.5)
@@ -59,10 +59,10 @@ class Weighed(NamedTuple):
     weights: Mapping[str, NDArray[np.float64]]
     used: Mapping[str, NDArray[np.bool_]]
     fires: Mapping[str, NDArray[np.bool_]]
-    moments: Moments
+    moments: TableMoments
 
 
-class Found(NamedTuple):
+class SliceResult(NamedTuple):
     """A slice in the making: the program, and which coordinates of the whole program's variables are in it."""
 
     program: Program
@@ -108,7 +108,7 @@ class Slice:
         found, steps = self.search(program)
         return found.program, steps
 
-    def search(self, program: Program) -> tuple[Found, tuple[str, ...]]:
+    def search(self, program: Program) -> tuple[SliceResult, tuple[str, ...]]:
         """Return the slice, and what each step of the search left."""
         gap, weigh, progress = getattr(self, "_search")  # noqa: B009
         search = _Search(self, gap, weigh, progress, program)
@@ -125,7 +125,7 @@ class _Search:
     steps: list[str] = field(default_factory=list)
     tried: int = 0
 
-    def run(self) -> Found:
+    def run(self) -> SliceResult:
         best = self._unused()
         if self.options.tolerance > 0:
             for part in PARTS:
@@ -134,19 +134,21 @@ class _Search:
         self.progress("slicing", self.options.evaluations, self.options.evaluations)
         return best
 
-    def _note(self, what: str, found: Found) -> Found:
+    def _note(self, what: str, found: SliceResult) -> SliceResult:
         self.steps.append(f"{what}: {n_entries(found.program):,} entries, {self.tried} programs tried")
         return found
 
-    def _unused(self) -> Found:
+    def _unused(self) -> SliceResult:
         weighed = self.weigh(self.whole)
         trimmed = keeping(self.whole, weighed.used, None)
         if self.options.fold and self.options.tolerance > 0:
             trimmed = with_biases(trimmed)
         small, kept = compacted(trimmed, fires=weighed.fires)
-        found = Found(small, kept)
+        found = SliceResult(small, kept)
         if not self._fits(found.program, ROUNDING_NATS):  # what seems unused is not
-            found = Found(self.whole, {b.name: np.arange(self.whole.space(b.space).size) for b in self.whole.blocks})
+            found = SliceResult(
+                self.whole, {b.name: np.arange(self.whole.space(b.space).size) for b in self.whole.blocks}
+            )
         return self._note("without what the text never uses", found)
 
     def _fits(self, program: Program, tolerance: float) -> bool:
@@ -154,13 +156,13 @@ class _Search:
         self.progress("slicing", min(self.tried, self.options.evaluations - 1), self.options.evaluations)
         return self.gap(program) <= max(tolerance, ROUNDING_NATS)
 
-    def _smaller(self, start: Found, kept: Mapping[str, NDArray[np.bool_]], moments: Moments) -> Found:
+    def _smaller(self, start: SliceResult, kept: Mapping[str, NDArray[np.bool_]], moments: TableMoments) -> SliceResult:
         """Keep some entries of a slice, and leave out what nothing reads then."""
         trimmed = keeping(start.program, kept, moments if self.options.fold else None)
         small, at = compacted(trimmed, unread=True)
-        return Found(small, {name: start.kept[name][places] for name, places in at.items()})
+        return SliceResult(small, {name: start.kept[name][places] for name, places in at.items()})
 
-    def _heaviest(self, best: Found, part: float) -> Found:
+    def _heaviest(self, best: SliceResult, part: float) -> SliceResult:
         fits = True
         while fits and self.tried < self.options.evaluations:
             weighed = self.weigh(best.program)
@@ -174,7 +176,7 @@ class _Search:
                     break
         return self._note(f"the heaviest entries that keep within {part:g} of the tolerance", best)
 
-    def _runs(self, best: Found) -> Found:
+    def _runs(self, best: SliceResult) -> SliceResult:
         n_runs = SHORTEST_RUNS
         while self.tried < self.options.evaluations:
             weighed = self.weigh(best.program)
@@ -216,7 +218,7 @@ def _ranked(
     return np.argsort(-every, kind="stable"), split
 
 
-def keeping(program: Program, kept: Mapping[str, NDArray[np.bool_]], moments: Moments | None) -> Program:
+def keeping(program: Program, kept: Mapping[str, NDArray[np.bool_]], moments: TableMoments | None) -> Program:
     """Keep some entries of tables; biases take over what the others add on average, where moments say what that is."""
     tables = program.tables()
     changed: dict[str, AnyTable] = {}

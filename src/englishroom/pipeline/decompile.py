@@ -70,7 +70,7 @@ def decompile(
 
 
 def _exact(target: Target, tokenizer: Tokenizer, evidence: dict[str, Any], say: Say) -> Made:
-    from englishroom.evaluate.target import TargetTalker
+    from englishroom.evaluate.talkers.target import TargetTalker
     from englishroom.lower.lift import lift
 
     program, record = lift(target)

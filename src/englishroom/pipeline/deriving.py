@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from englishroom.emit.python import Heading, emit
-from englishroom.evaluate.program import EmittedTalker, ProgramTalker
+from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.ir.labels import LABELS, check_labels, labels_from_json
 from englishroom.ir.program import Program
 from englishroom.ir.room import TABLES, pack

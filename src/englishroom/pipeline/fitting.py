@@ -19,15 +19,15 @@ import numpy as np
 from englishroom.data.corpus import replace_file
 from englishroom.data.texts import PARTS, READY, Text, open_text, part_file
 from englishroom.dictionaries.dictionary import Dictionary
-from englishroom.dictionaries.fit import Fit, fit
 from englishroom.dictionaries.formats import read_dictionaries
+from englishroom.dictionaries.joint_fit import Fit, fit
 from englishroom.dictionaries.replacement import Replacement
-from englishroom.dictionaries.rows import TokenRows
+from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.errors import ConfigError
 from englishroom.evaluate.baselines import check_texts
 from englishroom.evaluate.sample import SampleOptions
-from englishroom.evaluate.sample_file import PARTS_RECORD, Source, write_parts
-from englishroom.evaluate.target import TargetTalker
+from englishroom.evaluate.sample_file import PARTS_RECORD, SampledModel, write_parts
+from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.models.load import Target
 from englishroom.pipeline.measuring import Texts
@@ -108,7 +108,7 @@ class Fitting:
             return found
         self.say(f"sampling {sum(sizes):,} documents from {target.name}")
         options = SampleOptions(seed=self.config.seed, precision="float32")
-        talker, source = TargetTalker(target, self.tokenizer), Source(target.name, target.sha256)
+        talker, source = TargetTalker(target, self.tokenizer), SampledModel(target.name, target.sha256)
         write_parts(talker, source, options, sizes, folder, progress=self.progress)
         return found
 

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.data.texts import Text
-from englishroom.evaluate.protocol import Talker
-from englishroom.evaluate.shares import Shares, shares
-from englishroom.interp.reading import Reading
+from englishroom.inside.shares import Shares, shares
+from englishroom.interp.recorded_run import RecordedRun
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.labels import Labels
 from englishroom.ir.program import Program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.pipeline.steps import Progress
+from englishroom.talker import Talker
 
 SENTENCES = 3
 TOKENS = 28
@@ -33,7 +33,7 @@ def follow(
         tokens = np.array([tokenizer.start_id, *tokenizer.encode(document)][: min(TOKENS, program.n_ctx)])
         if len(tokens) < 2:
             continue
-        reading, said = Reading(interpreter, tokens[:-1]), tokens[1:]
+        reading, said = RecordedRun(interpreter, tokens[:-1]), tokens[1:]
         split, theirs = shares(reading, said), target.log_probs(tokens[None, :-1])[0]
         fired = sum((parts.fired.sum(1) for parts in reading.rules.values()), np.zeros(len(said), np.int64))
         pieces = [tokenizer.pieces[token].decode("utf-8", errors="replace") for token in tokens]

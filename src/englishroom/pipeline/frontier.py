@@ -24,22 +24,22 @@ import numpy as np
 import englishroom
 from englishroom.data.corpus import replace_file
 from englishroom.data.texts import Text, open_text
-from englishroom.dictionaries.rows import TokenRows
+from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.errors import ConfigError
 from englishroom.evaluate.baselines import baselines, check_texts
 from englishroom.evaluate.description import describe
-from englishroom.evaluate.moments import measure_moments
-from englishroom.evaluate.program import ProgramTalker
-from englishroom.evaluate.selected import count_selected
-from englishroom.evaluate.table import Table
-from englishroom.evaluate.tabulate import Entry, Known, tabulate
-from englishroom.evaluate.target import TargetTalker
-from englishroom.evaluate.trace import trace_of
+from englishroom.evaluate.score_table import ScoreTable
+from englishroom.evaluate.tabulate import Known, ScoredTalker, tabulate
+from englishroom.evaluate.talkers.program import ProgramTalker
+from englishroom.evaluate.talkers.target import TargetTalker
+from englishroom.inside.measure_moments import measure_moments
+from englishroom.inside.selected import count_selected
+from englishroom.inside.trace import trace_of
 from englishroom.ir.program import Program, Rules
 from englishroom.ir.room import TABLES, load_program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.passes.base import Pass, Record, run_passes
-from englishroom.passes.moments import Moments
+from englishroom.passes.moments import TableMoments
 from englishroom.passes.prune import Prune, edge_tables
 from englishroom.passes.quantise import Bits, Quantise
 from englishroom.pipeline.deriving import write_derived
@@ -177,7 +177,7 @@ class _Sweep:
 
     def of_target(self) -> Point:
         def measure() -> Point:
-            entry = Entry(self.target, "target", self.target.name, describe(self.target).bits)
+            entry = ScoredTalker(self.target, "target", self.target.name, describe(self.target).bits)
             return self._measured(entry, "target", self.target.name, self.model)[0]
 
         return self._kept("target", {}, measure)
@@ -195,9 +195,9 @@ class _Sweep:
     def made_of(self, room: StoredRoom, steps: list[Bits]) -> Iterator[Point]:
         """Quantise a sparse room at every precision, prune it to every share, and measure each."""
         program, tokenizer = load_program(room.path)
-        moments: list[Moments] = []
+        moments: list[TableMoments] = []
 
-        def known_moments() -> Moments:
+        def known_moments() -> TableMoments:
             if not moments:
                 tokens = self._tokens(self.fit, tokenizer, program, MOMENT_DOCUMENTS)
                 told = partial(self.progress, "averaging what tables read")
@@ -291,7 +291,7 @@ class _Sweep:
     ) -> tuple[Point, dict[str, Any]]:
         self.say(f"measuring {name}")
         talker = ProgramTalker(name, program, tokenizer)
-        point, scores = self._measured(Entry(talker, "talker", name, describe(program).bits), kind, label, place)
+        point, scores = self._measured(ScoredTalker(talker, "talker", name, describe(program).bits), kind, label, place)
         tokens = self._tokens(self.text, tokenizer, program, TRACED_DOCUMENTS)
         told = partial(self.progress, "counting what works")
         if not any(isinstance(block, Rules) for block in program.blocks):
@@ -300,9 +300,9 @@ class _Sweep:
         fired = {"rules_fired_mean": trace["rules_fired"]["mean"], "rules_fired_p95": trace["rules_fired"]["p95"]}
         return point | fired | {"rules": trace["rules"]}, {SCORES: scores, TRACE: trace}
 
-    def _measured(self, entry: Entry, kind: str, label: str, place: str) -> tuple[Point, dict[str, Any]]:
+    def _measured(self, entry: ScoredTalker, kind: str, label: str, place: str) -> tuple[Point, dict[str, Any]]:
         """Judge a talker beside the target."""
-        lead = Entry(self.target, "target", self.target.name, describe(self.target).bits)
+        lead = ScoredTalker(self.target, "target", self.target.name, describe(self.target).bits)
         entries = [entry] if entry.talker is self.target else [lead, entry]
         rows, categories = tabulate(entries, self.target, self.text, self.known, 0, self.config.seed, self.progress)
         row = asdict(rows[-1])
@@ -312,7 +312,9 @@ class _Sweep:
             *("training_compute_share", "training_compute_interval"),
         )
         about = {"name": self.text.name, "sha256": self.text.sha256, "documents": len(self.text.documents)}
-        table = Table(about | {"bytes": self.text.n_bytes}, rows, categories, {"seed": self.config.seed, "notes": []})
+        table = ScoreTable(
+            about | {"bytes": self.text.n_bytes}, rows, categories, {"seed": self.config.seed, "notes": []}
+        )
         return {"name": entry.name, "label": label, "kind": kind, "open": place} | {
             k: row[k] for k in kept
         }, table.as_dict()
@@ -348,11 +350,11 @@ class _Sweep:
         return found
 
 
-def _quantise(bits: Bits, moments: Callable[[], Moments]) -> Pass:
+def _quantise(bits: Bits, moments: Callable[[], TableMoments]) -> Pass:
     return Quantise(bits=bits, moments=moments())
 
 
-def _prune(edges: int, moments: Callable[[], Moments]) -> Pass:
+def _prune(edges: int, moments: Callable[[], TableMoments]) -> Pass:
     return Prune(edges, moments())
 
 

@@ -15,9 +15,9 @@ from englishroom.data.corpus import replace_file
 from englishroom.data.texts import Text, open_text
 from englishroom.emit.python import Heading, emit
 from englishroom.errors import ConfigError
-from englishroom.evaluate.labelling import label
-from englishroom.evaluate.memory import measure_memory
-from englishroom.evaluate.program import EmittedTalker, ProgramTalker
+from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
+from englishroom.inside.labelling import label
+from englishroom.inside.memory import measure_memory
 from englishroom.ir.labels import LABELS, Labels
 from englishroom.ir.program import Program
 from englishroom.ir.room import TABLES, load_program

@@ -15,16 +15,16 @@ from englishroom.circuits.parts import block_interventions
 from englishroom.data.corpus import replace_file
 from englishroom.data.texts import Text
 from englishroom.dictionaries.evidence.harvest import harvest
-from englishroom.dictionaries.evidence.rows import rows_of
+from englishroom.dictionaries.evidence.masked_rows import rows_of
 from englishroom.dictionaries.evidence.tabulate import tabulate as tabulate_latents
 from englishroom.dictionaries.fidelity import measure_fidelity
 from englishroom.dictionaries.replacement import Replacement
-from englishroom.dictionaries.rows import TokenRows
+from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.evaluate.description import describe
-from englishroom.evaluate.program import ProgramTalker
-from englishroom.evaluate.table import Table, finite
-from englishroom.evaluate.tabulate import Entry, tabulate
-from englishroom.evaluate.target import TargetTalker
+from englishroom.evaluate.score_table import ScoreTable, finite
+from englishroom.evaluate.tabulate import ScoredTalker, tabulate
+from englishroom.evaluate.talkers.program import ProgramTalker
+from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.ir.program import Program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.models.load import Target
@@ -110,15 +110,17 @@ class Measuring:
         lead = TargetTalker(self.target, self.tokenizer)
         talker = ProgramTalker(f"{name}, {program.level}", program, self.tokenizer)
         entries = [
-            Entry(lead, "target", lead.name, describe(lead).bits),
-            Entry(talker, "talker", talker.name, describe(talker).bits),
+            ScoredTalker(lead, "target", lead.name, describe(lead).bits),
+            ScoredTalker(talker, "talker", talker.name, describe(talker).bits),
         ]
         known = known_of(lead, report)
         prompts = self.preset.greedy_prompts
         rows, categories = tabulate(entries, lead, report, known, prompts, self.seed, self.progress)
         notes = [] if known.curve else [f"{name}: no training curve on this text, so no training compute recovered"]
         about = {"name": report.name, "sha256": report.sha256, "documents": len(report.documents)}
-        return Table(about | {"bytes": report.n_bytes}, rows, categories, {"seed": self.seed, "notes": notes}).as_dict()
+        return ScoreTable(
+            about | {"bytes": report.n_bytes}, rows, categories, {"seed": self.seed, "notes": notes}
+        ).as_dict()
 
     def evidence(self) -> dict[str, bytes]:
         """Read the beginning of the fitting text once more, and keep what every latent fires on: Parquet files."""

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from englishroom.errors import ConfigError, UnsupportedModelError
-from englishroom.evaluate.program import ProgramTalker
-from englishroom.evaluate.protocol import Talker
+from englishroom.evaluate.talkers.program import ProgramTalker
 from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.pipeline.steps import Say
 from englishroom.sketch.folder import SOURCE, looks_like_sketch, read_sketch
 from englishroom.store import looks_like_room
+from englishroom.talker import Talker
 from englishroom.talkers.shipped import shipped_path
 
 if TYPE_CHECKING:  # torch loads only where a target is needed
@@ -42,11 +42,11 @@ def open_talker(
         program, own = load_program(path)
         return ProgramTalker(f"{name_or_path} ({program.level})", program, own, dtype)
     if looks_like_sketch(path):
-        from englishroom.evaluate.sketch import SketchTalker
+        from englishroom.evaluate.talkers.sketch import SketchTalker
 
         record, own = read_sketch(path)
         return SketchTalker(path / SOURCE, own, record.n_ctx, f"{name_or_path} (sketch)")
-    from englishroom.evaluate.target import TargetTalker
+    from englishroom.evaluate.talkers.target import TargetTalker
 
     target, own = open_target(name_or_path, tokenizer)
     if check:

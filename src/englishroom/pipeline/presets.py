@@ -11,7 +11,7 @@ from englishroom.errors import ConfigError
 
 if TYPE_CHECKING:  # torch loads only where something is fitted
     from englishroom.dictionaries.dictionary import DictionarySpec
-    from englishroom.dictionaries.fit import FitConfig
+    from englishroom.dictionaries.joint_fit import FitConfig
     from englishroom.models.spec import ModelSpec
     from englishroom.sparse.fit import SparseConfig
     from englishroom.sparse.start import StartConfig
@@ -77,7 +77,7 @@ class Preset:
 
     def specs(self, spec: ModelSpec) -> tuple[DictionarySpec, ...]:
         """Describe the dictionaries for a target."""
-        from englishroom.dictionaries.fit import featured_specs
+        from englishroom.dictionaries.joint_fit import featured_specs
 
         return featured_specs(
             spec,
@@ -91,7 +91,7 @@ class Preset:
 
     def fit(self, seed: int) -> FitConfig:
         """Describe the fit."""
-        from englishroom.dictionaries.fit import FitConfig
+        from englishroom.dictionaries.joint_fit import FitConfig
         from englishroom.dictionaries.train import TrainerConfig
 
         return FitConfig(

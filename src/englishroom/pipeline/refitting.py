@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from englishroom.dictionaries.rows import TokenRows
+from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.ir.program import Program
 from englishroom.lower.reopen import reopen
 from englishroom.lower.sparsify import sparsify

@@ -17,7 +17,7 @@ import englishroom
 from englishroom.data.corpus import replace_file
 from englishroom.data.texts import READY, Text, open_text
 from englishroom.errors import ArtifactError, ConfigError, EnglishRoomError
-from englishroom.evaluate.program import ProgramTalker
+from englishroom.evaluate.talkers.program import ProgramTalker
 from englishroom.ir.labels import LABELS, Labels, check_labels, labels_from_json
 from englishroom.ir.program import Program, Rules
 from englishroom.ir.room import load_program
@@ -29,8 +29,8 @@ from englishroom.report.page import page
 from englishroom.store import MANIFEST, Manifest, StoredRoom, read_room, sha256
 
 if TYPE_CHECKING:
-    from englishroom.evaluate.protocol import Talker
     from englishroom.ir.tokenizer import Tokenizer
+    from englishroom.talker import Talker
 
 HTML, FACTS = "report.html", "report.json"
 FRONTIER, MEMORY, TRACE, FIDELITY = "frontier.json", "memory.json", "trace.json", "fidelity.json"
@@ -278,7 +278,7 @@ class _Measuring:
         return talker
 
     def _trace(self) -> dict[str, Any]:
-        from englishroom.evaluate.trace import trace_of
+        from englishroom.inside.trace import trace_of
 
         documents = self.text.documents[:TRACED_DOCUMENTS]
         tokens = [

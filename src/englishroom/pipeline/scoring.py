@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 from englishroom.data.overlap import overlap_warning, read_marks
 from englishroom.data.texts import Text, open_text
 from englishroom.errors import ConfigError
-from englishroom.evaluate.protocol import Talker
 from englishroom.pipeline.opening import open_talker
 from englishroom.pipeline.steps import Progress, Say
+from englishroom.talker import Talker
 from englishroom.talkers.ladder import read_runs
 from englishroom.talkers.record import find_curve, read_training
 from englishroom.talkers.shipped import marks_path
 
 if TYPE_CHECKING:  # torch loads only where a target is needed
-    from englishroom.evaluate.table import Row, Table
-    from englishroom.evaluate.tabulate import Entry, Known
-    from englishroom.evaluate.target import TargetTalker
+    from englishroom.evaluate.score_table import ScoreRow, ScoreTable
+    from englishroom.evaluate.tabulate import Known, ScoredTalker
+    from englishroom.evaluate.talkers.target import TargetTalker
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def score_table(
     config: ScoreConfig,
     say: Say = lambda _line: None,
     progress: Progress = lambda _step, _done, _total: None,
-) -> Table:
+) -> ScoreTable:
     """Score talkers on a text, the first of them as the target; with baselines, every model beside its own.
 
     1. Read the texts, and see that none of them shares a document with the one that is reported on.
@@ -54,7 +54,7 @@ def score_table(
     Raises:
         EnglishRoomError: a text, a talker or a setting will not do.
     """
-    from englishroom.evaluate.table import Table
+    from englishroom.evaluate.score_table import ScoreTable
     from englishroom.evaluate.tabulate import tabulate
 
     if not config.talkers:
@@ -85,7 +85,7 @@ def score_table(
     if beside is not None:
         settings |= {"fit_sha256": beside.fit.sha256, "choose_sha256": beside.choose.sha256}
     about = {"name": text.name, "sha256": text.sha256, "documents": len(text.documents), "bytes": text.n_bytes}
-    return Table(about, rows, categories, settings | {"notes": notes})
+    return ScoreTable(about, rows, categories, settings | {"notes": notes})
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ class _Beside:
         check_texts(found.fit, found.choose, report)
         return found
 
-    def baselines(self, lead: Talker, seed: int, progress: Progress) -> list[Entry]:
+    def baselines(self, lead: Talker, seed: int, progress: Progress) -> list[ScoredTalker]:
         from englishroom.evaluate.baselines import baselines
 
         return list(baselines(_model(lead), self.fit, self.choose, seed, progress))
 
-    def hindsight(self, lead: Talker, text: Text, progress: Progress) -> Row:
+    def hindsight(self, lead: Talker, text: Text, progress: Progress) -> ScoreRow:
         from englishroom.evaluate.baselines import hindsight_row
 
         return hindsight_row(_model(lead), self.fit, text, progress)
@@ -125,12 +125,12 @@ def _groups(talkers: Sequence[Talker], every_model: bool) -> list[tuple[Talker, 
     return [(model, rooms if model is models[0] else []) for model in models]
 
 
-def _entries(lead: Talker, others: Sequence[Talker]) -> list[Entry]:
+def _entries(lead: Talker, others: Sequence[Talker]) -> list[ScoredTalker]:
     from englishroom.evaluate.description import describe
-    from englishroom.evaluate.tabulate import Entry
+    from englishroom.evaluate.tabulate import ScoredTalker
 
     return [
-        Entry(talker, "target" if talker is lead else "talker", talker.name, describe(talker).bits)
+        ScoredTalker(talker, "target" if talker is lead else "talker", talker.name, describe(talker).bits)
         for talker in (lead, *others)
     ]
 
@@ -145,7 +145,7 @@ def _is_model(talker: Talker) -> bool:
 
 
 def _model(talker: Talker) -> TargetTalker:
-    from englishroom.evaluate.target import TargetTalker
+    from englishroom.evaluate.talkers.target import TargetTalker
 
     assert isinstance(talker, TargetTalker)
     return talker

@@ -24,10 +24,10 @@ from englishroom.pipeline.steps import Progress, Say
 from englishroom.store import read_manifest, sha256
 
 if TYPE_CHECKING:  # scipy and numba load only where something is fitted
-    from englishroom.evaluate.protocol import Talker
-    from englishroom.sketch.folder import Record
+    from englishroom.sketch.folder import SketchRecord
     from englishroom.sketch.sampling import Heard
     from englishroom.sketch.studio import Judged
+    from englishroom.talker import Talker
 
 TOLERANCE_NATS = 1e-9
 """How far the written file may be from the votes that were fitted."""
@@ -88,7 +88,7 @@ def sketch(
     out: Path,
     say: Say = lambda _line: None,
     progress: Progress = lambda _step, _done, _total: None,
-) -> Record:
+) -> SketchRecord:
     """Sketch a talker into a folder, and return its record.
 
     1. Read the texts: fit on one, choose on another, report on a third.
@@ -177,8 +177,8 @@ def sketch(
 
 def _identity(config: SketchConfig, talker: Talker) -> str:
     """Name a talker by its weights, by the manifest of its room, or by its own file."""
-    from englishroom.evaluate.sketch import SketchTalker
-    from englishroom.evaluate.target import TargetTalker
+    from englishroom.evaluate.talkers.sketch import SketchTalker
+    from englishroom.evaluate.talkers.target import TargetTalker
 
     if isinstance(talker, TargetTalker):
         return talker.target.sha256
@@ -221,7 +221,7 @@ def _run_file(
     Raises:
         ConfigError: it is further away than rounding can explain.
     """
-    from englishroom.evaluate.sketch import SketchTalker
+    from englishroom.evaluate.talkers.sketch import SketchTalker
 
     path, gap = place / "sketch.py", 0.0
     path.write_text(text, encoding="utf-8")

@@ -15,9 +15,9 @@ from englishroom.emit.graph import require_sparse
 from englishroom.emit.python import Heading, emit
 from englishroom.errors import ConfigError, one_line
 from englishroom.evaluate.description import describe_program
-from englishroom.evaluate.program import ProgramTalker
-from englishroom.evaluate.slicing import Same, gap_to, gaps, near_to, weigh
 from englishroom.evaluate.talk import prompt_tokens
+from englishroom.evaluate.talkers.program import ProgramTalker
+from englishroom.inside.entry_importance import Same, gap_to, gaps, near_to, weigh
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.labels import LABELS, Labels, load_labels
 from englishroom.ir.program import Lookup, Program, Rules
@@ -25,7 +25,7 @@ from englishroom.ir.room import TABLES, load_program, pack
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.verify import require_valid
 from englishroom.passes.base import Record
-from englishroom.passes.slice import Found, Slice, n_entries
+from englishroom.passes.slice import Slice, SliceResult, n_entries
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import EMITTED_NUMBERS, Laid, write
 from englishroom.store import Manifest, check_out, read_manifest, sha256
@@ -112,7 +112,7 @@ def told(measured: Mapping[str, Any]) -> list[str]:
 
 
 def _measured(
-    config: SliceConfig, whole: Program, found: Found, tokens: NDArray[np.integer], tokenizer: Tokenizer
+    config: SliceConfig, whole: Program, found: SliceResult, tokens: NDArray[np.integer], tokenizer: Tokenizer
 ) -> dict[str, Any]:
     """Say what was kept, and how far the slice is from the whole on the text."""
     before = Interpreter(whole, np.float64).log_probs(tokens)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from englishroom.dictionaries.replacement import Replacement
-from englishroom.dictionaries.rows import TokenRows
-from englishroom.evaluate.memory import told as memory_told
-from englishroom.evaluate.trace import trace_of
+from englishroom.dictionaries.token_rows import TokenRows
+from englishroom.inside.memory import told as memory_told
+from englishroom.inside.trace import trace_of
 from englishroom.ir.labels import LABELS
 from englishroom.ir.program import Program
 from englishroom.ir.tokenizer import Tokenizer

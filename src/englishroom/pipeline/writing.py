@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 import englishroom
 from englishroom.emit.python import Heading, emit
 from englishroom.errors import ConfigError
-from englishroom.evaluate.program import EmittedTalker, ProgramTalker
-from englishroom.evaluate.protocol import Talker
 from englishroom.evaluate.talk import TalkOptions, continuation
+from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.ir.labels import LABELS, labels_from_json
 from englishroom.ir.program import Program
 from englishroom.ir.room import TABLES, pack
@@ -27,6 +26,7 @@ from englishroom.passes.base import Record
 from englishroom.pipeline.opening import TOLERANCE_NATS
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.store import SCHEMA_VERSION, Manifest, sha256, write_room
+from englishroom.talker import Talker
 
 if TYPE_CHECKING:
     from englishroom.models.load import Target
@@ -82,7 +82,7 @@ def lay_out(made: Made, target: Target, tokenizer: Tokenizer, say: Say, progress
     Raises:
         ConfigError: the program is not what it should be.
     """
-    from englishroom.evaluate.target import TargetTalker
+    from englishroom.evaluate.talkers.target import TargetTalker
 
     program, evidence = made.program, made.evidence
     talker = ProgramTalker(target.name, program, tokenizer, np.float64)

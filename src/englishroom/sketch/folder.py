@@ -23,7 +23,7 @@ SHARE = "1 - KL(talker‖sketch) / KL(talker‖unigram), the unigram being the t
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
-class Record:
+class SketchRecord:
     """What a sketch says of itself; every KL is KL(talker‖...), in nats per token of the reporting text.
 
     Attributes:
@@ -79,26 +79,26 @@ def check_place(path: Path) -> None:
         raise ConfigError(f"{path}: holds other things than a sketch ({one_line(other[0])}); choose another --out")
 
 
-def write_sketch(path: Path, source: str, tokenizer: Tokenizer, record: dict[str, Any]) -> Record:
+def write_sketch(path: Path, source: str, tokenizer: Tokenizer, record: dict[str, Any]) -> SketchRecord:
     """Write a sketch, its record last, so that files of different sketches never pass for one."""
     check_place(path)
     path.mkdir(exist_ok=True)
     contents = {SOURCE: source.encode(), TOKENIZER: tokenizer_to_json(tokenizer).encode()}
-    made = Record(**record, files={name: sha256(data) for name, data in contents.items()})
+    made = SketchRecord(**record, files={name: sha256(data) for name, data in contents.items()})
     for name, data in contents.items():
         replace_file(path / name, data)
     replace_file(path / RECORD, (json.dumps(asdict(made), indent=1, ensure_ascii=False) + "\n").encode())
     return made
 
 
-def read_sketch(path: Path) -> tuple[Record, Tokenizer]:
+def read_sketch(path: Path) -> tuple[SketchRecord, Tokenizer]:
     """Read the record and the tokenizer of a sketch.
 
     Raises:
         ArtifactError: a file is missing, changed or damaged.
     """
     try:
-        record = TypeAdapter(Record).validate_json((path / RECORD).read_bytes())
+        record = TypeAdapter(SketchRecord).validate_json((path / RECORD).read_bytes())
         found = {name: (path / name).read_bytes() for name in record.files}
     except (OSError, ValidationError) as error:
         what = str(error).splitlines()[0]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.kernels.compiling import compiled
-from englishroom.sketch.reading import Readings
+from englishroom.sketch.keys import Readings
 
 CHUNK = 256
 """Positions handled at once, so that what is in between stays in the cache."""
@@ -65,7 +65,7 @@ class Votes:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampledPositions:
     """Positions of texts: what gears see there, and what the talker says.
 
     Attributes:
@@ -104,7 +104,7 @@ def answers(votes: Votes, readings: Readings, dtype: type = np.float32) -> Itera
         yield low, logits
 
 
-def loss_and_gradient(votes: Votes, sample: Sample) -> tuple[float, NDArray[np.float64]]:
+def loss_and_gradient(votes: Votes, sample: SampledPositions) -> tuple[float, NDArray[np.float64]]:
     """Return the cross-entropy of the talker's distributions, summed, and its gradient by every number."""
     total, by_number = 0.0, _Sums.of(votes, sample.readings)
     for low, log in answers(votes, sample.readings):
@@ -116,13 +116,13 @@ def loss_and_gradient(votes: Votes, sample: Sample) -> tuple[float, NDArray[np.f
     return total, by_number.joined()
 
 
-def loss(votes: Votes, sample: Sample) -> float:
+def loss(votes: Votes, sample: SampledPositions) -> float:
     """Return the cross-entropy of the talker's distributions, summed."""
     found = answers(votes, sample.readings)
     return -sum(float(np.vdot(sample.probabilities[low : low + len(log)], log)) for low, log in found)
 
 
-def expected_counts(votes: Votes, sample: Sample) -> NDArray[np.float64]:
+def expected_counts(votes: Votes, sample: SampledPositions) -> NDArray[np.float64]:
     """Return how much the talker expects, in all, of what every number votes for where it votes."""
     by_number = _Sums.of(votes, sample.readings)
     for low in range(0, sample.readings.n_positions, CHUNK):

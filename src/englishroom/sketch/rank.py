@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from englishroom.sketch.fit import refit
-from englishroom.sketch.model import Sample, Votes
-from englishroom.sketch.reading import COPYING
+from englishroom.sketch.keys import COPYING
+from englishroom.sketch.model import SampledPositions, Votes
 from englishroom.sketch.studio import Studio
+from englishroom.sketch.votes import refit
 
 REFITS = 6
 """Iterations in which the votes of the gears at hand make up for those that are missing."""
@@ -35,7 +35,10 @@ class GearRow:
 
 
 def rank_gears(
-    votes: Votes, studio: Studio, report: Sample, progress: Callable[[int, int], None] = lambda _done, _total: None
+    votes: Votes,
+    studio: Studio,
+    report: SampledPositions,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[GearRow]:
     """Rank the gears of a sketch, each next one that which lowers the divergence on the choosing text most.
 

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.data.corpus import windows
 from englishroom.errors import ConfigError
-from englishroom.ir.tokenizer import Tokenizer
+from englishroom.talker import Talker
 
 NUMBERS = 2**27
 """The most probabilities held at once (512 MB)."""
 BATCH_TOKENS = 4096
-
-
-class Speaking(Protocol):
-    """What is needed of a talker."""
-
-    @property
-    def tokenizer(self) -> Tokenizer: ...
-
-    @property
-    def n_ctx(self) -> int: ...
-
-    def log_probs(self, tokens: NDArray[np.integer]) -> NDArray[Any]:
-        """Compute natural-log probabilities of the next token, [batch, pos] -> [batch, pos, d_vocab]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -60,7 +45,7 @@ class Heard:
 
 
 def listen(
-    talker: Speaking,
+    talker: Talker,
     documents: Sequence[str],
     positions: int,
     ends: bool,

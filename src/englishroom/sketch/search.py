@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from englishroom.sketch.checkpoint import Growth
-from englishroom.sketch.fit import Tally, grow, prune, refit, round_votes, worth_of
 from englishroom.sketch.model import Votes
 from englishroom.sketch.studio import Studio
+from englishroom.sketch.votes import ExpectedCounts, grow, prune, refit, round_votes, worth_of
 from englishroom.sketch.write import WIDTH
 
 Keep = Callable[[Growth], None]
@@ -41,7 +41,7 @@ LAST_ITERATIONS = 20
 
 
 @dataclass(frozen=True)
-class Point:
+class SearchPoint:
     """A sketch that the search went through.
 
     Attributes:
@@ -54,7 +54,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Found:
+class FittedSketch:
     """What a search came to.
 
     Attributes:
@@ -64,11 +64,11 @@ class Found:
     """
 
     votes: Votes
-    path: tuple[Point, ...]
+    path: tuple[SearchPoint, ...]
     kept: bool
 
 
-def search(studio: Studio, keep: Keep = lambda _growth: None, kept: Growth | None = None) -> Found:
+def search(studio: Studio, keep: Keep = lambda _growth: None, kept: Growth | None = None) -> FittedSketch:
     """Search for a sketch; see the steps above.
 
     Args:
@@ -76,7 +76,7 @@ def search(studio: Studio, keep: Keep = lambda _growth: None, kept: Growth | Non
         kept: what was kept of a run before, to go on from.
     """
     ask, path = studio.ask, []
-    tally = Tally.of(studio.fit, studio.start(), studio.usable)
+    tally = ExpectedCounts.of(studio.fit, studio.start(), studio.usable)
     growth = kept or Growth(studio.start(), FIRST_VOTES, studio.start())
     margin = MARGIN
     best: Votes | None = None
@@ -89,18 +89,18 @@ def search(studio: Studio, keep: Keep = lambda _growth: None, kept: Growth | Non
             point = _point(rounded, studio)
             path.append(point)
             if ask.share is None:
-                return Found(rounded, tuple(path), True)
+                return FittedSketch(rounded, tuple(path), True)
             if point.share < ask.share:
                 break
             best, lines = rounded, int(min(lines, point.lines) * SHRINK)
         if best is not None:
-            return Found(best, tuple(path), True)
+            return FittedSketch(best, tuple(path), True)
         if at_end:
-            return Found(rounded, tuple(path), False)
+            return FittedSketch(rounded, tuple(path), False)
         margin += MARGIN
 
 
-def _grown(growth: Growth, tally: Tally, studio: Studio, margin: float, keep: Keep) -> tuple[Growth, bool]:
+def _grown(growth: Growth, tally: ExpectedCounts, studio: Studio, margin: float, keep: Keep) -> tuple[Growth, bool]:
     """Grow until there are lines enough, or share enough, or the choosing text gains no more.
 
     Returns:
@@ -156,6 +156,6 @@ def _without_poor_gears(votes: Votes, studio: Studio) -> Votes:
     return votes.with_entries(votes.keys[kept], votes.outputs[kept], votes.weights[kept])
 
 
-def _point(votes: Votes, studio: Studio) -> Point:
+def _point(votes: Votes, studio: Studio) -> SearchPoint:
     lines = studio.lines(votes)
-    return Point(lines, studio.tables(votes).n_entries, studio.judge(votes, studio.choose).share)
+    return SearchPoint(lines, studio.tables(votes).n_entries, studio.judge(votes, studio.choose).share)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from englishroom.emit.prelude.sketching import OTHER
 from englishroom.ir.tokenizer import Tokenizer
-from englishroom.sketch.fit import Costs, worth_of
+from englishroom.sketch.keys import COPYING, GEARS, Spelling, fits_table, read
 from englishroom.sketch.kinds import sort_into_kinds
-from englishroom.sketch.model import Sample, Votes, answers, loss
-from englishroom.sketch.reading import COPYING, GEARS, Spelling, fits_table, read
+from englishroom.sketch.model import SampledPositions, Votes, answers, loss
 from englishroom.sketch.sampling import Heard
+from englishroom.sketch.votes import Costs, worth_of
 from englishroom.sketch.write import Tables, source, spell_out
 
 ALL_GEARS = (*GEARS, COPYING)
@@ -106,14 +106,14 @@ class Studio:
             [fits_table(key) and not twins.intersection(key.split(" ")) for _, key in self.fit.readings.keys], bool
         )
 
-    def sample(self, heard: Heard, step: str) -> Sample:
+    def sample(self, heard: Heard, step: str) -> SampledPositions:
         """Read texts with every gear, under the names of the fitting text."""
         read_as = self.spelling.read_as(self.tokenizer)
         report = lambda done, total: self.progress(step, done, total)  # noqa: E731
         readings = read(heard, read_as, self._tokens, self._kinds, self.ask.gears, report)
         if hasattr(self, "fit"):
             readings = readings.under(self.fit.readings)
-        return Sample(readings, heard.probabilities)
+        return SampledPositions(readings, heard.probabilities)
 
     def start(self) -> Votes:
         """Return the sketch that has nothing but its list of words."""
@@ -124,7 +124,7 @@ class Studio:
         copies = np.zeros((len(self.fit.readings.copy_keys), n_kinds))
         return Votes(self.kind, n_kinds, always, nothing, nothing, np.empty(0), copies)
 
-    def judge(self, votes: Votes, sample: Sample) -> Judged:
+    def judge(self, votes: Votes, sample: SampledPositions) -> Judged:
         """Compare a sketch with the talker."""
         n = sample.readings.n_positions
         entropy, p = sample.entropy, sample.probabilities.sum(0, dtype=np.float64)
@@ -147,12 +147,12 @@ class Studio:
         remarks = dict.fromkeys(ALL_GEARS, "-" * REMARK_CHARACTERS)
         return self.text(votes, [""] * HEADING_LINES, remarks).count("\n")
 
-    def answers(self, votes: Votes, sample: Sample) -> Iterator[NDArray[np.float64]]:
+    def answers(self, votes: Votes, sample: SampledPositions) -> Iterator[NDArray[np.float64]]:
         """Yield what a sketch answers at every position, in float64, [d_vocab]."""
         for _, log in answers(votes, sample.readings, np.float64):
             yield from log.copy()  # the next chunk overwrites it
 
-    def cross_entropy(self, votes: Votes, sample: Sample, targets: NDArray[np.int64]) -> float:
+    def cross_entropy(self, votes: Votes, sample: SampledPositions, targets: NDArray[np.int64]) -> float:
         """Return the mean nats of the tokens that came."""
         found = answers(votes, sample.readings)
         nats = [-log[np.arange(len(log)), targets[low : low + len(log)]].sum(dtype=np.float64) for low, log in found]

@@ -12,8 +12,8 @@ import numpy as np
 
 from englishroom.emit.prelude import sketching
 from englishroom.emit.source import Verbatim
+from englishroom.sketch.keys import COPYING, Readings
 from englishroom.sketch.model import Votes
-from englishroom.sketch.reading import COPYING, Readings
 
 WIDTH = 120
 _QUOTES = '"""'

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from englishroom.dictionaries.code import Codes
-from englishroom.kernels import sparse as kernels
+from englishroom.kernels import codes as kernels
 from englishroom.kernels.threads import run
 from englishroom.sparse.edges import Edges
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from englishroom.circuits.reading import reading
+from englishroom.circuits.folded_norm import reading
 from englishroom.dictionaries.code import Codes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.replacement import Replacement

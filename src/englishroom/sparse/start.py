@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from englishroom.circuits.reading import Reading, reading
+from englishroom.circuits.folded_norm import FoldedNorm, reading
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
@@ -273,9 +273,9 @@ class _Directions:
 
 def _stages(
     spec: ModelSpec, weights: Mapping[str, Tensor], rules: list[Dictionary], said: Kinds
-) -> dict[int, tuple[Reading, Tensor, Tensor | None]]:
+) -> dict[int, tuple[FoldedNorm, Tensor, Tensor | None]]:
     """List what reads the stream, by stage: its norm, its matrix behind the norm, [d, column], and its bias."""
-    found: dict[int, tuple[Reading, Tensor, Tensor | None]] = {}
+    found: dict[int, tuple[FoldedNorm, Tensor, Tensor | None]] = {}
     group = spec.n_heads // spec.n_kv_heads
     for layer, d in enumerate(rules):
         part, matrices, biases = f"blocks.{layer}.attn", [], []

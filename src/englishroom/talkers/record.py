@@ -26,7 +26,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 @with_config(STRICT)
-class Point(TypedDict):
+class CurvePoint(TypedDict):
     """One checkpoint: how far the run was, and what it scored."""
 
     step: Count
@@ -43,7 +43,7 @@ class CurveRecord(TypedDict):
     text: str
     sha256: Sha256
     documents: Count
-    points: Annotated[list[Point], Field(min_length=1)]
+    points: Annotated[list[CurvePoint], Field(min_length=1)]
     tokens: NotRequired[Count]
     bytes: NotRequired[Count]
 

@@ -13,14 +13,14 @@ from englishroom.dictionaries.evidence import examples as examples_module
 from englishroom.dictionaries.evidence.config import EDGES, EvidenceConfig
 from englishroom.dictionaries.evidence.examples import (
     Examples,
-    Sample,
+    ExampleSample,
     draw_keys,
     ranks,
     strength_keys,
 )
 from englishroom.dictionaries.evidence.harvest import Harvest, harvest
-from englishroom.dictionaries.evidence.rows import MaskedRows, rows_of
-from englishroom.dictionaries.evidence.tally import SlotCodes, Tally
+from englishroom.dictionaries.evidence.masked_rows import MaskedRows, rows_of
+from englishroom.dictionaries.evidence.tally import LatentTally, SlotCodes
 from englishroom.dictionaries.replacement import Replacement, clean_run
 from englishroom.errors import ConfigError
 from tiny_features import CONFIG, D_VOCAB, DEAD, N_CTX, N_LATENTS, documents, replacement
@@ -221,7 +221,7 @@ def test_sums_are_the_same_in_any_order():
         rows = MaskedRows(
             np.zeros((1, len(values)), int), np.ones((1, len(values)), bool), np.zeros(1, int), np.zeros(1, int)
         )
-        tally = Tally(1, 1, CONFIG)
+        tally = LatentTally(1, 1, CONFIG)
         tally.add(rows, SlotCodes(np.zeros((len(values), 1), np.int32), order[:, None], np.ones(len(values), np.int32)))
         sums.append(tally.sums[0])
     assert sums[0] == sums[1] == sums[2] == pytest.approx(values.sum(dtype=np.float64), rel=1e-6)
@@ -238,7 +238,7 @@ def test_keys_order_as_activations_do():
 
 def test_a_sample_stays_small(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(examples_module, "SETTLE_AT_LEAST", 10)
-    sample, rng, offered = Sample(2, 3, 1), np.random.default_rng(0), []
+    sample, rng, offered = ExampleSample(2, 3, 1), np.random.default_rng(0), []
     for batch in range(30):
         keys = rng.integers(0, 1000, 8).astype(np.uint64)
         latents, documents, positions = rng.integers(0, 2, 8), np.full(8, batch), np.arange(8)

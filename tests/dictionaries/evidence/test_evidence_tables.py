@@ -19,17 +19,17 @@ from torch.nn import functional as F
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
 from englishroom.dictionaries.evidence.directions import direct_votes, nearest, strongest_votes
 from englishroom.dictionaries.evidence.harvest import harvest
-from englishroom.dictionaries.evidence.rows import rows_of
-from englishroom.dictionaries.evidence.table import (
+from englishroom.dictionaries.evidence.latent_evidence import (
     EXAMPLES,
     LATENTS,
     STRONGEST,
-    Evidence,
+    LatentEvidence,
     read_evidence,
     read_examples,
     read_latents,
     write_evidence,
 )
+from englishroom.dictionaries.evidence.masked_rows import rows_of
 from englishroom.dictionaries.evidence.tabulate import feature_prefix, tabulate
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ArtifactError, ConfigError
@@ -43,11 +43,11 @@ def model() -> Replacement:
 
 
 @pytest.fixture(scope="module")
-def found(model: Replacement) -> Evidence:
+def found(model: Replacement) -> LatentEvidence:
     return evidence(model)
 
 
-def test_every_latent_has_a_row(model: Replacement, found: Evidence):
+def test_every_latent_has_a_row(model: Replacement, found: LatentEvidence):
     rows = found.latents.to_pylist()
     prefixes = ["moved.0", "rule.0", "moved.1", "rule.1"]
     assert [row["id"] for row in rows] == [f"{prefix}.{n}" for prefix in prefixes for n in range(N_LATENTS)]
@@ -63,7 +63,7 @@ def test_every_latent_has_a_row(model: Replacement, found: Evidence):
         assert row["dead"] or 0 < row["mean"] <= row["max"] * (1 + 1e-6)
 
 
-def test_tokens_fired_on(model: Replacement, found: Evidence):
+def test_tokens_fired_on(model: Replacement, found: LatentEvidence):
     rows = rows_of(documents(), N_CTX, 4)
     tallies = harvest(model, rows, CONFIG).tallies.values()
     counts = np.zeros((4 * N_LATENTS, SPEC.d_vocab), int)
@@ -78,7 +78,7 @@ def test_tokens_fired_on(model: Replacement, found: Evidence):
         assert row["fires_on_seen"] == [seen[token] for _, token in expected]
 
 
-def test_a_label_names_the_most_telling_token(model: Replacement, found: Evidence):
+def test_a_label_names_the_most_telling_token(model: Replacement, found: LatentEvidence):
     telling = 0
     for row in found.latents.to_pylist():
         pairs = zip(row["fires_on"], row["fires_on_counts"], row["fires_on_seen"], strict=True)
@@ -90,7 +90,7 @@ def test_a_label_names_the_most_telling_token(model: Replacement, found: Evidenc
     assert telling > 5
 
 
-def test_votes_are_what_a_unit_of_a_latent_adds(model: Replacement, found: Evidence):
+def test_votes_are_what_a_unit_of_a_latent_adds(model: Replacement, found: LatentEvidence):
     rows, weights = found.latents.to_pylist(), model.weights
     for at, dictionary in enumerate(model.dictionaries):
         for latent in range(N_LATENTS):
@@ -164,7 +164,7 @@ def test_a_dictionary_that_does_not_vote_is_tabulated(model: Replacement):
     assert row["promoted"] == row["demoted"] == row["demoted_logits"] == []
 
 
-def test_neighbours_are_those_of_largest_cosine(model: Replacement, found: Evidence):
+def test_neighbours_are_those_of_largest_cosine(model: Replacement, found: LatentEvidence):
     rows = found.latents.to_pylist()
     for at, dictionary in enumerate(model.dictionaries):
         for side, vectors in (("decoder", dictionary.weights["W_dec"]), ("encoder", dictionary.weights["W_enc"].T)):
@@ -178,7 +178,7 @@ def test_neighbours_are_those_of_largest_cosine(model: Replacement, found: Evide
     assert nearest(torch.zeros(3, 4), 1).values.tolist() == [[0], [0], [0]]
 
 
-def test_examples_stand_in_bands(found: Evidence):
+def test_examples_stand_in_bands(found: LatentEvidence):
     rows = found.examples.to_pylist()
     names = [STRONGEST, "75-100%", "50-75%", "25-50%", "0-25%"]
     by_feature: dict[int, list[dict]] = {}
@@ -207,7 +207,7 @@ def test_examples_stand_in_bands(found: Evidence):
     assert full > 5
 
 
-def test_the_files_are_read_back_and_always_the_same(model: Replacement, found: Evidence, tmp_path: Path):
+def test_the_files_are_read_back_and_always_the_same(model: Replacement, found: LatentEvidence, tmp_path: Path):
     write_evidence(tmp_path, found)
     assert read_evidence(tmp_path) == found
     assert sorted(p.name for p in tmp_path.iterdir()) == [EXAMPLES, LATENTS]
@@ -223,7 +223,7 @@ def test_the_files_are_read_back_and_always_the_same(model: Replacement, found: 
 
 
 def test_reading_needs_no_torch():
-    code = "import sys, englishroom.dictionaries.evidence.table as t; print('torch' in sys.modules)"
+    code = "import sys, englishroom.dictionaries.evidence.latent_evidence as t; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
 
@@ -234,7 +234,7 @@ def parquet(table: pa.Table, about: object) -> bytes:
     return stream.getvalue()
 
 
-def test_files_of_another_kind_are_refused(found: Evidence, tmp_path: Path):
+def test_files_of_another_kind_are_refused(found: LatentEvidence, tmp_path: Path):
     files = found.files()
     about = json.loads(pq.read_schema(pa.BufferReader(files[LATENTS])).metadata[b"englishroom"])
     latents, stream = found.latents, io.BytesIO()

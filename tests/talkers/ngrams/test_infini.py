@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from englishroom.errors import ConfigError
-from englishroom.evaluate.program import EmittedTalker
 from englishroom.evaluate.score import score
 from englishroom.evaluate.talk import TalkOptions, talk
+from englishroom.evaluate.talkers.program import EmittedTalker
 from englishroom.talkers.ngrams import infini as infini_module
 from englishroom.talkers.ngrams.emit_more import emit_infini
 from englishroom.talkers.ngrams.infini import COUNTS, HIGHEST, LENGTHS, InfiniTalker, fit_infini, fit_weights, kinds

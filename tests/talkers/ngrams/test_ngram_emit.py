@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from englishroom.errors import ArtifactError, ConfigError
-from englishroom.evaluate.program import EmittedTalker
 from englishroom.evaluate.talk import TalkOptions, talk
+from englishroom.evaluate.talkers.program import EmittedTalker
 from englishroom.talkers.ngrams.emit import emit_ngrams
 from englishroom.talkers.ngrams.model_file import load_ngrams
 from englishroom.talkers.ngrams.talker import NgramTalker, fit_ngrams

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from englishroom.errors import ConfigError
-from englishroom.evaluate.program import EmittedTalker
 from englishroom.evaluate.score import score
 from englishroom.evaluate.talk import TalkOptions, talk
+from englishroom.evaluate.talkers.program import EmittedTalker
 from englishroom.talkers.ngrams import skip as skip_module
 from englishroom.talkers.ngrams.emit_more import emit_skip
 from englishroom.talkers.ngrams.encode import encode_documents

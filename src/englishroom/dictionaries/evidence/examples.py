@@ -74,7 +74,7 @@ def ranks(groups: Shaped[NDArray, " event"]) -> Int[NDArray, " event"]:
     return at - np.maximum.accumulate(np.where(first, at, 0))
 
 
-class Sample:
+class ExampleSample:
     """The events of lowest key of every latent.
 
     Args:
@@ -118,9 +118,9 @@ class Sample:
             self._bounds[events.latents[last]] = events.keys[last]
         return self._kept
 
-    def merged(self, other: Sample) -> Sample:
+    def merged(self, other: ExampleSample) -> ExampleSample:
         """Return the sample of both parts."""
-        whole = Sample(self.n_latents, self.size, self.window)
+        whole = ExampleSample(self.n_latents, self.size, self.window)
         whole._waiting = [self.settle(), other.settle()]
         whole.settle()
         return whole

@@ -19,8 +19,8 @@ from torch import Tensor
 from englishroom.dictionaries.code import Codes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.evidence.config import EvidenceConfig
-from englishroom.dictionaries.evidence.rows import MaskedRows
-from englishroom.dictionaries.evidence.tally import SlotCodes, Tally
+from englishroom.dictionaries.evidence.masked_rows import MaskedRows
+from englishroom.dictionaries.evidence.tally import LatentTally, SlotCodes
 from englishroom.dictionaries.replacement import Replacement, clean_run
 from englishroom.errors import ConfigError
 
@@ -40,7 +40,7 @@ class Harvest:
     clean: bool
     positions: int
     seen: Int[NDArray, " d_vocab"]
-    tallies: dict[str, Tally] = field(default_factory=dict)
+    tallies: dict[str, LatentTally] = field(default_factory=dict)
 
     def merged(self, other: Harvest) -> Harvest:
         """Return the harvest of both parts, which must not share a position.
@@ -87,7 +87,7 @@ def harvest(
     for dictionary in replacement.dictionaries:
         if dictionary.spec.name in found.tallies:
             raise ConfigError(f"evidence: two dictionaries are called {dictionary.spec.name}; keep one of them")
-        found.tallies[dictionary.spec.name] = Tally(dictionary.spec.n_latents, spec.d_vocab, config)
+        found.tallies[dictionary.spec.name] = LatentTally(dictionary.spec.n_latents, spec.d_vocab, config)
     device = replacement.weights["embed.W_E"].device
     for rows in batches:
         rows.check(spec.d_vocab, spec.n_ctx)

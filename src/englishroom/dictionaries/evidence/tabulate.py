@@ -23,15 +23,15 @@ from englishroom.dictionaries.evidence.directions import Ranked, nearest, strong
 from englishroom.dictionaries.evidence.examples import NO_TOKEN, joined, ranks
 from englishroom.dictionaries.evidence.harvest import Harvest
 from englishroom.dictionaries.evidence.label import label, spelled, unique
-from englishroom.dictionaries.evidence.table import (
+from englishroom.dictionaries.evidence.latent_evidence import (
     EVIDENCE_VERSION,
     EXAMPLE_COLUMNS,
     LATENT_COLUMNS,
     STRONGEST,
     About,
-    Evidence,
+    LatentEvidence,
 )
-from englishroom.dictionaries.evidence.tally import Tally
+from englishroom.dictionaries.evidence.tally import LatentTally
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
@@ -45,7 +45,7 @@ _LAYER = re.compile(r"blocks\.(\d+)\.")
 
 def tabulate(
     replacement: Replacement, found: Harvest, tokenizer: Tokenizer, text: Mapping[str, Any] | None = None
-) -> Evidence:
+) -> LatentEvidence:
     """Put everything known of each latent into two tables.
 
     Args:
@@ -73,7 +73,7 @@ def tabulate(
         list(EDGES),
         asdict(found.config),
     )
-    return Evidence(about, _table(columns, LATENT_COLUMNS), _table(_joined(examples), EXAMPLE_COLUMNS))
+    return LatentEvidence(about, _table(columns, LATENT_COLUMNS), _table(_joined(examples), EXAMPLE_COLUMNS))
 
 
 def _check(replacement: Replacement, found: Harvest, tokenizer: Tokenizer) -> None:
@@ -104,7 +104,7 @@ def feature_prefix(spec: DictionarySpec) -> str:
 
 
 def _latents(
-    replacement: Replacement, dictionary: Dictionary, found: Harvest, tally: Tally, tokenizer: Tokenizer
+    replacement: Replacement, dictionary: Dictionary, found: Harvest, tally: LatentTally, tokenizer: Tokenizer
 ) -> dict[str, pa.Array]:
     spec, n = dictionary.spec, dictionary.spec.n_latents
     silent, fired = tally.firing == 0, _fired_on(tally, found)
@@ -167,7 +167,7 @@ class _FiredOn:
         return self._first(self.scores, n)
 
 
-def _fired_on(tally: Tally, found: Harvest) -> _FiredOn:
+def _fired_on(tally: LatentTally, found: Harvest) -> _FiredOn:
     pairs, counts = tally.pairs.settle()
     latents, tokens = np.divmod(pairs, len(found.seen))
     seen = found.seen[tokens]
@@ -189,7 +189,7 @@ def _labels(fired: _FiredOn, promoted: Ranked | None, n_latents: int, tokenizer:
     ]
 
 
-def _examples(tally: Tally, first_row: int) -> dict[str, pa.Array]:
+def _examples(tally: LatentTally, first_row: int) -> dict[str, pa.Array]:
     """Lay the examples of a tally out, latent by latent; bands from the strongest down, each strongest first."""
     strongest, drawn, bands = tally.strongest.settle(), tally.drawn.settle(), tally.config.bands
     drawn = drawn.take(np.lexsort((drawn.positions, drawn.documents, drawn.values, drawn.latents)))

@@ -15,11 +15,11 @@ from englishroom.dictionaries.evidence.config import EDGES, EvidenceConfig
 from englishroom.dictionaries.evidence.examples import (
     NO_TOKEN,
     Examples,
-    Sample,
+    ExampleSample,
     draw_keys,
     strength_keys,
 )
-from englishroom.dictionaries.evidence.rows import MaskedRows
+from englishroom.dictionaries.evidence.masked_rows import MaskedRows
 
 STEPS = 2.0**24
 """Steps to the unit that activations are rounded to before they are summed; such sums are exact in float64."""
@@ -82,7 +82,7 @@ class SlotCodes:
         return np.arange(self.indices.shape[1]) < self.counts[:, None]
 
 
-class Tally:
+class LatentTally:
     """What the latents of one dictionary did."""
 
     def __init__(self, n_latents: int, d_vocab: int, config: EvidenceConfig) -> None:
@@ -92,8 +92,8 @@ class Tally:
         self.maxima = np.zeros(n_latents, np.float32)
         self.histogram = np.zeros((n_latents, len(EDGES) + 1), np.int64)
         self.pairs = PairCounts(d_vocab)
-        self.strongest = Sample(n_latents, config.strongest, config.window)
-        self.drawn = Sample(n_latents, config.drawn, config.window)
+        self.strongest = ExampleSample(n_latents, config.strongest, config.window)
+        self.drawn = ExampleSample(n_latents, config.drawn, config.window)
 
     def add(self, rows: MaskedRows, codes: SlotCodes) -> None:
         """Read the codes of a batch of rows, one line of codes a position."""
@@ -138,9 +138,9 @@ class Tally:
         tokens = np.where(inside, rows.tokens.reshape(-1)[flat], NO_TOKEN).astype(np.int32)
         return tokens, np.where(inside, flat, -1)
 
-    def merged(self, other: Tally) -> Tally:
+    def merged(self, other: LatentTally) -> LatentTally:
         """Return the tally of both parts."""
-        whole = Tally(self.n_latents, self.pairs.d_vocab, self.config)
+        whole = LatentTally(self.n_latents, self.pairs.d_vocab, self.config)
         whole.firing, whole.sums = self.firing + other.firing, self.sums + other.sums
         whole.maxima = np.maximum(self.maxima, other.maxima)
         whole.histogram = self.histogram + other.histogram

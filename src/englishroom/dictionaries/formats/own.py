@@ -37,7 +37,7 @@ SCHEMA_VERSION = 1
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
-class Entry:
+class ListedDictionary:
     """One dictionary of a folder.
 
     Attributes:
@@ -60,7 +60,7 @@ class Listing:
     schema_version: int
     target_name: str
     about: dict[str, Any]
-    dictionaries: list[Entry]
+    dictionaries: list[ListedDictionary]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def save_dictionaries(
         raise ConfigError(f"{path}: is a file; choose a path for a folder")
     contents = [tensors_to_bytes(d.weights) for d in dictionaries]
     entries = [
-        Entry(asdict(d.spec), f"dictionary-{sha256(data)[:16]}.safetensors", sha256(data))
+        ListedDictionary(asdict(d.spec), f"dictionary-{sha256(data)[:16]}.safetensors", sha256(data))
         for d, data in zip(dictionaries, contents, strict=True)
     ]
     listing = Listing(FORMAT, SCHEMA_VERSION, target_name, dict(about or {}), entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from englishroom.errors import ArtifactError
-from englishroom.models.adapters.mapping import Config, Family, Source
+from englishroom.models.adapters.mapping import Config, Family, WeightSource
 from englishroom.models.spec import ModelSpec
 
 
@@ -50,26 +50,32 @@ def read(config: Config) -> Family:
     return Family(spec, sources(spec), ignored=(".attn.bias", ".attn.masked_bias"))
 
 
-def sources(spec: ModelSpec) -> tuple[Source, ...]:
+def sources(spec: ModelSpec) -> tuple[WeightSource, ...]:
     """List where each of our weights stands in a GPT-2 file."""
-    found = [Source("embed.W_E", "transformer.wte.weight"), Source("pos_embed.W_pos", "transformer.wpe.weight")]
+    found = [
+        WeightSource("embed.W_E", "transformer.wte.weight"),
+        WeightSource("pos_embed.W_pos", "transformer.wpe.weight"),
+    ]
     for layer in range(spec.n_layers):
         ours, theirs = f"blocks.{layer}", f"transformer.h.{layer}"
-        found += [Source(f"{ours}.ln1.{a}", f"{theirs}.ln_1.{b}") for a, b in (("w", "weight"), ("b", "bias"))]
+        found += [WeightSource(f"{ours}.ln1.{a}", f"{theirs}.ln_1.{b}") for a, b in (("w", "weight"), ("b", "bias"))]
         for i, letter in enumerate("QKV"):
-            found.append(Source(f"{ours}.attn.W_{letter}", f"{theirs}.attn.c_attn.weight", part=(i, 3)))
-            found.append(Source(f"{ours}.attn.b_{letter}", f"{theirs}.attn.c_attn.bias", part=(i, 3)))
-        found += [Source(f"{ours}.ln2.{a}", f"{theirs}.ln_2.{b}") for a, b in (("w", "weight"), ("b", "bias"))]
+            found.append(WeightSource(f"{ours}.attn.W_{letter}", f"{theirs}.attn.c_attn.weight", part=(i, 3)))
+            found.append(WeightSource(f"{ours}.attn.b_{letter}", f"{theirs}.attn.c_attn.bias", part=(i, 3)))
+        found += [WeightSource(f"{ours}.ln2.{a}", f"{theirs}.ln_2.{b}") for a, b in (("w", "weight"), ("b", "bias"))]
         for ours_name, theirs_name in (
             ("attn.{}_O", "attn.c_proj"),
             ("mlp.{}_in", "mlp.c_fc"),
             ("mlp.{}_out", "mlp.c_proj"),
         ):
-            found.append(Source(f"{ours}.{ours_name.format('W')}", f"{theirs}.{theirs_name}.weight"))
-            found.append(Source(f"{ours}.{ours_name.format('b')}", f"{theirs}.{theirs_name}.bias"))
-    found += [Source("ln_final.w", "transformer.ln_f.weight"), Source("ln_final.b", "transformer.ln_f.bias")]
+            found.append(WeightSource(f"{ours}.{ours_name.format('W')}", f"{theirs}.{theirs_name}.weight"))
+            found.append(WeightSource(f"{ours}.{ours_name.format('b')}", f"{theirs}.{theirs_name}.bias"))
+    found += [
+        WeightSource("ln_final.w", "transformer.ln_f.weight"),
+        WeightSource("ln_final.b", "transformer.ln_f.bias"),
+    ]
     if not spec.tied:
-        found.append(Source("unembed.W_U", "lm_head.weight", transposed=True))
+        found.append(WeightSource("unembed.W_U", "lm_head.weight", transposed=True))
     return tuple(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from englishroom.errors import ArtifactError, UnsupportedModelError
-from englishroom.models.adapters.mapping import Config, Family, Source
+from englishroom.models.adapters.mapping import Config, Family, WeightSource
 from englishroom.models.spec import ModelSpec
 
 
@@ -76,23 +76,23 @@ def _theta(config: Config) -> float:
     return theta
 
 
-def sources(spec: ModelSpec) -> tuple[Source, ...]:
+def sources(spec: ModelSpec) -> tuple[WeightSource, ...]:
     """List where each of our weights stands in a Llama file."""
-    found = [Source("embed.W_E", "model.embed_tokens.weight")]
+    found = [WeightSource("embed.W_E", "model.embed_tokens.weight")]
     for layer in range(spec.n_layers):
         ours, theirs = f"blocks.{layer}", f"model.layers.{layer}"
-        found.append(Source(f"{ours}.ln1.w", f"{theirs}.input_layernorm.weight"))
-        found.append(Source(f"{ours}.ln2.w", f"{theirs}.post_attention_layernorm.weight"))
+        found.append(WeightSource(f"{ours}.ln1.w", f"{theirs}.input_layernorm.weight"))
+        found.append(WeightSource(f"{ours}.ln2.w", f"{theirs}.post_attention_layernorm.weight"))
         attn = [("Q", "q_proj"), ("K", "k_proj"), ("V", "v_proj"), ("O", "o_proj")]
         mlp = [("gate", "gate_proj"), ("in", "up_proj"), ("out", "down_proj")]
         for part, published, names in (("attn", "self_attn", attn), ("mlp", "mlp", mlp)):
             biased = {"Q": spec.qkv_bias, "K": spec.qkv_bias, "V": spec.qkv_bias, "O": spec.out_bias}
             for name, linear in names:
                 at = f"{theirs}.{published}.{linear}"
-                found.append(Source(f"{ours}.{part}.W_{name}", f"{at}.weight", transposed=True))
+                found.append(WeightSource(f"{ours}.{part}.W_{name}", f"{at}.weight", transposed=True))
                 if biased.get(name, spec.mlp_bias):
-                    found.append(Source(f"{ours}.{part}.b_{name}", f"{at}.bias"))
-    found.append(Source("ln_final.w", "model.norm.weight"))
+                    found.append(WeightSource(f"{ours}.{part}.b_{name}", f"{at}.bias"))
+    found.append(WeightSource("ln_final.w", "model.norm.weight"))
     if not spec.tied:
-        found.append(Source("unembed.W_U", "lm_head.weight", transposed=True))
+        found.append(WeightSource("unembed.W_U", "lm_head.weight", transposed=True))
     return tuple(found)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from englishroom.errors import ArtifactError
-from englishroom.models.adapters.mapping import Family, Source
+from englishroom.models.adapters.mapping import Family, WeightSource
 from englishroom.models.spec import ModelSpec
 
 HEADER = struct.Struct("<7i")
@@ -116,16 +116,19 @@ def read(path: Path) -> tuple[Family, dict[str, Tensor]]:
     return Family(spec, _sources(spec), ignored=("freq_cis",)), tensors
 
 
-def _sources(spec: ModelSpec) -> tuple[Source, ...]:
-    found = [Source("embed.W_E", "tok_embeddings")]
+def _sources(spec: ModelSpec) -> tuple[WeightSource, ...]:
+    found = [WeightSource("embed.W_E", "tok_embeddings")]
     for layer in range(spec.n_layers):
         ours, theirs = f"blocks.{layer}", f"layers.{layer}"
-        found += [Source(f"{ours}.ln1.w", f"{theirs}.attention_norm"), Source(f"{ours}.ln2.w", f"{theirs}.ffn_norm")]
+        found += [
+            WeightSource(f"{ours}.ln1.w", f"{theirs}.attention_norm"),
+            WeightSource(f"{ours}.ln2.w", f"{theirs}.ffn_norm"),
+        ]
         for name, linear in (("Q", "wq"), ("K", "wk"), ("V", "wv"), ("O", "wo")):
-            found.append(Source(f"{ours}.attn.W_{name}", f"{theirs}.{linear}", transposed=True))
+            found.append(WeightSource(f"{ours}.attn.W_{name}", f"{theirs}.{linear}", transposed=True))
         for name, linear in (("gate", "w1"), ("in", "w3"), ("out", "w2")):
-            found.append(Source(f"{ours}.mlp.W_{name}", f"{theirs}.{linear}", transposed=True))
-    found.append(Source("ln_final.w", "norm"))
+            found.append(WeightSource(f"{ours}.mlp.W_{name}", f"{theirs}.{linear}", transposed=True))
+    found.append(WeightSource("ln_final.w", "norm"))
     if not spec.tied:
-        found.append(Source("unembed.W_U", "output", transposed=True))
+        found.append(WeightSource("unembed.W_U", "output", transposed=True))
     return tuple(found)

@@ -15,7 +15,7 @@ from englishroom.models.spec import Activation, ModelSpec, weight_shapes
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightSource:
     """Where one of our weights stands in a published file.
 
     Attributes:
@@ -44,7 +44,7 @@ class Family:
     """
 
     spec: ModelSpec
-    sources: tuple[Source, ...]
+    sources: tuple[WeightSource, ...]
     ignored: tuple[str, ...]
 
 

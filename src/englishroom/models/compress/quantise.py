@@ -17,12 +17,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from englishroom.errors import ConfigError
+from englishroom.models.checked_rows import checked_rows
 from englishroom.models.compress.gptq import compensated
 from englishroom.models.compress.grid import CodedMatrix, fitted_scales, nearest
 from englishroom.models.compress.half import half
 from englishroom.models.forward import final_normalized
 from englishroom.models.load import Target
-from englishroom.models.rows import checked_rows
 
 Bits = int | Literal["ternary"]
 """1 to 8, or three levels."""

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from englishroom.data.corpus import document_marks, text_hash
 from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
-from englishroom.talkers.ngrams.base import Base, BaseReading
+from englishroom.talker import TalkerStream
+from englishroom.talkers.ngrams.base import Base
 from englishroom.talkers.ngrams.encode import encode_documents
 from englishroom.talkers.ngrams.search import slices_of, spans
 from englishroom.talkers.ngrams.suffix_array import Matches, SuffixArray
@@ -141,7 +142,7 @@ class InfiniReading:
     """Texts being read, a batch in step; all that was read is kept."""
 
     talker: InfiniTalker
-    base: BaseReading
+    base: TalkerStream
     read: NDArray[np.integer] | None = None
 
     def extend(self, tokens: NDArray[np.integer]) -> NDArray[Any]:

@@ -28,7 +28,7 @@ FALLBACK: Discounts = (0.5, 1.0, 1.5)
 
 
 @dataclass(frozen=True)
-class Smoothed:
+class SmoothedOrder:
     """The n-grams of one length, as the smoothing counts them.
 
     Attributes:
@@ -65,7 +65,7 @@ class KneserNey:
 
     d_vocab: int
     start_id: int
-    levels: tuple[Smoothed, ...]
+    levels: tuple[SmoothedOrder, ...]
 
     @property
     def order(self) -> int:
@@ -83,10 +83,10 @@ def fit_kneser_ney(counts: NgramCounts, order: int | None = None) -> KneserNey:
         raise ConfigError(
             f"the order is {order}, expected 1 to {counts.order}, the longest n-grams counted; count longer ones"
         )
-    levels: list[Smoothed] = []
+    levels: list[SmoothedOrder] = []
     for length, grams in enumerate(counts.grams[:order], 1):
         adjusted = grams.counts if length == order else grams.extensions
-        levels.append(Smoothed(grams.starts, grams.tokens, adjusted, estimate_discounts(adjusted)))
+        levels.append(SmoothedOrder(grams.starts, grams.tokens, adjusted, estimate_discounts(adjusted)))
     return KneserNey(counts.d_vocab, counts.start_id, tuple(levels))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from englishroom.talkers.ngrams.kneser_ney import Smoothed
+from englishroom.talkers.ngrams.kneser_ney import SmoothedOrder
 
 Ids = NDArray[np.int32]
 """Ids of n-grams; -1 for none."""
@@ -15,7 +15,7 @@ ROOM = 2
 """Least number of places an n-gram; a full table would be searched from end to end."""
 
 
-def lengthen(level: Smoothed, contexts: Ids, tokens: NDArray[np.integer]) -> Ids:
+def lengthen(level: SmoothedOrder, contexts: Ids, tokens: NDArray[np.integer]) -> Ids:
     """Return the id of each context lengthened by a token, [n], -1 where the context is -1 or that was never seen.
 
     The slices that they must lie in are halved together. Needs no memory beyond the n-grams themselves.
@@ -43,7 +43,7 @@ class Hashed:
     Takes 24 to 48 bytes an n-gram, and about 0.1 µs to make.
     """
 
-    def __init__(self, level: Smoothed) -> None:
+    def __init__(self, level: SmoothedOrder) -> None:
         parents = np.repeat(np.arange(len(level.starts) - 1, dtype=np.uint64), np.diff(level.starts))
         keys = parents << np.uint64(16) | level.tokens
         bits = max(1, int(np.ceil(np.log2(max(1, ROOM * len(keys))))))

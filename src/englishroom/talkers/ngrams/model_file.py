@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from englishroom.data.corpus import replace_file
 from englishroom.errors import ArtifactError
 from englishroom.ir.tokenizer_json import first_fault, tokenizer_from_json, tokenizer_to_json
-from englishroom.talkers.ngrams.kneser_ney import Discounts, KneserNey, Smoothed
+from englishroom.talkers.ngrams.kneser_ney import Discounts, KneserNey, SmoothedOrder
 from englishroom.talkers.ngrams.talker import NgramTalker
 
 MARKS = "fit_marks"
@@ -85,11 +85,11 @@ def load_ngrams(path: Path, dtype: DTypeLike = np.float32) -> NgramTalker:
         raise ArtifactError(f"{path}: {fault}; fit the n-grams again")
     d_vocab = description.d_vocab
     starts, tokens = np.array([0, d_vocab], np.int32), np.arange(d_vocab)
-    levels: list[Smoothed] = []
+    levels: list[SmoothedOrder] = []
     for length, discounts in enumerate(description.discounts, 1):
         if length > 1:
             starts, tokens = arrays[f"starts_{length}"], arrays[f"tokens_{length}"]
-        levels.append(Smoothed(starts, tokens.astype(np.uint16), arrays[f"counts_{length}"], discounts))
+        levels.append(SmoothedOrder(starts, tokens.astype(np.uint16), arrays[f"counts_{length}"], discounts))
     model = KneserNey(d_vocab, description.start_id, tuple(levels))
     return NgramTalker(model, tokenizer, description.text_sha256, arrays[MARKS].view(np.uint64), dtype)
 

@@ -1,0 +1,216 @@
+"""Evidence on disk: a Parquet table with a row a latent, and one with a row an example. Reading needs no torch."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from englishroom.data.corpus import replace_file
+from englishroom.errors import ArtifactError
+
+EVIDENCE_VERSION = 1
+LATENTS, EXAMPLES = "latents.parquet", "examples.parquet"
+STRONGEST = "strongest"
+"""Name of the band of the strongest examples; others are named by their share of the drawn examples, ``75-100%``."""
+ROWS_A_GROUP = 2**14
+_KEY = b"englishroom"
+
+LATENT_COLUMNS: Mapping[str, pa.DataType] = MappingProxyType(
+    {
+        "id": pa.string(),
+        "label": pa.string(),
+        "reads": pa.string(),
+        "writes": pa.list_(pa.string()),
+        "layer": pa.int32(),
+        "latent": pa.int32(),
+        "dead": pa.bool_(),
+        "firing": pa.int64(),
+        "density": pa.float64(),
+        "mean": pa.float64(),
+        "max": pa.float64(),
+        "histogram": pa.list_(pa.int64()),
+        "fires_on": pa.list_(pa.int32()),
+        "fires_on_counts": pa.list_(pa.int64()),
+        "fires_on_seen": pa.list_(pa.int64()),
+        "promoted": pa.list_(pa.int32()),
+        "promoted_logits": pa.list_(pa.float32()),
+        "demoted": pa.list_(pa.int32()),
+        "demoted_logits": pa.list_(pa.float32()),
+        "decoder_neighbours": pa.list_(pa.int32()),
+        "decoder_cosines": pa.list_(pa.float32()),
+        "encoder_neighbours": pa.list_(pa.int32()),
+        "encoder_cosines": pa.list_(pa.float32()),
+    }
+)
+"""Columns of the table of latents. ``firing`` is the positions at which a latent is active, ``density`` their share,
+``mean`` and ``max`` of its activations there; ``fires_on_seen`` how often each token came up at all; logits are for
+one unit of activation, before the final norm's scale; neighbours are latents of the same dictionary."""
+EXAMPLE_COLUMNS: Mapping[str, pa.DataType] = MappingProxyType(
+    {
+        "feature": pa.int32(),
+        "band": pa.string(),
+        "rank": pa.int32(),
+        "document": pa.int64(),
+        "position": pa.int64(),
+        "start": pa.int64(),
+        "activation": pa.float32(),
+        "tokens": pa.list_(pa.int32()),
+        "activations": pa.list_(pa.float32()),
+    }
+)
+"""Columns of the table of examples. ``feature`` is the row of the latent in its table; ``position`` in the document,
+``start`` that of the window's first token; ``activations`` of the latent at every token of the window."""
+
+
+@with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True)
+class About:
+    """What the tables say of themselves, the same in both.
+
+    Attributes:
+        clean: whether latents were read on clean runs of the target, not with errors propagating.
+        text: what the caller said of the text: its name, hash and the like.
+        positions: how many were read.
+        edges: of the histogram's bins, which are one more.
+        config: settings of the evidence.
+    """
+
+    version: int
+    clean: bool
+    text: dict[str, Any]
+    positions: int
+    d_vocab: int
+    edges: list[float]
+    config: dict[str, int]
+
+
+@dataclass(frozen=True)
+class LatentEvidence:
+    """Evidence for every latent of some dictionaries.
+
+    Attributes:
+        latents: see :data:`LATENT_COLUMNS`; the number of a row names its feature in ``examples``.
+        examples: see :data:`EXAMPLE_COLUMNS`.
+    """
+
+    about: About
+    latents: pa.Table
+    examples: pa.Table
+
+    def files(self) -> dict[str, bytes]:
+        """Lay the tables out as files of a room, the same bytes for the same tables."""
+        about = {_KEY: json.dumps(asdict(self.about), allow_nan=False).encode()}
+        return {
+            name: _parquet(table.replace_schema_metadata(about))
+            for name, table in ((LATENTS, self.latents), (EXAMPLES, self.examples))
+        }
+
+
+def _parquet(table: pa.Table) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(table, stream, row_group_size=ROWS_A_GROUP, compression="zstd")
+    return stream.getvalue()
+
+
+def write_evidence(folder: Path, evidence: LatentEvidence) -> None:
+    """Write both tables into a folder, each whole or not at all."""
+    for name, data in evidence.files().items():
+        replace_file(folder / name, data)
+
+
+def read_evidence(folder: Path) -> LatentEvidence:
+    """Read both tables of a folder.
+
+    Raises:
+        ArtifactError: a file is missing, damaged, or not of this kind, or they do not belong together.
+    """
+    about, latents = read_latents(_bytes(folder / LATENTS), str(folder / LATENTS))
+    return LatentEvidence(about, latents, read_examples(_bytes(folder / EXAMPLES), str(folder / EXAMPLES), about))
+
+
+def read_latents(data: bytes, where: str) -> tuple[About, pa.Table]:
+    """Read the table of latents.
+
+    Args:
+        where: what error messages call it, best its path.
+
+    Raises:
+        ArtifactError: damaged, or not such a table.
+    """
+    return _read(data, where, LATENT_COLUMNS)
+
+
+def read_examples(data: bytes, where: str, about: About, feature: int | None = None) -> pa.Table:
+    """Read the table of examples, or only those of one feature.
+
+    Args:
+        about: what the table of latents says of itself.
+
+    Raises:
+        ArtifactError: damaged, not such a table, or of another harvest than the latents.
+    """
+    found, table = _read(data, where, EXAMPLE_COLUMNS, feature)
+    if found != about:
+        raise ArtifactError(f"{where}: is of another harvest than {LATENTS} beside it; make both again")
+    return table
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: missing; harvest the evidence again") from None
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); restore the file") from None
+
+
+def _read(
+    data: bytes, where: str, columns: Mapping[str, pa.DataType], feature: int | None = None
+) -> tuple[About, pa.Table]:
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        about = _check(file.schema_arrow, where, columns)
+        filters = None if feature is None else pc.field("feature") == feature
+        table = pq.read_table(pa.BufferReader(data), filters=filters)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ArtifactError(f"{where}: damaged Parquet file ({reason}); restore the file") from None
+    return about, table.replace_schema_metadata()
+
+
+def _check(schema: pa.Schema, where: str, columns: Mapping[str, pa.DataType]) -> About:
+    raw = (schema.metadata or {}).get(_KEY)
+    if raw is None:
+        raise ArtifactError(f"{where}: not evidence of englishroom (its metadata is missing); harvest it again")
+    try:
+        values = json.loads(raw)
+        version = values.get("version") if isinstance(values, dict) else None
+        if version != EVIDENCE_VERSION:
+            raise ArtifactError(
+                f"{where}: version of the evidence is {version!r}, expected {EVIDENCE_VERSION}; harvest it again"
+            )
+        about = TypeAdapter(About).validate_json(raw, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ArtifactError(f"{where}: metadata: {place}: {first['msg']}; harvest it again") from None
+    except ValueError as error:
+        raise ArtifactError(f"{where}: metadata: {error}; harvest it again") from None
+    found = dict(zip(schema.names, schema.types, strict=True))
+    if found != dict(columns) or len(schema.names) != len(columns):
+        name = next((name for name in [*columns, *found] if found.get(name) != columns.get(name)), schema.names[-1])
+        raise ArtifactError(
+            f"{where}: column {name}: found {found.get(name, 'none')}, expected {columns.get(name, 'none')}; "
+            "harvest it again with this englishroom"
+        )
+    return about

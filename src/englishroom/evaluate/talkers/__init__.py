@@ -1,0 +1,1 @@
+"""All that is judged, as talkers: targets, programs, emitted files, sketches, replaced blocks."""

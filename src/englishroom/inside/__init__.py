@@ -1,0 +1,1 @@
+"""Look inside sparse programs: evidence, labels, memory, traces, shares, explanations."""

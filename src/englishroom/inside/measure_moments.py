@@ -1,0 +1,102 @@
+"""Measure what the tables of a program are multiplied with, for passes that weigh entries by it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from englishroom.interp.vectorised import Interpreter
+from englishroom.ir.program import (
+    Activate,
+    Attend,
+    Block,
+    Join,
+    Linear,
+    Lookup,
+    Match,
+    Normalise,
+    Product,
+    Program,
+    Rotate,
+    Rules,
+    Select,
+    Sum,
+    Unexplained,
+    Vote,
+    tables_of,
+)
+from englishroom.passes.moments import Axis, InputMoments, TableMoments
+
+Rows = NDArray[Any]
+
+
+def measure_moments(
+    program: Program,
+    text: str,
+    documents: Sequence[NDArray[np.integer]],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> TableMoments:
+    """Run a program over documents and average what every table of it is multiplied with.
+
+    Scores of heads are multiplied with two features, biases with none, and tables that several blocks hold with one
+    thing here and another there: these have no source.
+
+    Args:
+        text: the name of the text, for records.
+        documents: tokens, each beginning with the start token.
+    """
+    interpreter = Interpreter(program, np.float32)
+    held = Counter(table.name for block in program.blocks for table in tables_of(block))
+    sums: dict[str, tuple[Axis, NDArray[np.float64]]] = {}
+    positions = 0
+    for number, tokens in enumerate(documents):
+        variables = interpreter.variables(np.asarray(tokens))
+        positions += len(tokens)
+        for block in program.blocks:
+            for name, axis, found in _sources(block, variables, np.asarray(tokens)):
+                if held[name] == 1:
+                    sums[name] = axis, found if name not in sums else sums[name][1] + found
+        progress(number + 1, len(documents))
+    n = max(positions, 1)
+    return TableMoments(
+        text, {name: InputMoments(axis, both[0] / n, both[1] / n) for name, (axis, both) in sums.items()}
+    )
+
+
+def _sources(
+    block: Block, variables: Mapping[str, Rows], tokens: NDArray[np.integer]
+) -> Iterator[tuple[str, Axis, NDArray[np.float64]]]:
+    """Yield the sums over positions of what each table of a block is multiplied with, and of its square, [2, size]."""
+    match block:
+        case Lookup(index=index, table=table):
+            chosen = tokens if index == "token" else np.arange(len(tokens))
+            counts = np.bincount(chosen, minlength=table.shape[0]).astype(np.float64)
+            yield table.name, "row", np.stack([counts, counts])
+        case Linear(weight=weight, reads=reads, transposed=flipped):
+            yield weight.name, "column" if flipped else "row", _summed(variables[reads])
+        case Rules(conditions=conditions, reads=reads):
+            yield conditions.name, "column", _summed(variables[reads])
+        case (
+            Sum()
+            | Join()
+            | Product()
+            | Normalise()
+            | Activate()
+            | Select()
+            | Rotate()
+            | Attend()
+            | Match()
+            | Unexplained()
+            | Vote()
+        ):
+            return
+        case _:
+            assert_never(block)
+
+
+def _summed(x: Rows) -> NDArray[np.float64]:
+    return np.stack([x.sum(0, dtype=np.float64), np.square(x).sum(0, dtype=np.float64)])

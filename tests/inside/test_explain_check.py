@@ -1,0 +1,94 @@
+"""Explanations checked by intervention: over a thousand tokens they hold, and the check finds those that do not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from englishroom.cli import main
+from englishroom.emit.prelude import explaining, removing
+from englishroom.errors import ConfigError
+from englishroom.inside.explain_check import CheckConfig, ExplainCheck, check_explanations
+from englishroom.interp.recorded_run import RecordedRun
+from programs import full_program
+from tiny_slice import small_program, small_texts, write_small_room
+
+
+@pytest.fixture(scope="module")
+def checked() -> ExplainCheck:
+    """Check a random program, in which more depends on which rules fire than in one that was fitted."""
+    return check_explanations(small_program(), small_texts(120), CheckConfig(tokens=1000))
+
+
+def test_rules_taken_out_change_what_is_said_as_it_was_said(checked: ExplainCheck) -> None:
+    assert checked.passed, checked.faults
+    assert checked.tokens >= 1000
+    assert checked.total.effects >= 1000
+    assert checked.total.mean_effect_nats > 0.01
+    assert checked.total.largest_error_nats < 1e-6
+    assert checked.total.within == 1
+    assert checked.largest_sum_error_nats < 1e-6
+    assert checked.largest_direct_error_nats < 1e-9
+    assert checked.largest_printed_difference_nats < 1e-9
+
+
+def test_effects_that_are_only_followed_are_near_but_not_exact(checked: ExplainCheck) -> None:
+    assert checked.followed.within >= 0.75
+    assert checked.followed.correlation >= 0.85
+    assert checked.followed.largest_error_nats > 0.01
+    assert sum(errors.effects for errors in checked.followed_by_block.values()) == checked.followed.effects
+
+
+@pytest.mark.parametrize("broken", ["effects", "direct", "shares"])
+def test_wrong_explanations_do_not_pass(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if broken == "effects":
+        right = removing.without
+        monkeypatch.setattr(removing, "without", lambda *given: 1.01 * right(*given))
+        expected = "an effect differs from what is said by"
+    elif broken == "shares":
+        split = explaining.shares
+
+        def wrongly(*given: Any) -> Any:
+            parts, brought, baseline = split(*given)
+            return {at: 1.01 * part for at, part in parts.items()}, brought, baseline
+
+        monkeypatch.setattr(explaining, "shares", wrongly)
+        expected = "shares that are printed differ from those that are checked by"
+    else:
+        followed = RecordedRun.without
+        monkeypatch.setattr(RecordedRun, "without", lambda *given, direct=False: 1.01 * followed(*given, direct=direct))
+        expected = "own vote is off by"
+    found = check_explanations(small_program(), small_texts(20), CheckConfig(tokens=100))
+    assert not found.passed
+    assert any(expected in fault for fault in found.faults)
+
+
+def test_bad_settings_are_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"--tokens, --positions and --rules are 1 or more; correct them"):
+        check_explanations(small_program(), small_texts(1), CheckConfig(tokens=0))
+    with pytest.raises(
+        ConfigError, match=r"the text has 12 tokens for which a rule votes, expected 50 at least; give a"
+    ):
+        check_explanations(small_program(), small_texts(1), CheckConfig(tokens=50))
+    with pytest.raises(ConfigError, match=r"at the exact level, and only sparse programs can be explained"):
+        check_explanations(full_program("exact", 0), small_texts(1))
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    room = write_small_room(tmp_path / "room", small_program())
+    text = tmp_path / "text.txt"
+    letters = np.random.default_rng(0).choice(list("abcdefghijklmnopqrstuvwxy"), (30, 11))
+    text.write_text("\n<|endoftext|>\n".join("".join(row) for row in letters), encoding="utf-8")
+    command = ["explain-check", str(room), "--text", str(text), "--tokens", "100"]
+    command += ["--out", str(tmp_path / "check.json")]
+    assert main(command) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "pass"
+    assert json.loads((tmp_path / "check.json").read_bytes())["passed"] is True
+    assert main([*command, "--within-nats", "0"]) == 1
+    captured = capsys.readouterr()
+    assert "FAIL: an effect differs from what is said by" in captured.out
+    assert "explanations do not hold: an effect differs from what is said by" in captured.err
