@@ -6,7 +6,7 @@ Peers run in their own Pythons: --saelens and --sparsify, or ENGLISHROOM_SAELENS
 ENGLISHROOM_SPARSIFY_PYTHON; one that is absent is left out. Every trainer is a process of its own that waits while
 another trains; rounds are interleaved, the first is thrown away, and rates are medians. All have the same number of
 threads and the same settings of malloc. Each takes the whole step that it takes in use, its auxiliary loss,
-optimiser and constraints on the decoder included; SAELens trains no transcoders. Nothing here is a test.
+optimiser and constraints on the decoder included; SAELens trains no transcoders.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from run import Row, describe_machine, print_table
+from table import Row, describe_machine, limit_threads, print_table
 
 WORKER = Path(__file__).with_name("dictionary_steps.py")
 MALLOC = {
@@ -47,8 +47,7 @@ def main() -> None:
             f"--{peer}", default=os.environ.get(f"ENGLISHROOM_{peer.upper()}_PYTHON"), help="its Python"
         )
     given = parser.parse_args()
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(given.threads)
+    limit_threads(given.threads)
     os.environ |= MALLOC
     pythons = {"ours": sys.executable}
     if given.saelens:
@@ -59,16 +58,20 @@ def main() -> None:
         if peer not in pythons:
             print(f"{peer} is left out: give --{peer} or ENGLISHROOM_{peer.upper()}_PYTHON")
     print(describe_machine(given.threads))
-    rows = []
+    print_table(rows(pythons, given))
+
+
+def rows(pythons: Mapping[str, str], given: argparse.Namespace) -> Iterator[Row]:
+    """Measure every size, as an SAE and as a transcoder; what is left unexplained goes to standard error."""
     for size in given.sizes:
         d, latents, k = map(int, size.split("x"))
         for transcode in (False, True):
             settings = {"d": d, "latents": latents, "k": k, "batch": given.batch, "transcode": transcode}
             trainers = {name: python for name, python in pythons.items() if not (transcode and "saelens" in name)}
             rates, shares = measure(trainers, settings, given)
-            rows.append(row(settings, rates))
-            print(f"{rows[-1].what}: unexplained after the last round: {shares}", flush=True)
-    print_table(rows)
+            measured = row(settings, rates)
+            print(f"{measured.what}: unexplained after the last round: {shares}", file=sys.stderr, flush=True)
+            yield measured
 
 
 def measure(

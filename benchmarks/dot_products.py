@@ -1,10 +1,11 @@
 """Time one multiplication of a pure-Python matrix product, by how the rows are kept and how they are summed.
 
-python benchmarks/dot_products.py
+python benchmarks/dot_products.py [--size 288] [--rows 2000]
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import statistics
 import sys
@@ -16,11 +17,14 @@ try:
     from math import sumprod
 except ImportError:
     sumprod = None
-SIZE, ROWS = 288, 2000
 
 
 def main() -> None:
-    numbers = [[random.random() for _ in range(SIZE)] for _ in range(ROWS)]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=288, help="numbers of a row")
+    parser.add_argument("--rows", type=int, default=2000)
+    given = parser.parse_args()
+    numbers = [[random.random() for _ in range(given.size)] for _ in range(given.rows)]
     x = numbers[0]
     kept = {"lists": numbers, "float32 arrays": [array("f", row) for row in numbers]}
     ways = {"sum(map(mul, row, x))": lambda row: sum(map(mul, row, x))}
@@ -35,7 +39,8 @@ def main() -> None:
                 for row in rows:
                     product(row)
                 seconds.append(time.perf_counter() - began)
-            print(f"  {way:24} {name:16} {statistics.median(seconds) / SIZE / ROWS * 1e9:5.1f} ns")
+            each = statistics.median(seconds) / given.size / given.rows
+            print(f"  {way:24} {name:16} {each * 1e9:5.1f} ns", flush=True)
 
 
 if __name__ == "__main__":

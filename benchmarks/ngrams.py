@@ -3,7 +3,7 @@
     python benchmarks/ngrams.py [TEXT ...] [--score TEXT] [--tokens 2000000] [--rounds 5]
 
 Queries need KenLM's Python module (`pip install kenlm`), counting its program `lmplz` on the path; without them those
-columns are left out. Ratios compare medians of interleaved rounds in this one process. Nothing here is a test.
+columns are left out. Ratios compare medians of interleaved rounds in this one process.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import subprocess
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from run import SHARED, Row, describe_machine, interleaved, print_table
+from table import SHARED, Row, describe_machine, interleaved, limit_threads, print_table
 
 ORDER = 5
 QUERY_DOCUMENTS = 500
@@ -50,13 +50,18 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2_000_000, help="of text behind the model that is queried")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    limit_threads(1)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-    texts, tokenising = read_texts(given.texts, given.score)
-    rows = [tokenising, *count_rows(texts, given.rounds), *query_rows(texts, given.tokens, given.rounds)]
     print(describe_machine(1))
-    print_table(rows)
+    print_table(rows(given))
+
+
+def rows(given: argparse.Namespace) -> Iterator[Row]:
+    texts, tokenising = read_texts(given.texts, given.score)
+    yield tokenising
+    yield from count_rows(texts, given.rounds)
+    yield from query_rows(texts, given.tokens, given.rounds)
 
 
 def read_texts(paths: Sequence[Path], score: Path | None) -> tuple[Texts, Row]:

@@ -3,23 +3,22 @@
     python benchmarks/ngrams_infini.py [--text FILE] [--queries 20000] [--rounds 5]
 
 Needs `pip install infini-gram` for the peer; without it the rows stand alone. Every ratio compares medians of
-interleaved rounds in this one process. Counts and lengths of matches are compared too. Nothing here is a test.
+interleaved rounds in this one process. Counts and lengths of matches are compared too.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from run import SHARED, Row, describe_machine, interleaved, print_table
+from table import SHARED, Row, describe_machine, interleaved, limit_threads, print_table
 
 SEPARATOR = 2**16 - 1
 """What the peer puts before every document."""
@@ -31,13 +30,12 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
-        os.environ[name] = "1"
+    limit_threads(1)
     print(describe_machine(1))
     print_table(rows(given.text, given.queries, given.rounds))
 
 
-def rows(text: Path, n_queries: int, rounds: int) -> list[Row]:
+def rows(text: Path, n_queries: int, rounds: int) -> Iterator[Row]:
     import numpy as np
 
     from englishroom.data.corpus import read_documents, split
@@ -48,7 +46,8 @@ def rows(text: Path, n_queries: int, rounds: int) -> list[Row]:
     tokenizer = open_talker("tiny-2l", check=False).tokenizer
     documents, held = split(read_documents(text), 0.05)
     tokens, others = (encode_documents(part, tokenizer) for part in (documents, held))
-    print(f"{len(tokens.tokens):,} tokens of {text.name}; {n_queries:,} queries of 1 to 8 tokens from other documents")
+    what = f"{len(tokens.tokens):,} tokens of {text.name}; {n_queries:,} queries of 1 to 8 tokens from other documents"
+    print(what, file=sys.stderr)
     began = time.perf_counter()
     array = SuffixArray.build(tokens.tokens)
     built = time.perf_counter() - began
@@ -72,38 +71,27 @@ def rows(text: Path, n_queries: int, rounds: int) -> list[Row]:
 
     peer = Peer.build(tokens.tokens, tokens.starts)
     if peer is None:
-        print("infini-gram is not installed (pip install infini-gram): our figures stand alone")
+        print("infini-gram is not installed (pip install infini-gram): our figures stand alone", file=sys.stderr)
+        yield Row("suffix array, build", f"{built:.2f} s", "", "", "")
         rates = interleaved([count_together, count_singly, match], rounds)
-        return [
-            Row("suffix array, build", f"{built:.2f} s", "", "", ""),
-            Row("count, all queries in one call", f"{rates[0]:,.0f} /s", "", "", ""),
-            Row("count, one query a call", f"{rates[1]:,.0f} /s", "", "", ""),
-            Row("longest match at every position", f"{rates[2]:,.0f} /s", "", "", ""),
-        ]
+        names = ("count, all queries in one call", "count, one query a call", "longest match at every position")
+        yield from (Row(name, f"{rate:,.0f} /s", "", "", "") for name, rate in zip(names, rates, strict=True))
+        return
+    beside = f"infini-gram's indexing {peer.seconds:.2f} s"
+    yield Row("suffix array, build", f"{built:.2f} s", beside, f"{peer.seconds / built:.1f}", "")
     with peer.folder:
         differ = sum(a != b for a, b in zip(array.count(queries).tolist(), map(peer.count, queries), strict=True))
-        print(f"counts that differ: {differ} of {len(queries):,}; {peer.compare_matches(array, texts)}")
+        print(
+            f"counts that differ: {differ} of {len(queries):,}; {peer.compare_matches(array, texts)}", file=sys.stderr
+        )
         one, single, many, ours, theirs = interleaved(
             [count_together, count_singly, peer.counting(queries), match, peer.matching(texts)], rounds
         )
-    return [
-        Row(
-            "suffix array, build",
-            f"{built:.2f} s",
-            f"infini-gram's indexing {peer.seconds:.2f} s",
-            f"{peer.seconds / built:.1f}",
-            "",
-        ),
-        Row("count, all queries in one call", f"{one:,.0f} /s", f"infini-gram {many:,.0f} /s", f"{one / many:.2f}", ""),
-        Row("count, one query a call", f"{single:,.0f} /s", f"infini-gram {many:,.0f} /s", f"{single / many:.2f}", ""),
-        Row(
-            "longest match at every position",
-            f"{ours:,.0f} /s",
-            f"infini-gram {theirs:,.0f} /s",
-            f"{ours / theirs:.1f}",
-            "",
-        ),
-    ]
+    beside = f"infini-gram {many:,.0f} /s"
+    yield Row("count, all queries in one call", f"{one:,.0f} /s", beside, f"{one / many:.2f}", "")
+    yield Row("count, one query a call", f"{single:,.0f} /s", beside, f"{single / many:.2f}", "")
+    beside = f"infini-gram {theirs:,.0f} /s"
+    yield Row("longest match at every position", f"{ours:,.0f} /s", beside, f"{ours / theirs:.1f}", "")
 
 
 class Peer:

@@ -1,6 +1,6 @@
 """Compare what may decide which edges of a sparse model stay: size, attribution, learned gates; and check by ablation.
 
-python benchmarks/pruning.py [--joint-tokens 400000] [--steps 300] [--share 0.35]
+python benchmarks/pruning.py [--model tiny-2l] [--joint-tokens 400000] [--steps 300] [--share 0.35]
 
 1. Fit dictionaries to tiny-2l, start a sparse model with few edges, and refit it for a while: the base.
 2. Leave out all but a share of its edges at once, chosen by each criterion; measure KL(target||program) on held-out
@@ -38,29 +38,32 @@ from englishroom.sparse.prune import Key, Moments, leave_out, measure_moments, s
 from englishroom.sparse.start import StartConfig, start
 
 Scores = dict[Key, Tensor]
-HELD_OUT_ROWS = 24
 GATE_PENALTY = 3e-7
 """Nats that a gate costs that is wide open."""
-SAMPLED_EDGES = 150
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tiny-2l")
+    parser.add_argument("--latents", type=int, default=512, help="of an attention; MLPs and tokens have twice that")
+    parser.add_argument("--local-tokens", type=int, default=60_000)
     parser.add_argument("--joint-tokens", type=int, default=400_000)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--share", type=float, default=0.35)
+    parser.add_argument("--share", type=float, default=0.35, help="of edges that stay")
+    parser.add_argument("--held-out", type=int, default=24, help="rows to measure on")
+    parser.add_argument("--sampled-edges", type=int, default=150, help="edges to take out one at a time")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    target, tokenizer = open_target("tiny-2l")
+    target, tokenizer = open_target(given.model)
     rows, held_out = (
         TokenRows.of(tokenizer, open_text(f"sampled:{part}").documents, target.spec.n_ctx) for part in ("fit", "choose")
     )
-    tokens = torch.from_numpy(held_out.rows(range(HELD_OUT_ROWS)))
+    tokens = torch.from_numpy(held_out.rows(range(given.held_out)))
     counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab).float()
-    base = refitted(target, started(target, rows, counted, given.joint_tokens), rows, given.steps)
+    base = refitted(target, started(target, rows, counted, given), rows, given.steps)
     batches = [torch.from_numpy(rows.batch(1, i, 2)) for i in range(12)]
     moments = measure_moments(trainable(base), batches, counted, seed=0)
-    print(f"base: {base.n_edges:,} edges, KL {divergence(target, base, tokens):.4f}")
+    print(f"base: {base.n_edges:,} edges, KL {divergence(target, base, tokens):.4f}", flush=True)
     longer = refitted(target, base, rows, given.steps)
     longer_moments = measure_moments(trainable(longer), batches, counted, seed=0)
     criteria: Mapping[str, tuple[SparseModel, Moments, Callable[[], Scores]]] = {
@@ -74,18 +77,20 @@ def main() -> None:
         report(name, target, model, seen, score(), given.share, tokens, rows, given.steps)
     gated, gates = learn_gates(target, base, rows, given.steps)
     report("learned gates", target, gated, moments, gates, given.share, tokens, rows, given.steps)
-    ablated(longer, longer_moments, tokens)
+    ablated(longer, longer_moments, tokens, given.sampled_edges)
 
 
-def started(target: Target, rows: TokenRows, counted: Tensor, joint_tokens: int) -> SparseModel:
+def started(target: Target, rows: TokenRows, counted: Tensor, given: argparse.Namespace) -> SparseModel:
     """Fit dictionaries quickly, and start a sparse model with few edges."""
-    specs = featured_specs(target.spec, 512, 32, 1024, 48)
-    config = FitConfig(60_000, joint_tokens, 2, align=0.1, ablate=0.0, trainer=TrainerConfig(rate=6e-3))
+    specs = featured_specs(target.spec, given.latents, 32, 2 * given.latents, 48)
+    config = FitConfig(
+        given.local_tokens, given.joint_tokens, 2, align=0.1, ablate=0.0, trainer=TrainerConfig(rate=6e-3)
+    )
     fit = Fit(target, specs, rows, config, {})
     while fit.step < fit.n_steps:
         fit.update()
     first = torch.from_numpy(rows.batch(0, 0, 64))
-    return start(fit.result(), first, counted, StartConfig(1024, 32, 1024, 32, reads=64), 0)
+    return start(fit.result(), first, counted, StartConfig(2 * given.latents, 32, 2 * given.latents, 32, reads=64), 0)
 
 
 def refitted(target: Target, model: SparseModel, rows: TokenRows, steps: int) -> SparseModel:
@@ -180,7 +185,7 @@ def report(
     print(f"{name:36} {fewer.n_edges:9,} edges  {before:7.4f}  {after:7.4f}", flush=True)
 
 
-def ablated(model: SparseModel, moments: Moments, tokens: Tensor) -> None:
+def ablated(model: SparseModel, moments: Moments, tokens: Tensor, n_edges: int) -> None:
     """Take single edges out and compare the divergence from the model with what attribution says."""
     rng = np.random.default_rng(0)
     scores, edges = saliencies(model, moments), tables(model)
@@ -189,7 +194,7 @@ def ablated(model: SparseModel, moments: Moments, tokens: Tensor) -> None:
     said, found = [], []
     with torch.no_grad():
         whole = model.run(tokens)
-        for _ in range(SAMPLED_EDGES):
+        for _ in range(n_edges):
             key = keys[int(rng.choice(len(keys), p=share / share.sum()))]
             order = scores[key].argsort(descending=True)
             at = int(order[int(rng.random() ** 3 * len(order))])  # the strong ones more often
@@ -199,7 +204,7 @@ def ablated(model: SparseModel, moments: Moments, tokens: Tensor) -> None:
             found.append(float(kl_nats(whole, fewer.run(tokens))[0].mean()))
     ratio = np.median(np.array(found) / np.maximum(np.array(said), 1e-12))
     print(
-        f"{SAMPLED_EDGES} edges taken out one at a time: rank correlation of attribution and KL "
+        f"{n_edges} edges taken out one at a time: rank correlation of attribution and KL "
         f"{spearmanr(said, found).statistic:.2f}, median ratio of KL to attribution {ratio:.2f}"
     )
 

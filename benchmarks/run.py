@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--threads 1] [--models PATH ...] [--rounds 5]
 
-Every ratio compares medians of interleaved rounds in this one process. Nothing here is a test.
+Every ratio compares medians of interleaved rounds in this one process. Programs are those of the exact level.
 """
 
 from __future__ import annotations
@@ -10,81 +10,44 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("ENGLISHROOM_SHARED", ROOT.parent / "shared"))
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measurement beside what it is held against."""
-
-    what: str
-    ours: str
-    beside: str
-    ratio: str
-    aim: str
+from table import SHARED, Row, describe_machine, interleaved, limit_threads, print_table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1, help="threads of torch and numpy alike")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--stories", type=int, default=48, help="stories of 200 tokens that are scored")
+    parser.add_argument("--tokens", type=int, default=200, help="tokens that are said in one stream")
     parser.add_argument("--models", nargs="*", help="default: the shipped model, and stories260K where it is at hand")
     given = parser.parse_args()
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(given.threads)
+    limit_threads(given.threads)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    print(describe_machine(given.threads))
+    print_table(rows(given))
 
+
+def rows(given: argparse.Namespace) -> Iterator[Row]:
     at_hand = [str(path) for path in [SHARED / "models" / "stories260K"] if path.exists()]
     models = given.models or ["tiny-2l", *at_hand]
-    rows = [row for model in models for row in (*score_rows(model, given.rounds), *talk_rows(model, given.rounds))]
-    rows += [row for model in models for row in emitted_rows(model)]
-    rows += [help_row(), *(memory_row(model) for model in models)]
-    if (SHARED / "models" / "stories15M").exists():
-        rows.append(memory_row(str(SHARED / "models" / "stories15M")))
-    print(describe_machine(given.threads))
-    print_table(rows)
-
-
-def describe_machine(threads: int) -> str:
-    import torch
-    import transformers
-
-    cpu = next(
-        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor(),
-    )
-    return (
-        f"{cpu}, {os.cpu_count()} cores, {threads} thread(s) used; "
-        f"{platform.system()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, transformers {transformers.__version__}"
-    )
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
-
-
-def interleaved(tasks: Sequence[Callable[[], int]], rounds: int) -> list[float]:
-    """Run the tasks in turn, `rounds` times after a warm-up; return each one's median rate in units per second."""
-    rates: list[list[float]] = [[] for _ in tasks]
-    for round_ in range(rounds + 1):
-        for i, task in enumerate(tasks):
-            began = time.perf_counter()
-            units = task()
-            if round_:
-                rates[i].append(units / (time.perf_counter() - began))
-    return [statistics.median(rate) for rate in rates]
+    for model in models:
+        yield from score_rows(model, given.rounds, given.stories)
+        yield from talk_rows(model, given.rounds, given.tokens)
+    for model in models:
+        yield emitted_row(model, given.tokens)
+    yield help_row()
+    for model in models:
+        yield memory_row(model)
+    if not given.models and (SHARED / "models" / "stories15M").exists():
+        yield memory_row(str(SHARED / "models" / "stories15M"))
 
 
 def _open(model: str):
@@ -116,11 +79,11 @@ class TransformersTalker:
         return reference_log_probs(self.model, torch.from_numpy(tokens)).numpy()
 
 
-def score_rows(model: str, rounds: int) -> list[Row]:
+def score_rows(model: str, rounds: int, n_stories: int) -> list[Row]:
     from englishroom.evaluate.score import score
 
     target, tokenizer, ours, fast, reference = _open(model)
-    text = stories(ours)
+    text = stories(ours, n_stories)
     peer = TransformersTalker(reference, tokenizer, target.spec.n_ctx)
 
     def run(talker) -> Callable[[], int]:
@@ -140,21 +103,20 @@ def score_rows(model: str, rounds: int) -> list[Row]:
     ]
 
 
-def stories(talker) -> list[str]:
+def stories(talker, count: int) -> list[str]:
     """Let the target tell the text that everyone is then scored on, so that no file is needed."""
     from englishroom.evaluate.talk import TalkOptions, talk
 
-    return ["".join(talk(talker, "", TalkOptions(seed=seed, max_tokens=200))) for seed in range(48)]
+    return ["".join(talk(talker, "", TalkOptions(seed=seed, max_tokens=200))) for seed in range(count)]
 
 
-def talk_rows(model: str, rounds: int) -> list[Row]:
+def talk_rows(model: str, rounds: int, n_tokens: int) -> Iterator[Row]:
     import torch
 
     from englishroom.evaluate.talk import TalkOptions, continuation
 
     target, tokenizer, _, fast, reference = _open(model)
     prompt = [tokenizer.start_id, *tokenizer.encode("Once upon a time")]
-    n_tokens = 200
 
     def ours(**options) -> Callable[[], int]:
         choice = TalkOptions(max_tokens=n_tokens, seed=1, **options)
@@ -172,25 +134,21 @@ def talk_rows(model: str, rounds: int) -> list[Row]:
 
         return generate
 
-    rows = []
     for name, mine, theirs in (
         ("greedy", {"greedy": True}, {"do_sample": False}),
         ("sampled", {}, {"do_sample": True, "top_k": 0}),
     ):
         our_rate, peer_rate = interleaved([ours(**mine), peer(**theirs)], rounds)
-        rows.append(
-            Row(
-                f"talk, one stream, {name}, {target.name}",
-                f"{our_rate:,.0f} tok/s",
-                f"transformers generate {peer_rate:,.0f} tok/s",
-                f"{our_rate / peer_rate:.1f}",
-                ">= 3",
-            )
+        yield Row(
+            f"talk, one stream, {name}, {target.name}",
+            f"{our_rate:,.0f} tok/s",
+            f"transformers generate {peer_rate:,.0f} tok/s",
+            f"{our_rate / peer_rate:.1f}",
+            ">= 3",
         )
-    return rows
 
 
-def emitted_rows(model: str) -> list[Row]:
+def emitted_row(model: str, count: int) -> Row:
     """Time the emitted file on one core, the loading of its tables left out."""
     import numpy as np
 
@@ -200,24 +158,22 @@ def emitted_rows(model: str) -> list[Row]:
 
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder) / "room"
-        manifest = decompile(DecompileConfig(model, check=False), room)
+        manifest = decompile(DecompileConfig(model, level="exact", check=False), room)
         program, tokenizer = load_program(room)
         with EmittedTalker(room / "program.py", tokenizer, program.n_ctx) as talker:
             reading = talker.stream()
             reading.extend(np.array([[tokenizer.start_id]]))
-            began, count = time.perf_counter(), 150
+            began = time.perf_counter()
             for token in tokenizer.encode("Once upon a time there was a little girl named Lily. " * 30)[:count]:
                 reading.extend(np.array([[token]]))
             rate = count / (time.perf_counter() - began)
-    return [
-        Row(
-            f"program.py, pure Python, {manifest.target['name']}",
-            f"{rate:,.0f} tok/s",
-            "limit 20 tok/s",
-            f"{rate / 20:.1f}",
-            ">= 1 (stories260K)",
-        )
-    ]
+    return Row(
+        f"program.py, pure Python, {manifest.target['name']}",
+        f"{rate:,.0f} tok/s",
+        "limit 20 tok/s",
+        f"{rate / 20:.1f}",
+        ">= 1 (stories260K)",
+    )
 
 
 def help_row() -> Row:
@@ -241,7 +197,8 @@ def memory_row(model: str) -> Row:
     limit = 4 * sum(tensor.nbytes for tensor in target.weights.values()) + 700e6
     peak = 0
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "englishroom.cli", "decompile", model, "--out", f"{folder}/room"]
+        command = [sys.executable, "-m", "englishroom.cli", "decompile", model, "--level", "exact"]
+        command += ["--out", f"{folder}/room"]
         with psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None:
                 total = 0
@@ -252,19 +209,12 @@ def memory_row(model: str) -> Row:
                 time.sleep(0.01)
         assert process.returncode == 0, f"decompile of {model} failed"
     return Row(
-        f"decompile, peak memory, {target.name}",
+        f"decompile --level exact, peak memory, {target.name}",
         f"{peak / 1e6:,.0f} MB",
         f"limit {limit / 1e6:,.0f} MB",
         f"{limit / peak:.2f}",
         ">= 1",
     )
-
-
-def print_table(rows: Sequence[Row]) -> None:
-    print("| what | ours | beside | ratio | aim |")
-    print("|---|---|---|---|---|")
-    for row in rows:
-        print(f"| {row.what} | {row.ours} | {row.beside} | {row.ratio} | {row.aim} |")
 
 
 if __name__ == "__main__":
