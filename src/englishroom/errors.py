@@ -22,6 +22,8 @@ LONGEST_MESSAGE = 1200
 
 def one_line(text: str) -> str:
     """Escape what does not print, so that a message that quotes a file or a name stays one line."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

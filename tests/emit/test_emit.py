@@ -40,6 +40,7 @@ from englishroom.ir.program import (
 )
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.verify import require_valid
+from englishroom.ir.wording import escaped
 from programs import emitted, full_program, programs, run_file, tokens_for, write_emitted
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -337,12 +338,11 @@ def test_no_name_from_the_model_changes_the_code(
     named = replace(program, blocks=tuple(replace(block, origin=origin) for block in program.blocks))
     file = emitted(named, heading=Heading(target, tuple(facts)))
     assert code_of(file.text, ()) == code_of(plain.text, ())
-    assert file.text.isascii()
     assert file.text.replace("\n", " ").isprintable()
     assert len(file.text.splitlines()) == len(plain.text.splitlines()) + len(facts)
     told = ast.get_docstring(ast.parse(file.text), clean=False) or ""
-    assert told.startswith(f"A program that talks: {target}, decompiled to the exact level.\n")
-    assert all(f"\n{fact}\n" in told for fact in facts)
+    assert told.startswith(f"A program that talks: {escaped(target)}, decompiled to the exact level.\n")
+    assert all(f"\n{escaped(fact)}\n" in told for fact in facts)
 
 
 def bigram(d_vocab: int) -> Program:

@@ -23,7 +23,10 @@ from staged import D_VOCAB, tokenizer
         (b'"""', '"\\x22"'),
         (b" a b", "a_b"),
         (b"\xff\xfe", "\\xff\\xfe"),
-        (" é".encode(), "\\xe9"),
+        (" é".encode(), "é"),
+        (" דבר".encode(), "דבר"),
+        ("ד".encode(), "~ד"),
+        ("\u202e\u2028\x85\xa0".encode(), "\\u202e\\u2028\\x85\\xa0"),
         (b"", "\\empty"),
         (b" ", "_"),
         (b"\x1b[31m", "\\x1b[31m"),
@@ -40,8 +43,9 @@ def test_words_are_plain_and_distinct(texts: list[str]) -> None:
     assert len(set(words)) == len(words) == len(texts)
     for word in words:
         assert word
-        assert all("!" <= character <= "~" for character in word)
-        assert '"""' not in word
+        assert word.isprintable()
+        assert word.split() == [word]
+        assert '""' not in word
     assert distinct(words) == words
     assert [as_word(word) for word in words] == words
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -71,12 +71,8 @@ def rows_of(table: AnyTable) -> list[Any]:
     return [pairs[low:high] for low, high in itertools.pairwise(starts)]
 
 
-def source(program: Program, tables_sha256: str, names: Mapping[str, Sequence[str]]) -> str:
-    """Write the functions that lay a program out from the file beside it, for an emitted program to explain itself.
-
-    Args:
-        names: variable -> the name of each coordinate; a variable without names is called by its number.
-    """
+def source(program: Program, tables_sha256: str) -> str:
+    """Write the function that lays a program out from the file beside it, for an emitted program to explain itself."""
     lines = [
         "",
         "",
@@ -87,12 +83,7 @@ def source(program: Program, tables_sha256: str, names: Mapping[str, Sequence[st
     ]
     for block in graph(program, lambda table: _Code(f"{_reader(table)}({table.name!r})")):
         lines.append(f"        {{{', '.join(f'{key!r}: {value!r}' for key, value in block.items())}}},")
-    lines += ["    ]", "    TABLES.clear()", "    return laid"]
-    if names:
-        lines += ["", "", "NAMES.update({"]
-        lines += [f"    {variable!r}: [{', '.join(map(ascii, called))}]," for variable, called in names.items()]
-        lines.append("})")
-    return "\n".join(lines)
+    return "\n".join([*lines, "    ]", "    TABLES.clear()", "    return laid"])
 
 
 def _reader(table: AnyTable) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from englishroom.ir.labels import Feature, Labels
 from englishroom.ir.program import Rules, SparseTable
 from englishroom.ir.stages import Stage
-from englishroom.ir.wording import as_word, distinct
+from englishroom.ir.wording import as_word, between_quotes, comment, distinct
 
 TOLD = 4
 """Votes that a remark behind a rule names."""
@@ -51,11 +51,6 @@ def is_single(*arrays: NDArray[np.floating]) -> bool:
     return all(array.dtype == np.float32 for array in arrays)
 
 
-def block_of_text(lines: Iterable[str]) -> str:
-    """Put lines between three quotation marks, each backslash as it is."""
-    return 'r"""\n' + "\n".join(lines) + '\n"""'
-
-
 def lists(table: SparseTable, names: Sequence[str], members: Sequence[str], features: Sequence[Feature]) -> str:
     """Write a sparse table by its columns: of each its number, its name, and its members, the heaviest first.
 
@@ -74,7 +69,7 @@ def lists(table: SparseTable, names: Sequence[str], members: Sequence[str], feat
         pairs = [f"{word} {members[row]}" for word, row in zip(words[low:high], rows[low:high], strict=True)]
         return " ".join([f"{column} {names[column]}", *pairs])
 
-    return block_of_text(_sorted(range(table.n_columns), features, line))
+    return between_quotes(_sorted(range(table.n_columns), features, line))
 
 
 def rules(stage: Stage, name: str, names: Names, labels: Labels) -> str:
@@ -102,7 +97,7 @@ def rules(stage: Stage, name: str, names: Names, labels: Labels) -> str:
     lines = _sorted(range(n_rules), told, line)
     if stage.loudness is not None:
         lines = [_loudness(stage, read), *lines]
-    return block_of_text(lines)
+    return between_quotes(lines)
 
 
 def _loudness(stage: Stage, read: Sequence[str]) -> str:
@@ -135,6 +130,6 @@ def _sorted(numbers: Iterable[int], features: Sequence[Feature], line: Callable[
     for group, members in groupby(ranked, key=lambda number: features[number].group):
         found = list(members)
         if group:
-            lines.append(f"# {group}: {len(found)}, worth {weight[group]:.3g} together")
+            lines.append(comment(f"{group}: {len(found)}, worth {weight[group]:.3g} together"))
         lines += [line(number) for number in found]
     return lines

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.emit import graph, listed
+from englishroom.emit.emitter import Emitter
 from englishroom.emit.naming import identifiers
-from englishroom.emit.python import Emitter
 from englishroom.emit.source import LineOrigin
 from englishroom.emit.tables import WIDTH
 from englishroom.ir.labels import Labels
@@ -35,7 +35,7 @@ from englishroom.ir.program import (
 )
 from englishroom.ir.stages import Stage, stages_of
 from englishroom.ir.tokenizer import Tokenizer
-from englishroom.ir.wording import token_words
+from englishroom.ir.wording import between_quotes, comment, token_words
 
 PURPOSES: Mapping[str, str] = MappingProxyType(
     {
@@ -145,7 +145,7 @@ class SparseEmitter(Emitter):
 
     def _laid_out(self, tables_sha256: str) -> str:
         names = ", ".join(f"{name!r}: {self._part(name, 'names')}" for name in self.names)
-        return f"{graph.source(self.program, tables_sha256, {})}\nNAMES.update({{{names}}})"
+        return f"{graph.source(self.program, tables_sha256)}\nNAMES.update({{{names}}})"
 
     def _block(self, block: Block) -> str:
         if block.name in self.inner:
@@ -163,7 +163,8 @@ class SparseEmitter(Emitter):
             expression, about = self._staged(self.stages[block.name]), f"reads {', '.join(sources)}"
         self.value = plain
         head = block.name + (f": {does}" if does else "")
-        return "\n".join(["", f"    # {head}", f"    # {about}", f"    {self.name[block.name]} = {expression}"])
+        made = f"    {self.name[block.name]} = {expression}"
+        return "\n".join(["", f"    {comment(head)}", f"    {comment(about)}", made])
 
     def _expression(self, block: Block) -> str:
         match block:
@@ -301,13 +302,13 @@ def _precision(*arrays: NDArray[np.floating]) -> dict[str, str]:
 
 def _heading(name: str) -> str:
     does = PURPOSES.get(name.partition(".")[0])
-    return f"# {name}: {does}" if does else f"# {name}"
+    return comment(f"{name}: {does}" if does else name)
 
 
 def _words(name: str, words: Sequence[str]) -> str:
     """Write words, none of which has a space in it, as a text that is split again."""
     lines = textwrap.fill(" ".join(words), WIDTH, break_long_words=False, break_on_hyphens=False)
-    return f'{name} = r"""\n{lines}\n""".split()'
+    return f"{name} = {between_quotes(lines.splitlines())}.split()"
 
 
 def _is_constant(block: Block) -> bool:

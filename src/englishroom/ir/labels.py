@@ -7,14 +7,14 @@ nothing about what it says. They come from text (``inside/labelling.py``) and li
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from englishroom.errors import ArtifactError
+from englishroom.errors import ArtifactError, bounded
 from englishroom.ir.program import Program
 from englishroom.store import read_manifest, read_room
 
@@ -26,7 +26,7 @@ Scores = tuple[tuple[str, float], ...]
 @with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
 @dataclass(frozen=True)
 class Feature:
-    """The label of one feature and what it was made of. All texts are escaped: they print as they stand.
+    """The label of one feature and what it was made of. All texts are on one line and print as they stand.
 
     Attributes:
         label: unique within its variable.
@@ -47,6 +47,13 @@ class Feature:
     tokens: Scores = ()
     contexts: Scores = ()
     votes: Scores = ()
+
+
+def texts_of(feature: Feature) -> Iterator[str]:
+    """Yield every text of a label."""
+    yield from (feature.label, feature.group)
+    for scores in (feature.tokens, feature.contexts, feature.votes):
+        yield from (text for text, _ in scores)
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,12 @@ def labels_from_json(data: bytes, where: str = LABELS) -> Labels:
     for variable, features in file.features.items():
         seen: set[str] = set()
         for index, feature in enumerate(features):
+            for text in texts_of(feature):
+                if not text.isprintable():
+                    raise ArtifactError(
+                        f"{where}: {variable}[{index}]: the text {bounded(text, 60)!r} does not print, "
+                        "expected texts on one line, escaped; make it again with englishroom label"
+                    )
             if not feature.label or feature.label in seen:
                 found = f"is {feature.label!r}, which stands there before" if feature.label else "is empty"
                 raise ArtifactError(

@@ -1,9 +1,13 @@
-"""Words for tokens: every token as one printable ASCII word without a space in it, no two alike."""
+"""Texts from outside as they may stand in code that is written: escaped lines, and a word of its own for each token.
+
+What prints is shown, in whatever alphabet; what does not is escaped.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from englishroom.errors import one_line
 from englishroom.ir.tokenizer import Tokenizer
 
 INSIDE = "~"
@@ -12,18 +16,39 @@ SPACE = "_"
 """For a space, save the one that begins a word."""
 
 
-def plain(text: str) -> str:
-    """Write a text as one printable ASCII word: a space as ``_``, whatever does not print escaped.
+def escaped(text: str) -> str:
+    """Write a text as one line that may stand in a comment, or between three quotation marks that ``r`` stands before.
 
-    Two quotation marks never stand side by side in it, so that it can stand in a text between three of them.
+    Line ends and all else that does not print are escaped, and of two quotation marks side by side the second; the
+    result is its own escape.
     """
-    shown = "".join(c if " " < c <= "~" and c != "\\" else SPACE if c == " " else _escaped(c) for c in text)
-    return shown.replace('""', '"\\x22')
+    return one_line(text).replace('""', '"\\x22')
+
+
+def between_quotes(lines: Iterable[str]) -> str:
+    """Put lines, escaped, between three quotation marks; the first and the last stand on lines of their own."""
+    return 'r"""\n' + "\n".join(map(escaped, lines)) + '\n"""'
+
+
+def docstring(lines: Iterable[str]) -> str:
+    """Write lines, escaped, as the docstring of a file; marked as raw only where a backslash stands in it."""
+    text = "\n".join(map(escaped, lines))
+    return ("r" if "\\" in text else "") + f'"""{text}\n"""'
+
+
+def comment(text: str) -> str:
+    """Write a text, escaped, as a comment."""
+    return f"# {escaped(text)}"
+
+
+def plain(text: str) -> str:
+    """Write a text as one word: a space as ``_``, backslashes and whatever does not print escaped."""
+    return escaped(text.replace("\\", "\\\\").replace(" ", SPACE))
 
 
 def as_word(text: str) -> str:
-    """Return a text that already is one printable ASCII word as it stands, any other as :func:`plain` writes it."""
-    is_word = bool(text) and all("!" <= c <= "~" for c in text) and '""' not in text
+    """Return a text that already is one word that prints as it stands, any other as :func:`plain` writes it."""
+    is_word = bool(text) and " " not in text and escaped(text) == text
     return text if is_word else plain(text) or "\\empty"
 
 
@@ -61,7 +86,3 @@ def _is_text(piece: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode() if character != "\\" else "\\\\"

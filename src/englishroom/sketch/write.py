@@ -12,11 +12,11 @@ import numpy as np
 
 from englishroom.emit.prelude import sketching
 from englishroom.emit.source import Verbatim
+from englishroom.ir.wording import comment, docstring
 from englishroom.sketch.keys import COPYING, Readings
 from englishroom.sketch.model import Votes
 
 WIDTH = 120
-_QUOTES = '"""'
 
 Row = Mapping[str, int]
 
@@ -106,7 +106,7 @@ def source(tables: Tables, heading: Sequence[str], remarks: Mapping[str, str], n
     needed = verbatim.needed([*tables.gears, "read_table", "log_probs", "main"])
     pieces = {name: re.sub(r"\n\n+", "\n", verbatim.pieces[name][0]) for name in needed}
     general = [text for name, text in pieces.items() if name not in tables.gears]
-    parts = [_QUOTES + "\n".join(map(_safe, heading)) + "\n" + _QUOTES]
+    parts = [docstring(heading)]
     parts.append("\n".join(verbatim.imports_of(pieces.values())))
     constants = dict.fromkeys(text for text in general if not text.startswith(("def", "class")))
     parts.append("\n".join([*constants, f"N_TOKENS, N_CTX, GEARS = {n_tokens}, {n_ctx}, {{}}"]))
@@ -114,8 +114,8 @@ def source(tables: Tables, heading: Sequence[str], remarks: Mapping[str, str], n
     parts.append("# Words by kind, with the votes that they always have.\n" + _table("WORDS", tables.words))
     for gear, table in tables.gears.items():
         looks_at, code = _gear(pieces[gear])
-        remark = textwrap.fill(_safe(f"{gear}: {looks_at} {remarks.get(gear, '')}").strip(), WIDTH - 2)
-        parts.append(textwrap.indent(remark, "# ") + f"\n{code}\n" + _table(f"GEARS[{gear}]", table))
+        remark = textwrap.wrap(f"{gear}: {looks_at} {remarks.get(gear, '')}".strip(), WIDTH - 2)
+        parts.append("\n".join([*map(comment, remark), code, _table(f"GEARS[{gear}]", table)]))
     parts.append(_LAST)
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -138,9 +138,3 @@ def _gear(text: str) -> tuple[str, str]:
     match = re.fullmatch(r'(.*?\n) *"""(.*?)"""\n(.*)', text, re.DOTALL)
     assert match is not None, "a gear has a docstring"
     return match[2], match[1] + match[3]
-
-
-def _safe(line: str) -> str:
-    """Write a line so that it can stand in a docstring or a comment."""
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    return printable.replace("\\", "/").replace(_QUOTES, "'''")

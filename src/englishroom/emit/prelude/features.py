@@ -73,7 +73,7 @@ def look_back(asks, offers, carries, memory, heads, size, distances=None, window
         scores = [sumprod(wanted, offer) for offer in past_offers[first:]]
         if distances is not None:
             by_distance = distances[head]
-            near = by_distance[: len(scores)]
+            near = list(by_distance[: len(scores)])
             far = [by_distance[-1]] * (len(scores) - len(near))
             scores = list(map(add, scores, far + near[::-1]))
         weights = softmax(scores)

@@ -46,7 +46,7 @@ def read_and_compare(blocks, seen, token, says):
 
 def spelt(tokenizer, token):
     """Spell a token, quoted."""
-    return ascii(tokenizer.pieces[token].decode("utf-8", "replace"))
+    return repr(tokenizer.pieces[token].decode("utf-8", "replace"))
 
 
 def why(blocks, seen, texts, token, said, called, removed):

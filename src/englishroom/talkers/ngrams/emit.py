@@ -16,6 +16,7 @@ from englishroom.emit.source import Verbatim
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.ir import tokenizer as tokenizer_module
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.ir.wording import docstring
 from englishroom.store import sha256
 from englishroom.talkers.ngrams import mixing
 from englishroom.talkers.ngrams.model_file import ngrams_to_bytes
@@ -101,7 +102,7 @@ def spell_program(
     """Write a program that talks: a step of its own, and all that emitted programs share.
 
     Args:
-        header: lines of its docstring, plain ASCII.
+        header: lines of its docstring.
         step: code of ``new_memory`` and ``step``, which needs ``math``.
         calls: functions that ``step`` and ``definitions`` call.
         modules: where those are copied from that are not shared ones.
@@ -119,12 +120,12 @@ def spell_program(
         "",
         'To hear it:  python program.py "Once upon a time"  (--help lists the options)',
         "In Python:   import program",
-        '             "".join(program.talk("Once upon a time", seed=1))',
+        "             ''.join(program.talk('Once upon a time', seed=1))",
         "             program.log_probs(tokens)",
     ]
     return "\n".join(
         [
-            '"""' + "\n".join([*header, *how_to]) + '\n"""\n',
+            docstring([*header, *how_to]) + "\n",
             *verbatim.imports_of([*texts.values(), step]),
             f"\nN_CTX = {n_ctx}\nD_VOCAB = {len(tokenizer.pieces)}\n",
             "\n# 1. How it thinks, one token at a time" + f"\n{step}{copied(*modules)}",

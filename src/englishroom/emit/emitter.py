@@ -1,0 +1,370 @@
+"""Spell a program as Python block by block; what other forms of emitted files build on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import ModuleType
+from typing import assert_never
+
+import englishroom
+from englishroom.emit import graph
+from englishroom.emit import tables as table_text
+from englishroom.emit.naming import identifiers, purpose
+from englishroom.emit.prelude import arithmetic, features, loading, talking
+from englishroom.emit.source import LineOrigin, SourceText, Verbatim
+from englishroom.ir import tokenizer as tokenizer_module
+from englishroom.ir.program import (
+    Activate,
+    AnyTable,
+    Attend,
+    Block,
+    Join,
+    Linear,
+    Lookup,
+    Match,
+    Normalise,
+    Product,
+    Program,
+    Rotate,
+    Rules,
+    Select,
+    SparseTable,
+    Sum,
+    Table,
+    Unexplained,
+    Vote,
+    reads_of,
+    tables_in,
+    tables_of,
+)
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.ir.wording import comment, docstring
+
+_EMIT = LineOrigin("emit")
+_FIXED = (
+    *("step", "new_memory", "memory", "token", "position", "N_CTX", "D_VOCAB"),
+    *("blocks_of_program", "NAMES", "TABLES", "PIECES", "MERGES", "BYTE_IDS", "TOKENIZER", "__file__", "__builtins__"),
+)
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What the header of an emitted file says: of which model, and how faithful, one line each."""
+
+    target: str
+    facts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """An emitted file.
+
+    Attributes:
+        text: the Python source.
+        origins: runs of lines with the pass and block they come from (see :meth:`SourceText.ranges`).
+    """
+
+    text: str
+    origins: list[dict[str, object]]
+
+
+class Emitter:
+    """Spells a program block by block."""
+
+    def __init__(self, program: Program, tokenizer: Tokenizer) -> None:
+        self.program, self.tokenizer = program, tokenizer
+        self.explains = program.level == "sparse"
+        more = (features, *graph.MODULES) if self.explains else ()
+        self.verbatim = Verbatim((arithmetic, tokenizer_module, talking, loading, *more))
+        self.calls: set[str] = {"main", "log_probs", "talk", "Tokenizer", "numbers", "load_tables", "float32"}
+        self.calls |= {graph.MAIN, "rows", "sparse_rows"} if self.explains else set()
+        taken = (*self.verbatim.pieces, *self.verbatim.imports, *_FIXED)
+        self.name = identifiers([block.name for block in program.blocks], taken)
+        self.value = dict(self.name)
+        self.writing = _writing(program)
+        self.layouts = _layouts(program)
+        tables = list(program.tables())
+        self.table_name = identifiers(tables, (*taken, *self.name.values()))
+        several = [(name, layout) for name in tables for layout in sorted(self.layouts[name] - {"rows"})]
+        several = [(name, layout) for name, layout in several if len(self.layouts[name]) > 1]
+        suffixed = {key: "_".join(key) for key in several}
+        chosen = identifiers(list(suffixed.values()), (*taken, *self.name.values(), *self.table_name.values()))
+        self.layout_name = {key: chosen[name] for key, name in suffixed.items()}
+        self.source = SourceText()
+
+    def emit(self, heading: Heading, tables_sha256: str) -> Emitted:
+        spelt = [(self._block(block), LineOrigin(block.origin.made_by, block.name)) for block in self.program.blocks]
+        sections = [(text, origin) for text, origin in spelt if text]
+        tables = self._tables()
+        self._add(self._header(heading))
+        texts = [self.verbatim.pieces[name][0] for name in self.verbatim.needed(self.calls)]
+        self._add("\n".join(self.verbatim.imports_of(texts)))
+        self._add(f"\nN_CTX = {self.program.n_ctx}\nD_VOCAB = {self.program.d_vocab}\n")
+        self._add("\n# 1. How it talks\n")
+        self._copy(talking)
+        self._add("\n# 2. How it thinks, one position at a time\n")
+        self._add(self._step_head())
+        for text, origin in sections:
+            self.source.add(text, origin)
+        self._add(f"    return {self.name[self.program.vote.name]}\n")
+        self._add("\n# 3. Its arithmetic\n")
+        self._copy(arithmetic)
+        self._copy(features)
+        self._add("\n# 4. Its tokenizer\n")
+        self._copy(tokenizer_module)
+        if self.explains:
+            self._add("\n# How it explains what it says\n")
+            for module in graph.MODULES:
+                self._copy(module)
+        self._add("\n# 5. Its tables: short ones here, long ones in tables.safetensors\n")
+        self._copy(loading)
+        self._add(self._tokenizer_literal())
+        self._add(f'\nTABLES = load_tables(__file__, "{tables_sha256}")')
+        for text, origin in tables:
+            self.source.add(text, origin)
+        self._add("TABLES.clear()")
+        if self.explains:
+            self._add(self._laid_out(tables_sha256))
+        self._add(f'\nif __name__ == "__main__":\n    {graph.MAIN if self.explains else "main"}()')
+        return Emitted(self.source.text(), self.source.ranges())
+
+    def _add(self, text: str) -> None:
+        self.source.add(text, _EMIT)
+
+    def _copy(self, module: ModuleType) -> None:
+        """Copy what the program needs of one module."""
+        for name in self.verbatim.needed(self.calls):
+            if self.verbatim.module_of[name] is module:
+                self._add(f"\n{self.verbatim.pieces[name][0]}\n")
+
+    def _header(self, heading: Heading) -> str:
+        program = self.program
+        size = f"{len(program.blocks)} blocks, {program.n_entries:,} numbers in tables"
+        lines = [
+            f"A program that talks: {heading.target}, decompiled to the {program.level} level.",
+            "",
+            f"Written by englishroom {englishroom.__version__}. It needs nothing but Python 3.11 or later.",
+            f"{size}, {program.d_vocab:,} tokens, context {program.n_ctx}.",
+            "",
+            *heading.facts,
+            "",
+            'To hear it:  python program.py "Once upon a time"  (--help lists the options)',
+            "In Python:   import program",
+            "             ''.join(program.talk('Once upon a time', seed=1))",
+            "             program.log_probs(tokens)",
+            "",
+            *self._guide(),
+        ]
+        return docstring(lines) + "\n"
+
+    def _laid_out(self, tables_sha256: str) -> str:
+        """Write what explanations walk."""
+        return graph.source(self.program, tables_sha256)
+
+    def _guide(self) -> tuple[str, ...]:
+        """Say in the header how to read the file."""
+        return (
+            "To read it, begin at step(): it takes one token and says how likely every next token is. Each block",
+            "there makes one variable; its comment says what the variable is for, then what it reads and which",
+            "tensors it came from. Tables are named as in the literature: W_Q_0 is the query matrix of layer 0,",
+            "W_E the embedding.",
+        )
+
+    def _step_head(self) -> str:
+        return (
+            "\ndef new_memory():\n"
+            '    """Return an empty memory: what attention keeps of the positions already read."""\n'
+            f"    return [[] for _ in range({sum(isinstance(b, Attend | Match) for b in self.program.blocks)})]\n\n\n"
+            "def step(token, position, memory):\n"
+            '    """Read one token at its position; return the log-probabilities of every token that may come next."""'
+        )
+
+    def _block(self, block: Block) -> str:
+        """Spell one block: what it is for, what it reads and comes from, and its code."""
+        kind = type(block).__name__.lower()
+        space = self.program.space(block.space)
+        facts = [f"{kind} -> {space.name} ({space.size})"]
+        facts += (
+            [f"reads {', '.join(reads_of(block))}"]
+            if reads_of(block)
+            else [f"reads the {getattr(block, 'index', 'token')}"]
+        )
+        if block.origin.sources:
+            facts.append(f"from {', '.join(block.origin.sources)}")
+        why = purpose(block.name)
+        head = block.name + (f": {why}" if why else "")
+        comments = [f"    {comment(line)}" for line in (head, "; ".join(facts))]
+        return "\n".join(["", *comments, f"    {self.name[block.name]} = {self._expression(block)}"])
+
+    def _expression(self, block: Block) -> str:
+        size = self.program.space(block.space).size
+        v = self.value
+        match block:
+            case Lookup(index=index, table=table):
+                row = f"{self._table(table, 'rows')}[{index}]"
+                return row if isinstance(table, Table) else self._call("spread", row, size)
+            case Linear(reads=reads, bias=Table() as bias) if block.name in self.writing:
+                return self._call("write_rows", v[reads], self._table(block.weight, "rows"), self._table(bias, "rows"))
+            case Linear(reads=reads, bias=bias):
+                offset = () if bias is None else (self._table(bias, "rows"),)
+                return self._linear(v[reads], block.weight, block.transposed, size, offset)
+            case Sum(reads=reads):
+                return v[reads[0]] if len(reads) == 1 else self._call("total", *(v[name] for name in reads))
+            case Join(reads=reads):
+                return "[" + ", ".join(f"*{v[name]}" for name in reads) + "]"
+            case Product(reads=(first, second)):
+                return self._call("product", v[first], v[second])
+            case Normalise(reads=reads):
+                options = {k: self._table(t, "rows") for k in ("gain", "bias", "form") if (t := getattr(block, k))}
+                if block.centred:
+                    options["centred"] = "True"
+                return self._call("normalise", v[reads], repr(float(block.eps)), **options)
+            case Activate(reads=reads, function=function):
+                self.calls.add(function)
+                return f"list(map({function}, {v[reads]}))"
+            case Select(reads=reads, k=k, thresholds=thresholds):
+                options = {} if thresholds is None else {"thresholds": self._table(thresholds, "rows")}
+                return self._call("select", v[reads], **options, **({} if k is None else {"k": str(k)}))
+            case Rotate(reads=reads, n_heads=n_heads, theta=theta):
+                return self._call("rotate", v[reads], n_heads, repr(float(theta)), "position")
+            case Attend():
+                parts = (v[block.queries], v[block.keys], v[block.values], self._memory(block))
+                window = {} if block.window is None else {"window": str(block.window)}
+                heads = {"n_heads": str(block.n_heads), "n_kv_heads": str(block.n_kv_heads)}
+                return self._call("attend", *parts, **heads, scale=repr(float(block.scale)), **window)
+            case Match():
+                return self._match(block)
+            case Rules(reads=reads):
+                parts = [self._table(t, "rows") for t in (block.conditions, block.thresholds, block.effects)]
+                options = {k: self._table(t, "rows") for k in ("biases", "offset") if (t := getattr(block, k))}
+                options |= {} if block.k is None else {"k": str(block.k)}
+                options |= {} if block.passes == "excess" else {"passes": '"value"'}
+                return self._call("apply_rules", v[reads], *parts, size, **options)
+            case Unexplained(exact=exact, explained=explained):
+                return self._call("difference", v[exact], v[explained])
+            case Vote(reads=reads):
+                votes = v[reads[0]] if len(reads) == 1 else self._call("total", *(v[name] for name in reads))
+                return self._call("log_softmax", votes)
+            case _:
+                assert_never(block)
+
+    def _call(self, function: str, *arguments: object, **options: str) -> str:
+        self.calls.add(function)
+        parts = [*map(str, arguments), *(f"{key}={value}" for key, value in options.items())]
+        return f"{function}({', '.join(parts)})"
+
+    def _linear(self, x: str, weight: AnyTable, transposed: bool, size: int, bias: Sequence[str] = ()) -> str:
+        if isinstance(weight, Table):
+            return self._call("linear", x, self._table(weight, "rows" if transposed else "columns"), *bias)
+        rows = self._table(weight, "rows")
+        if not transposed:
+            return self._call("sparse_linear", x, rows, size, *bias)
+        products = self._call("sparse_products", x, rows)
+        return self._call("total", products, *bias) if bias else products
+
+    def _match(self, block: Match) -> str:
+        v = self.value
+        options = {"scores": f"[{', '.join(map(self._pairs, block.scores))}]"}
+        if block.buckets != (0,):
+            options["buckets"] = repr(block.buckets)
+        if block.distance is not None:
+            options["distances"] = self._table(block.distance, "rows")
+        if block.moves is not None:
+            options |= {"moves": self._pairs(block.moves), "size": str(self.program.space(block.space).size)}
+        if block.window is not None:
+            options["window"] = str(block.window)
+        return self._call("match", v[block.queries], v[block.keys], v[block.values], self._memory(block), **options)
+
+    def _pairs(self, tables: Sequence[AnyTable]) -> str:
+        return f"[{', '.join(self._table(table, 'pairs') for table in tables)}]"
+
+    def _memory(self, block: Block) -> str:
+        keeping = [b.name for b in self.program.blocks if isinstance(b, Attend | Match)]
+        return f"memory[{keeping.index(block.name)}]"
+
+    def _table(self, table: AnyTable, layout: str) -> str:
+        """Name a table in a layout; the layout stands in the name only where a table is laid out in several."""
+        return self.layout_name.get((table.name, layout), self.table_name[table.name])
+
+    def _tables(self) -> list[tuple[str, LineOrigin]]:
+        """Write the definition of every table, short ones spelt out."""
+        first_use: Mapping[str, Block] = {t.name: b for b in reversed(self.program.blocks) for t in tables_of(b)}
+        found: list[tuple[str, LineOrigin]] = []
+        for name, table in self.program.tables().items():
+            if not self._is_defined(table):
+                continue
+            block = first_use[name]
+            origin = LineOrigin(block.origin.made_by, block.name)
+            for layout in sorted(self.layouts[name]):
+                if isinstance(table, SparseTable):
+                    value = self._load("sparse_rows", name)
+                elif table_text.is_literal(table):
+                    value = table_text.literal(table)
+                else:
+                    value = self._load(layout, name)
+                shape = " x ".join(map(str, table.shape))
+                found.append((f"{self._table(table, layout)} = {value}  # {shape}", origin))
+        return found
+
+    def _is_defined(self, table: AnyTable) -> bool:
+        """Say whether a table is defined by itself, under its name."""
+        return table.name in self.table_name
+
+    def _load(self, function: str, name: str) -> str:
+        self.calls.add(function)
+        return f'{function}("{name}")'
+
+    def _tokenizer_literal(self) -> str:
+        t = self.tokenizer
+        merges = [number for pair in t.merges for number in pair]
+        merge_text = table_text.text_block("int", merges) if merges else "()"
+        scores = table_text.text_block("float", t.scores) if t.scores else "()"
+        return (
+            f"\nPIECES = {table_text.bytes_tuple(t.pieces)}\n"
+            f"MERGES = {merge_text}\n"
+            f"BYTE_IDS = {table_text.text_block('int', t.byte_ids)}\n"
+            "TOKENIZER = Tokenizer(\n"
+            f"    kind={t.kind!r},\n    pieces=PIECES,\n"
+            "    merges=tuple(zip(MERGES[::2], MERGES[1::2])),\n"
+            f"    scores={scores},\n"
+            "    byte_ids=BYTE_IDS,\n"
+            f"    specials={t.specials!r},\n    start_id={t.start_id},\n"
+            f"    stop_ids={t.stop_ids!r},\n    prefix_space={t.prefix_space},\n)"
+        )
+
+
+def _layouts(program: Program) -> dict[str, set[str]]:
+    """Say, table by table, whether the code wants its rows, its columns, or rows of pairs (column, value).
+
+    Sparse tables are always rows of pairs, and have no other layout.
+    """
+    wanted: dict[str, set[str]] = {}
+    writing = _writing(program)
+    for block in program.blocks:
+        match block:
+            case Linear(transposed=False) if block.name not in writing:
+                layouts = {"weight": "columns"}
+            case Match():
+                layouts = {"scores": "pairs", "moves": "pairs"}
+            case _:
+                layouts = {}
+        for item in fields(block):
+            for table in tables_in(getattr(block, item.name)):
+                layout = layouts.get(item.name, "rows") if isinstance(table, Table) else "rows"
+                wanted.setdefault(table.name, set()).add(layout)
+    return wanted
+
+
+def _writing(program: Program) -> frozenset[str]:
+    """Name the dense maps that read a few features out of many, whose rows are better added one by one."""
+    chosen = {block.name for block in program.blocks if isinstance(block, Select)}
+    return frozenset(
+        block.name
+        for block in program.blocks
+        if isinstance(block, Linear)
+        and block.reads in chosen
+        and isinstance(block.weight, Table)
+        and isinstance(block.bias, Table)
+        and not block.transposed
+    )
