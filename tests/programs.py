@@ -43,9 +43,10 @@ from englishroom.ir.program import (
     Vote,
     reads_of,
 )
-from englishroom.ir.room import TABLES, pack
+from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.verify import SMALL_MATRIX
+from englishroom.names import TABLES
 
 KINDS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
     {

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +23,7 @@ from englishroom.store import (
     read_room,
     write_room,
 )
+from forged import sign
 
 CONTENTS = {"a.txt": b"one", "b.bin": bytes(range(256))}
 
@@ -110,3 +116,80 @@ def test_numbers_that_json_has_not_are_refused_before_anything_is_written(tmp_pa
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_room(tmp_path / "room", CONTENTS.items(), lambda _folder: bad)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/hostname", "a/b", "a\\b", "..", ".hidden", "", "manifest.json", "a\n"])
+def test_names_of_files_that_are_paths_are_refused(tmp_path: Path, name: str) -> None:
+    room = tmp_path / "room"
+    write_room(room, CONTENTS.items(), lambda _folder: manifest())
+    (tmp_path / "x").write_bytes(b"outside")
+    sign(room, files={name: hashlib.sha256(b"outside").hexdigest()})
+    with pytest.raises(ArtifactError, match=r"manifest\.json: files: .* is not the plain name of a file; decompile"):
+        read_room(room)
+    with pytest.raises(ConfigError, match="a file of a room cannot be called"):
+        write_room(tmp_path / "other", {name: b""}.items(), lambda _folder: manifest())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["room", "x"]
+    assert (tmp_path / "x").read_bytes() == b"outside"
+
+
+def test_what_stands_in_for_a_file_is_neither_waited_on_nor_read(tmp_path: Path) -> None:
+    room = tmp_path / "room"
+    write_room(room, CONTENTS.items(), lambda _folder: manifest())
+    (tmp_path / "outside").write_bytes(b"one")
+    stand_ins = {
+        "is a pipe, expected a file": os.mkfifo,
+        "is a link that leads out of the room": lambda path: path.symlink_to(tmp_path / "outside"),
+        "a.txt: is a link that leads out": lambda path: path.symlink_to("/dev/zero"),
+        "is a folder, expected a file": Path.mkdir,
+        "missing; restore the file or decompile again": lambda _path: None,
+        "expected at most": lambda path: (path.touch(), os.truncate(path, 2**40)),
+    }
+    for message, make in stand_ins.items():
+        (room / "a.txt").unlink(missing_ok=True)
+        make(room / "a.txt")
+        with pytest.raises(ArtifactError, match=message):
+            read_room(room, ["a.txt"])
+        (room / "a.txt").rmdir() if message.startswith("is a folder") else None
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_manifest_that_is_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "manifest.json")
+    assert not looks_like_room(tmp_path)
+    with pytest.raises(ArtifactError, match=r"manifest\.json: is a"):
+        read_manifest(tmp_path)
+    with pytest.raises(ConfigError, match="other things in it"):
+        check_out(tmp_path)
+
+
+def test_a_file_that_the_manifest_does_not_list_is_not_read(tmp_path: Path) -> None:
+    write_room(tmp_path / "room", CONTENTS.items(), lambda _folder: manifest())
+    with pytest.raises(ArtifactError, match=r"c\.txt: the room has no such file"):
+        read_room(tmp_path / "room", ["c.txt"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"target": []}, "target: Input should be an object"),
+        ({"target": {"name": 3}}, "target.name: Input should be a valid string, found 3"),
+        ({"target": {"spec": "x"}}, "target.spec: Input should be an object"),
+        ({"records": {"made_by": "x"}}, "records: Input should be a valid array"),
+        ({"records": ["x"]}, "records.0: Input should be an object"),
+        ({"records": [{"made_by": "x"}]}, "records.0.options: Field required"),
+        ({"evidence": {"texts": []}}, "evidence.texts: Input should be an object"),
+        ({"evidence": {"texts": {"fit": {"name": "x"}}}}, "evidence.texts.fit.sha256: Field required"),
+        ({"config": {"tokenizer": 3}}, "config.tokenizer: Input should be a valid string, found 3"),
+        ({"seed": int("9" * 401)}, "a whole number of 401 digits"),
+        ({"evidence": {"x_nats": float("nan")}}, "NaN is no number of JSON"),
+        ({"files": {"a.txt": 3}}, "files.a.txt: Input should be a valid string, found 3"),
+        ({"target": ...}, "target: Field required"),
+        ({"more": 1}, "more: Unexpected"),
+    ],
+)
+def test_a_manifest_of_another_form_is_one_error(tmp_path: Path, changes: dict[str, Any], found: str) -> None:
+    tmp_path = tmp_path / "room"
+    write_room(tmp_path, CONTENTS.items(), lambda _folder: manifest())
+    sign(tmp_path, **changes)
+    with pytest.raises(ArtifactError, match=rf"manifest\.json: .*{re.escape(found)}"):
+        read_manifest(tmp_path)

@@ -14,10 +14,10 @@ from englishroom.dictionaries.evidence.latent_evidence import LatentEvidence
 from englishroom.dictionaries.evidence.masked_rows import rows_of
 from englishroom.dictionaries.evidence.tabulate import tabulate
 from englishroom.dictionaries.replacement import Replacement
-from englishroom.ir.room import TOKENIZER
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.tokenizer_json import tokenizer_to_json
 from englishroom.models.spec import ModelSpec, weight_shapes
+from englishroom.names import TOKENIZER
 from englishroom.store import SCHEMA_VERSION, Manifest, write_room
 
 D_VOCAB, N_CTX, N_LATENTS, DEAD = 30, 12, 20, 4

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from englishroom.emit.python import Heading, emit
 from englishroom.ir.program import Program
-from englishroom.ir.room import TABLES, pack
+from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.lower.sparsify import sparsify
+from englishroom.names import TABLES
 from englishroom.sparse.edges import Edges
 from englishroom.store import SCHEMA_VERSION, Manifest, sha256, write_room
 from programs import tokenizer_for

@@ -11,60 +11,28 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-from safetensors import SafetensorError
+from pydantic import TypeAdapter
 
 from englishroom.errors import ArtifactError, ConfigError
+from englishroom.manifest import NO_HASH, Manifest, is_plain, manifest_to_bytes, parse_manifest
+from englishroom.manifest import SCHEMA_VERSION as SCHEMA_VERSION
+from englishroom.names import MANIFEST
+from englishroom.untrusted import ARRAY_BYTES, TEXT_BYTES, T, parse_arrays, parse_json, parse_text, read_bytes
 
-SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
-FORMAT = "englishroom room"
 _OURS = (MANIFEST, "__pycache__")  # importing program.py leaves the latter
-
-
-@with_config(ConfigDict(extra="forbid"))
-@dataclass(frozen=True)
-class Manifest:
-    """What a room says of itself.
-
-    Attributes:
-        schema_version: layout of the folder; another one is refused.
-        level: level of the program in it.
-        target: identity of the decompiled model: name, family, parameters, sha256 of its weights.
-        config: settings of the run that made it.
-        seed: seed of whatever was random.
-        records: what each pass did, in order.
-        evidence: what was measured, each with its unit in its name.
-        versions: of englishroom, Python and the libraries that took part.
-        files: name of every other file -> its sha256.
-        sha256: hash of the manifest's own bytes, this value written as 64 zeros.
-        format: says that this file is ours; other programs write a ``manifest.json`` too.
-    """
-
-    schema_version: int
-    level: str
-    target: dict[str, Any]
-    config: dict[str, Any]
-    seed: int
-    records: list[dict[str, Any]]
-    evidence: dict[str, Any]
-    versions: dict[str, str]
-    files: dict[str, str] = field(default_factory=dict)
-    sha256: str = "0" * 64
-    format: str = FORMAT
+_NUMBERS = (".safetensors", ".parquet")
+_ADVICE = "restore the file or decompile again"
 
 
 @dataclass(frozen=True)
@@ -77,14 +45,15 @@ class StoredRoom:
 
     def text(self, name: str) -> str:
         """Return a file as text."""
-        return self.contents[name].decode("utf-8")
+        return parse_text(self.contents[name], self.path / name, "decompile again")
+
+    def json(self, name: str, kind: TypeAdapter[T]) -> T:
+        """Return what a JSON file of a stated form holds."""
+        return parse_json(self.contents[name], kind, self.path / name, "decompile again")
 
     def arrays(self, name: str) -> dict[str, NDArray]:
-        """Return the arrays of a safetensors file, read-only."""
-        try:
-            return safetensors.numpy.load(self.contents[name])
-        except SafetensorError as error:
-            raise ArtifactError(f"{self.path / name}: damaged safetensors file ({error}); decompile again") from None
+        """Return the arrays of a safetensors file."""
+        return parse_arrays(self.contents[name], self.path / name, "decompile again")
 
 
 def arrays_to_bytes(arrays: Mapping[str, NDArray]) -> bytes:
@@ -111,7 +80,7 @@ def write_room(path: Path, contents: Iterable[tuple[str, bytes]], describe: Call
             stops the writing, so a room that fails its own measurement never takes its place.
 
     Raises:
-        ConfigError: something else than a room stands at ``path``.
+        ConfigError: something else than a room stands at ``path``, or the name of a file is a path.
         ArtifactError: the disk is full or not writable; whatever stood at ``path`` is untouched.
     """
     path = check_out(path)
@@ -122,14 +91,16 @@ def write_room(path: Path, contents: Iterable[tuple[str, bytes]], describe: Call
             _clear_leftovers(path)
             part.mkdir()
         for name, data in contents:
+            if not is_plain(name):
+                raise ConfigError(f"{path}: a file of a room cannot be called {name!r}")
             with _translated(path, len(data)):
                 _write(part / name, data)
             hashes[name] = sha256(data)
             del data
-        manifest = replace(describe(part), files=hashes, sha256="0" * 64)
-        manifest = replace(manifest, sha256=sha256(_manifest_bytes(manifest)))
+        manifest = replace(describe(part), files=hashes, sha256=NO_HASH)
+        manifest = replace(manifest, sha256=sha256(manifest_to_bytes(manifest)))
         with _translated(path):
-            _write(part / MANIFEST, _manifest_bytes(manifest))
+            _write(part / MANIFEST, manifest_to_bytes(manifest))
             _sync(part)
             with _locked(path.parent):
                 _swap(part, path)
@@ -185,8 +156,8 @@ def _strangers(folder: Path) -> list[str]:
     """List what is in a folder and is not of a sound room of ours."""
     names = sorted(entry.name for entry in folder.iterdir())
     try:
-        known = _parse((folder / MANIFEST).read_bytes(), folder / MANIFEST).files
-    except (OSError, ArtifactError):
+        known = parse_manifest(_read(folder, MANIFEST, folder), folder / MANIFEST).files
+    except ArtifactError:
         return names
     return [name for name in names if name not in known and name not in _OURS]
 
@@ -210,43 +181,18 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         ArtifactError: there is no room, or its manifest is damaged or of another version.
     """
-    where = _place(path) / MANIFEST
-    try:
-        return _parse(where.read_bytes(), path / MANIFEST)
-    except (FileNotFoundError, NotADirectoryError):
-        raise ArtifactError(
-            f"{path}: not a room ({MANIFEST} is missing); make one with englishroom decompile"
-        ) from None
-    except OSError as error:
-        raise ArtifactError(f"{path / MANIFEST}: cannot be read ({error.strerror})") from None
+    place = _place(path)
+    if not os.path.lexists(place / MANIFEST):
+        raise ArtifactError(f"{path}: not a room ({MANIFEST} is missing); make one with englishroom decompile")
+    return parse_manifest(_read(place, MANIFEST, path), path / MANIFEST)
 
 
-def _parse(raw: bytes, where: Path) -> Manifest:
-    try:
-        values = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{where}: damaged ({error}); decompile again") from None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise ArtifactError(f"{where}: not the manifest of a room; give a room, or make one with englishroom decompile")
-    version = values.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{where}: schema version is {version!r}, expected {SCHEMA_VERSION}; "
-            "use the englishroom that wrote it, or decompile again"
-        )
-    try:
-        manifest = TypeAdapter(Manifest).validate_json(raw, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"{where}: {place}: {first['msg']}; decompile again") from None
-    if sha256(raw.replace(manifest.sha256.encode(), b"0" * 64)) != manifest.sha256:
-        raise ArtifactError(f"{where}: changed since the room was written; restore the file or decompile again")
-    return manifest
-
-
-def _manifest_bytes(manifest: Manifest) -> bytes:
-    return json.dumps(asdict(manifest), indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+def _read(place: Path, name: str, path: Path) -> bytes:
+    """Read a file of the room at ``place``, which the user calls ``path``; nothing outside it is read."""
+    file = place / name
+    if file.is_symlink() and not _resolved(file).is_relative_to(place):
+        raise ArtifactError(f"{path / name}: is a link that leads out of the room; {_ADVICE}")
+    return read_bytes(file, _ADVICE, ARRAY_BYTES if file.suffix in _NUMBERS else TEXT_BYTES, path / name)
 
 
 def read_room(path: Path, names: Sequence[str] | None = None) -> StoredRoom:
@@ -270,16 +216,12 @@ def _read_files(path: Path, names: Sequence[str] | None) -> StoredRoom:
     manifest = read_manifest(path)
     contents: dict[str, bytes] = {}
     for name in sorted(manifest.files) if names is None else names:
-        try:
-            data = (_place(path) / name).read_bytes()
-        except FileNotFoundError:
-            raise ArtifactError(f"{path / name}: missing from the room; restore the file or decompile again") from None
-        except OSError as error:
-            raise ArtifactError(f"{path / name}: cannot be read ({error.strerror}); restore the file") from None
-        if sha256(data) != manifest.files.get(name):
+        if name not in manifest.files:
+            raise ArtifactError(f"{path / name}: the room has no such file; {_ADVICE}")
+        data = _read(_place(path), name, path)
+        if sha256(data) != manifest.files[name]:
             raise ArtifactError(
-                f"{path / name}: changed since the room was written (sha256 differs from {MANIFEST}); "
-                "restore the file or decompile again"
+                f"{path / name}: changed since the room was written (sha256 differs from {MANIFEST}); {_ADVICE}"
             )
         contents[name] = data
     return StoredRoom(path, manifest, MappingProxyType(contents))

@@ -15,9 +15,9 @@ import pytest
 
 from englishroom.cli import main
 from englishroom.cli.features import BAR
-from englishroom.dictionaries.evidence.latent_evidence import EXAMPLES, LATENTS, LatentEvidence
-from englishroom.ir.room import TOKENIZER
+from englishroom.dictionaries.evidence.latent_evidence import LatentEvidence
 from englishroom.ir.tokenizer_json import tokenizer_to_json
+from englishroom.names import EXAMPLES, LATENTS, TOKENIZER
 from englishroom.store import SCHEMA_VERSION, Manifest, write_room
 from tiny_features import DEAD, N_LATENTS, evidence, tokenizer, write_featured_room
 

@@ -21,8 +21,9 @@ from englishroom.inside.labelling import label
 from englishroom.interp import reference
 from englishroom.ir.labels import Feature, Labels
 from englishroom.ir.program import Linear, Program, Rules, Space, SparseTable, Table, rule_count, tables_of
-from englishroom.ir.room import TABLES, pack
+from englishroom.ir.room import pack
 from englishroom.ir.verify import verify
+from englishroom.names import TABLES
 from programs import emitted, full_program, run_file
 from staged import D_VOCAB, N_RULES, rows, staged, tokenizer
 

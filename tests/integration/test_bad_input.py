@@ -180,7 +180,7 @@ def flip(path: Path) -> None:
 
 def test_missing_table(tiny_room: Path, refused: Refused) -> None:
     (tiny_room / "tables.safetensors").unlink()
-    assert "tables.safetensors: missing from the room" in refused("talk", tiny_room, "Tom")
+    assert "tables.safetensors: missing; restore the file or decompile again" in refused("talk", tiny_room, "Tom")
     emitted = subprocess.run(
         [sys.executable, "-I", "-S", str(tiny_room / "program.py")], capture_output=True, text=True
     )
@@ -266,9 +266,9 @@ def test_what_the_system_refuses_is_one_line(tiny_room: Path, tmp_path: Path, re
     assert "leads nowhere" in refused("show", tmp_path / "loop")
     (tiny_room / "program.ir").unlink()
     (tiny_room / "program.ir").mkdir()
-    assert "program.ir: cannot be read (Is a directory)" in refused("talk", tiny_room, "Tom")
+    assert "program.ir: is a folder, expected a file" in refused("talk", tiny_room, "Tom")
     (tiny_room / "manifest.json").write_text("[" * 100_000)
-    assert "manifest.json: damaged" in refused("talk", tiny_room, "Tom")
+    assert "manifest.json: no JSON that can be read" in refused("talk", tiny_room, "Tom")
 
 
 @pytest.mark.parametrize("command", ["talk", "program.py"])

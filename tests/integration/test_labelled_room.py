@@ -14,8 +14,9 @@ from englishroom.data.texts import open_text
 from englishroom.emit.python import Heading, emit
 from englishroom.errors import ConfigError
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
-from englishroom.ir.labels import LABELS, load_labels
-from englishroom.ir.room import TABLES, load_program, pack
+from englishroom.ir.labels import load_labels
+from englishroom.ir.room import load_program, pack
+from englishroom.names import LABELS, TABLES
 from englishroom.pipeline.labelling import heading_of, relabel
 from englishroom.store import SCHEMA_VERSION, Manifest, read_manifest, read_room, write_room
 from staged import staged, tokenizer

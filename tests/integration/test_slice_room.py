@@ -12,8 +12,9 @@ from englishroom.cli import main
 from englishroom.evaluate.description import describe_program
 from englishroom.evaluate.talkers.program import EmittedTalker
 from englishroom.interp.vectorised import Interpreter
-from englishroom.ir.labels import LABELS, Feature, Labels
+from englishroom.ir.labels import Feature, Labels
 from englishroom.ir.room import load_program
+from englishroom.names import LABELS
 from englishroom.passes.slice import n_entries
 from englishroom.pipeline.slicing import labels_of, n_rules
 from englishroom.store import read_manifest

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from englishroom.errors import ArtifactError
-from englishroom.ir.labels import LABELS, Feature, Labels, check_labels, labels_from_json, load_labels
+from englishroom.ir.labels import Feature, Labels, check_labels, labels_from_json, load_labels
 from englishroom.ir.program import Lookup, Program, Space, Table, Vote
+from englishroom.names import LABELS
 from englishroom.store import SCHEMA_VERSION, Manifest, write_room
 
 SHE = Feature("word:she/her", "word", 0.5, 0.25, 1.5, (("she", 1.0), ("\\x1b", 0.5)), (), (("it", -1.0),))
@@ -30,7 +31,7 @@ def room(folder: Path, files: dict[str, bytes]) -> Path:
     write_room(
         folder,
         files.items(),
-        lambda _: Manifest(SCHEMA_VERSION, "sparse", {}, {}, 0, [], {}, {}),
+        lambda _: Manifest(SCHEMA_VERSION, "sparse", {"name": "t"}, {}, 0, [], {}, {}),
     )
     return folder
 

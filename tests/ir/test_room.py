@@ -13,15 +13,16 @@ from hypothesis import given, settings
 
 from englishroom.errors import ArtifactError
 from englishroom.ir.program import LEVELS, Level, Linear, Lookup, Program, Space, SparseTable, Table, Vote
-from englishroom.ir.room import CODE, TABLES, TOKENIZER, load_program, pack, stored_arrays
+from englishroom.ir.room import load_program, pack, stored_arrays
 from englishroom.ir.text import print_code
+from englishroom.names import CODE, TABLES, TOKENIZER
 from englishroom.store import SCHEMA_VERSION, Manifest, arrays_to_bytes, write_room
 from programs import LETTERS, chain, full_program, programs, tokenizer_for
 
 
 def write(path: Path, contents: dict[str, bytes]) -> None:
     """Write files as a room."""
-    manifest = Manifest(SCHEMA_VERSION, "exact", {}, {}, 0, [], {}, {})
+    manifest = Manifest(SCHEMA_VERSION, "exact", {"name": "t"}, {}, 0, [], {}, {})
     write_room(path, contents.items(), lambda _folder: manifest)
 
 
@@ -112,7 +113,7 @@ def test_a_missing_or_changed_file_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=rf"{name}: changed since the room was written"):
         load_program(room)
     (room / name).unlink()
-    with pytest.raises(ArtifactError, match=rf"{name}: missing from the room"):
+    with pytest.raises(ArtifactError, match=rf"{name}: missing; restore the file or decompile again"):
         load_program(room)
 
 
@@ -133,7 +134,7 @@ def test_nothing_that_a_room_needs_loads_torch(tmp_path: Path) -> None:
         """
 import importlib, pkgutil, sys
 from pathlib import Path
-names = ["englishroom.errors", "englishroom.store"]
+names = [f"englishroom.{name}" for name in ("errors", "names", "untrusted", "manifest", "store")]
 for name in ("ir", "passes", "interp", "emit"):
     package = importlib.import_module(f"englishroom.{name}")
     names += [item.name for item in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]

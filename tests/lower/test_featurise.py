@@ -19,13 +19,14 @@ from englishroom.evaluate.talkers.program import EmittedTalker
 from englishroom.interp.reference import log_probs as reference_log_probs
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Activate, Unexplained
-from englishroom.ir.room import TABLES, pack
+from englishroom.ir.room import pack
 from englishroom.ir.verify import verify
 from englishroom.lower.featurise import featurise, variable_of
 from englishroom.lower.lift import lift
 from englishroom.lower.recover import dictionaries_of
 from englishroom.models.load import Target, in_precision, load_target
 from englishroom.models.spec import ModelSpec
+from englishroom.names import TABLES
 from englishroom.pipeline.opening import open_target
 from englishroom.store import sha256
 from tiny import CASES

@@ -10,6 +10,7 @@ from typing import Literal
 import tyro
 
 from englishroom.cli.output import progress_bar, say, show
+from englishroom.names import PROGRAM
 from englishroom.talkers.shipped import DEFAULT
 
 CHANGES = (
@@ -132,10 +133,10 @@ class Command:
         )
         with progress_bar() as progress:
             manifest = decompile(config, self.out, say, progress)
-        size = (self.out / "program.py").stat().st_size
+        size = (self.out / PROGRAM).stat().st_size
         emitted, positions = (manifest.evidence[f"emitted_{key}"] for key in ("vs_program_nats", "positions"))
         say(
             f"program.py: {size:,} bytes; run by itself on {positions} positions it is within {emitted:.2g} nats "
             "of the interpreter"
         )
-        show(f'wrote {self.out}; next: python {shlex.quote(str(self.out / "program.py"))} "Once upon a time"')
+        show(f'wrote {self.out}; next: python {shlex.quote(str(self.out / PROGRAM))} "Once upon a time"')

@@ -72,9 +72,9 @@ class Command:
     def _detail(self) -> None:
         import json
 
-        from englishroom.dictionaries.evidence.latent_evidence import EXAMPLES, read_examples
-        from englishroom.ir.room import TOKENIZER
+        from englishroom.dictionaries.evidence.latent_evidence import read_examples
         from englishroom.ir.tokenizer_json import tokenizer_from_json
+        from englishroom.names import EXAMPLES, TOKENIZER
 
         room, about, table = _open(self.room, (EXAMPLES, TOKENIZER))
         tokenizer = tokenizer_from_json(room.text(TOKENIZER), str(self.room / TOKENIZER))
@@ -95,7 +95,8 @@ class Command:
 
 def _open(path: Path, more: Sequence[str] = ()) -> tuple[StoredRoom, About, pa.Table]:
     """Read the table of latents of a room, and whatever other files are needed."""
-    from englishroom.dictionaries.evidence.latent_evidence import EXAMPLES, LATENTS, read_latents
+    from englishroom.dictionaries.evidence.latent_evidence import read_latents
+    from englishroom.names import EXAMPLES, LATENTS
     from englishroom.store import read_manifest, read_room
 
     manifest = read_manifest(path)

@@ -42,7 +42,8 @@ class Command:
     """Keep what was found in the first sparse room as well, or in the first, so that its report shows it."""
 
     def run(self) -> None:
-        from englishroom.pipeline.frontier import FRONTIER, PICTURES, FrontierConfig, frontier
+        from englishroom.names import FRONTIER
+        from englishroom.pipeline.frontier import PICTURES, FrontierConfig, frontier
         from englishroom.report.frontier import COLUMNS, in_order
 
         config = FrontierConfig(

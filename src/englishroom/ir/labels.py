@@ -16,9 +16,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from englishroom.errors import ArtifactError, bounded
 from englishroom.ir.program import Program
+from englishroom.names import LABELS
 from englishroom.store import read_manifest, read_room
 
-LABELS = "labels.json"
 Scores = tuple[tuple[str, float], ...]
 """Texts with their values, the strongest first."""
 

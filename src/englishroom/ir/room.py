@@ -14,9 +14,9 @@ from englishroom.ir.text import parse_code, print_code
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.tokenizer_json import tokenizer_from_json, tokenizer_to_json
 from englishroom.ir.verify import require_valid
+from englishroom.names import CODE, TABLES, TOKENIZER
 from englishroom.store import arrays_to_bytes, read_room
 
-CODE, TABLES, TOKENIZER = "program.ir", "tables.safetensors", "tokenizer.json"
 _PARTS = ("starts", "columns", "values", "shape")
 
 

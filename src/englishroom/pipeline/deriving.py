@@ -12,10 +12,11 @@ import numpy as np
 
 from englishroom.emit.python import Heading, emit
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
-from englishroom.ir.labels import LABELS, check_labels, labels_from_json
+from englishroom.ir.labels import check_labels, labels_from_json
 from englishroom.ir.program import Program
-from englishroom.ir.room import TABLES, pack
+from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.names import LABELS, ORIGINS, PROGRAM, TABLES
 from englishroom.passes.base import Record
 from englishroom.pipeline.measuring import json_bytes
 from englishroom.pipeline.steps import Progress
@@ -56,13 +57,13 @@ def write_derived(
         files[LABELS] = source.contents[LABELS]
     heading = Heading(source.manifest.target["name"], tuple(facts))
     emitted = emit(program, tokenizer, heading, sha256(files[TABLES]), labels)
-    files |= {"program.py": emitted.text.encode(), "origins.json": json.dumps(emitted.origins, indent=0).encode()}
+    files |= {PROGRAM: emitted.text.encode(), ORIGINS: json.dumps(emitted.origins, indent=0).encode()}
     files |= {name: json_bytes(value) for name, value in measured.items()}
     tokens = [tokenizer.start_id, *tokenizer.encode(text)][: min(CHECKED_POSITIONS, program.n_ctx)]
     expected = ProgramTalker("program", program, tokenizer, np.float64).log_probs(np.array([tokens]))[0]
 
     def describe(folder: Path) -> Manifest:
-        gap = check_emitted(EmittedTalker(folder / "program.py", tokenizer, program.n_ctx), tokens, expected, progress)
+        gap = check_emitted(EmittedTalker(folder / PROGRAM, tokenizer, program.n_ctx), tokens, expected, progress)
         made_from = {"name": source.path.resolve().name, "sha256": source.manifest.sha256}
         evidence = {"made_from": made_from, "emitted_positions": len(tokens), "emitted_vs_program_nats": gap}
         if "texts" in source.manifest.evidence:

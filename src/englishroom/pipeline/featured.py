@@ -14,12 +14,9 @@ from englishroom.dictionaries.replacement import Replacement
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.lower.featurise import featurise
 from englishroom.models.load import Target
+from englishroom.names import CIRCUITS, FIDELITY, PROBES, SCORES
 from englishroom.pipeline.fitting import Fitting, open_work, work_folder
 from englishroom.pipeline.measuring import (
-    CIRCUITS,
-    FIDELITY,
-    PROBES,
-    SCORES,
     Measuring,
     json_bytes,
     once,

@@ -36,14 +36,15 @@ from englishroom.inside.measure_moments import measure_moments
 from englishroom.inside.selected import count_selected
 from englishroom.inside.trace import trace_of
 from englishroom.ir.program import Program, Rules
-from englishroom.ir.room import TABLES, load_program
+from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.names import CODE, FRONTIER, SCORES, TABLES, TRACE
 from englishroom.passes.base import Pass, Record, run_passes
 from englishroom.passes.moments import TableMoments
 from englishroom.passes.prune import Prune, edge_tables
 from englishroom.passes.quantise import Bits, Quantise
 from englishroom.pipeline.deriving import write_derived
-from englishroom.pipeline.measuring import SCORES, json_bytes
+from englishroom.pipeline.measuring import json_bytes
 from englishroom.pipeline.opening import open_talker
 from englishroom.pipeline.refitting import Smaller, refit
 from englishroom.pipeline.scoring import known_of
@@ -52,7 +53,7 @@ from englishroom.report.frontier import FIRED, LENGTH, RECOVERED, picture
 from englishroom.report.number import bits as told_bits
 from englishroom.store import StoredRoom, read_room, sha256, write_room
 
-FRONTIER, POINTS, WORK, TRACE = "frontier.json", "points", "work", "trace.json"
+POINTS, WORK = "points", "work"
 PICTURES = {"frontier.svg": LENGTH, "frontier-rules.svg": FIRED, "frontier-compute.svg": RECOVERED}
 MOMENT_DOCUMENTS = 40
 TRACED_DOCUMENTS = 8
@@ -361,7 +362,7 @@ def _prune(edges: int, moments: Callable[[], TableMoments]) -> Pass:
 def _program_sha256(room: StoredRoom) -> str:
     """Return the hash of a room's program, whatever else lies in the room."""
     files = room.manifest.files
-    return sha256((files["program.ir"] + files[TABLES]).encode())
+    return sha256((files[CODE] + files[TABLES]).encode())
 
 
 def _store(room: StoredRoom, found: dict[str, Any]) -> None:

@@ -18,16 +18,16 @@ from englishroom.errors import ConfigError
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.inside.labelling import label
 from englishroom.inside.memory import measure_memory
-from englishroom.ir.labels import LABELS, Labels
+from englishroom.ir.labels import Labels
 from englishroom.ir.program import Program
-from englishroom.ir.room import TABLES, load_program
+from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.names import LABELS, ORIGINS, PROGRAM, TABLES
 from englishroom.passes.base import Record
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import check_emitted
 from englishroom.store import Manifest, StoredRoom, read_manifest, read_room, write_room
 
-MEMORY = "memory.json"
 LABEL_ROWS = 120
 """Documents that features are named on."""
 MEMORY_ROWS = 30
@@ -111,15 +111,15 @@ def relabel(
     origins = json.dumps(emitted.origins, indent=0).encode()
     files = dict(stored.contents) | {
         LABELS: labels.to_json(),
-        "program.py": emitted.text.encode(),
-        "origins.json": origins,
+        PROGRAM: emitted.text.encode(),
+        ORIGINS: origins,
     }
     tokens = rows_of(chosen, program, tokenizer, 1)[0][:CHECKED_POSITIONS].tolist()
     expected = ProgramTalker("program", program, tokenizer, np.float64).log_probs(np.array([tokens]))[0]
     record = Record("label", {"text": chosen.name, "sha256": chosen.sha256, "rows": n_rows})
 
     def describe(folder: Path) -> Manifest:
-        reading = EmittedTalker(folder / "program.py", tokenizer, program.n_ctx)
+        reading = EmittedTalker(folder / PROGRAM, tokenizer, program.n_ctx)
         gap = check_emitted(reading, tokens, expected, progress)
         say(f"program.py says what the program says, within {gap:.2g} nats on {len(tokens)} positions")
         evidence = manifest.evidence | {"emitted_positions": len(tokens), "emitted_vs_program_nats": gap}
@@ -131,7 +131,7 @@ def relabel(
 
 def heading_of(stored: StoredRoom) -> tuple[str, ...]:
     """Read back the facts that the header of a room's program states."""
-    told = ast.get_docstring(ast.parse(stored.contents["program.py"]), clean=False) or ""
+    told = ast.get_docstring(ast.parse(stored.contents[PROGRAM]), clean=False) or ""
     lines = told.split("\n")
     if "" not in lines[5:]:
         return ()

@@ -28,12 +28,12 @@ from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.ir.program import Program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.models.load import Target
+from englishroom.names import FIDELITY, PROBES, SCORES
 from englishroom.pipeline.circuits import describe_circuits
 from englishroom.pipeline.presets import Preset
 from englishroom.pipeline.scoring import known_of
 from englishroom.pipeline.steps import Progress
 
-FIDELITY, PROBES, CIRCUITS, SCORES = "fidelity.json", "interventions.json", "circuits.json", "scores.json"
 EVIDENCE_ROWS_AT_ONCE = 16
 
 

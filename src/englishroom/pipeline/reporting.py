@@ -18,22 +18,22 @@ from englishroom.data.corpus import replace_file
 from englishroom.data.texts import READY, Text, open_text
 from englishroom.errors import ArtifactError, ConfigError, EnglishRoomError
 from englishroom.evaluate.talkers.program import ProgramTalker
-from englishroom.ir.labels import LABELS, Labels, check_labels, labels_from_json
+from englishroom.ir.labels import Labels, check_labels, labels_from_json
 from englishroom.ir.program import Program, Rules
 from englishroom.ir.room import load_program
-from englishroom.pipeline.measuring import SCORES, json_bytes
+from englishroom.names import FIDELITY, FRONTIER, LABELS, MANIFEST, MEMORY, SCORES, TRACE
+from englishroom.pipeline.measuring import json_bytes
 from englishroom.pipeline.opening import open_talker
 from englishroom.pipeline.scoring import ScoreConfig, score_table
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.report.page import page
-from englishroom.store import MANIFEST, Manifest, StoredRoom, read_room, sha256
+from englishroom.store import Manifest, StoredRoom, read_room, sha256
 
 if TYPE_CHECKING:
     from englishroom.ir.tokenizer import Tokenizer
     from englishroom.talker import Talker
 
 HTML, FACTS = "report.html", "report.json"
-FRONTIER, MEMORY, TRACE, FIDELITY = "frontier.json", "memory.json", "trace.json", "fidelity.json"
 COMPARED_DOCUMENTS = 40
 TRACED_DOCUMENTS = 12
 IMPORTANT_RULES = 40

@@ -19,18 +19,17 @@ from englishroom.evaluate.talk import prompt_tokens
 from englishroom.evaluate.talkers.program import ProgramTalker
 from englishroom.inside.entry_importance import Same, gap_to, gaps, near_to, weigh
 from englishroom.interp.vectorised import Interpreter
-from englishroom.ir.labels import LABELS, Labels, load_labels
+from englishroom.ir.labels import Labels, load_labels
 from englishroom.ir.program import Lookup, Program, Rules
-from englishroom.ir.room import TABLES, load_program, pack
+from englishroom.ir.room import load_program, pack
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.verify import require_valid
+from englishroom.names import LABELS, ORIGINS, PROGRAM, SLICE, TABLES
 from englishroom.passes.base import Record
 from englishroom.passes.slice import Slice, SliceResult, n_entries
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import EMITTED_NUMBERS, Laid, write
 from englishroom.store import Manifest, check_out, read_manifest, sha256
-
-SLICE = "slice.json"
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def _files(
     name = before.target["name"]
     facts = (f"The slice of it that one text needs: {one_line(config.text)!r}.", *told(measured))
     emitted = emit(program, tokenizer, Heading(f"a slice of {name}", facts), sha256(files[TABLES]), labels)
-    files |= {"program.py": emitted.text.encode(), "origins.json": json.dumps(emitted.origins, indent=0).encode()}
+    files |= {PROGRAM: emitted.text.encode(), ORIGINS: json.dumps(emitted.origins, indent=0).encode()}
     if labels.features:
         files[LABELS] = labels.to_json()
     return files

@@ -16,14 +16,14 @@ from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.inside.memory import told as memory_told
 from englishroom.inside.trace import trace_of
-from englishroom.ir.labels import LABELS
 from englishroom.ir.program import Program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.lower.sparsify import run_as, sparsify
 from englishroom.models.load import Target
+from englishroom.names import LABELS, MEMORY, SCORES, TRACE
 from englishroom.pipeline.fitting import Fitting, open_work, work_folder
-from englishroom.pipeline.labelling import MEMORY, labels_kept, memory_of
-from englishroom.pipeline.measuring import SCORES, Measuring, Texts, json_bytes, once
+from englishroom.pipeline.labelling import labels_kept, memory_of
+from englishroom.pipeline.measuring import Measuring, Texts, json_bytes, once
 from englishroom.pipeline.presets import preset_of
 from englishroom.pipeline.settings import DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
@@ -33,7 +33,6 @@ from englishroom.sparse.model import SparseModel
 from englishroom.sparse.saved import started_once
 from englishroom.sparse.start import start
 
-TRACE = "trace.json"
 START_POSITIONS = 25_000
 """Positions of the fitting text on which loudness is fitted and edges are chosen."""
 

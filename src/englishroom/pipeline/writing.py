@@ -18,10 +18,11 @@ from englishroom.emit.python import Heading, emit
 from englishroom.errors import ConfigError
 from englishroom.evaluate.talk import TalkOptions, continuation
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
-from englishroom.ir.labels import LABELS, labels_from_json
+from englishroom.ir.labels import labels_from_json
 from englishroom.ir.program import Program
-from englishroom.ir.room import TABLES, pack
+from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.names import LABELS, ORIGINS, PROGRAM, TABLES
 from englishroom.passes.base import Record
 from englishroom.pipeline.opening import TOLERANCE_NATS
 from englishroom.pipeline.steps import Progress, Say
@@ -92,7 +93,7 @@ def lay_out(made: Made, target: Target, tokenizer: Tokenizer, say: Say, progress
     files = pack(program, tokenizer)
     labels = labels_from_json(made.files[LABELS]) if LABELS in made.files else None
     emitted = emit(program, tokenizer, Heading(target.name, made.facts(evidence)), sha256(files[TABLES]), labels)
-    files |= {"program.py": emitted.text.encode(), "origins.json": json.dumps(emitted.origins, indent=0).encode()}
+    files |= {PROGRAM: emitted.text.encode(), ORIGINS: json.dumps(emitted.origins, indent=0).encode()}
     n_positions = max(1, min(len(story), EMITTED_NUMBERS // program.n_entries))
     identity = identity_of(target)
     level, n_ctx, records = program.level, program.n_ctx, made.records
@@ -110,7 +111,7 @@ def write(
     evidence = laid.evidence
 
     def describe(folder: Path) -> Manifest:
-        reading = EmittedTalker(folder / "program.py", tokenizer, laid.n_ctx)
+        reading = EmittedTalker(folder / PROGRAM, tokenizer, laid.n_ctx)
         evidence["emitted_positions"] = len(laid.story)
         evidence["emitted_vs_program_nats"] = check_emitted(reading, laid.story, laid.expected, progress)
         return Manifest(

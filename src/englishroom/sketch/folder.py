@@ -13,9 +13,10 @@ from englishroom.data.corpus import replace_file
 from englishroom.errors import ArtifactError, ConfigError, one_line
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.tokenizer_json import tokenizer_from_json, tokenizer_to_json
+from englishroom.names import TOKENIZER
 from englishroom.store import sha256
 
-SOURCE, RECORD, TOKENIZER = "sketch.py", "sketch.json", "tokenizer.json"
+SOURCE, RECORD = "sketch.py", "sketch.json"
 FORMAT = "englishroom sketch"
 _OURS = {SOURCE, RECORD, TOKENIZER, "__pycache__"}
 SHARE = "1 - KL(talker‖sketch) / KL(talker‖unigram), the unigram being the talker's mean over the fitting text"

@@ -20,8 +20,6 @@ from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
 from englishroom.dictionaries.evidence.directions import direct_votes, nearest, strongest_votes
 from englishroom.dictionaries.evidence.harvest import harvest
 from englishroom.dictionaries.evidence.latent_evidence import (
-    EXAMPLES,
-    LATENTS,
     STRONGEST,
     LatentEvidence,
     read_evidence,
@@ -34,6 +32,7 @@ from englishroom.dictionaries.evidence.tabulate import feature_prefix, tabulate
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.models.forward import unembedding
+from englishroom.names import EXAMPLES, LATENTS
 from tiny_features import CONFIG, DEAD, N_CTX, N_LATENTS, SPEC, documents, evidence, replacement, tokenizer
 
 

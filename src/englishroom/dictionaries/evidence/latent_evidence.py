@@ -17,9 +17,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from englishroom.data.corpus import replace_file
 from englishroom.errors import ArtifactError
+from englishroom.names import EXAMPLES, LATENTS
 
 EVIDENCE_VERSION = 1
-LATENTS, EXAMPLES = "latents.parquet", "examples.parquet"
 STRONGEST = "strongest"
 """Name of the band of the strongest examples; others are named by their share of the drawn examples, ``75-100%``."""
 ROWS_A_GROUP = 2**14

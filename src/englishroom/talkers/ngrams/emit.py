@@ -17,12 +17,11 @@ from englishroom.errors import ArtifactError, ConfigError
 from englishroom.ir import tokenizer as tokenizer_module
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.wording import docstring
+from englishroom.names import PROGRAM, TABLES
 from englishroom.store import sha256
 from englishroom.talkers.ngrams import mixing
 from englishroom.talkers.ngrams.model_file import ngrams_to_bytes
 from englishroom.talkers.ngrams.talker import NgramTalker
-
-PROGRAM, TABLES = "program.py", "tables.safetensors"
 
 STEP = '''
 def new_memory():

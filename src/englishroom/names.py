@@ -1,0 +1,10 @@
+"""The names of a room's files. What each holds is said in ``docs/reference/room.md``."""
+
+MANIFEST = "manifest.json"
+"""What the room says of itself; the only file that it does not list."""
+PROGRAM, ORIGINS = "program.py", "origins.json"
+CODE, TABLES, TOKENIZER = "program.ir", "tables.safetensors", "tokenizer.json"
+LABELS, MEMORY, TRACE = "labels.json", "memory.json", "trace.json"
+SCORES, FIDELITY, PROBES, CIRCUITS = "scores.json", "fidelity.json", "interventions.json", "circuits.json"
+FRONTIER, SLICE = "frontier.json", "slice.json"
+LATENTS, EXAMPLES = "latents.parquet", "examples.parquet"
