@@ -113,7 +113,7 @@ class Normalise(_Block):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Activate(_Block):
-    """A pointwise function."""
+    """A function of each coordinate by itself: ``gelu_new``, ``gelu``, ``relu`` or ``silu``."""
 
     reads: str
     function: Function

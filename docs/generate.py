@@ -1,0 +1,101 @@
+"""Write the lists in docs/reference that the code already holds: blocks, passes, commands.
+
+    python docs/generate.py [--check]
+
+Each list stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. With ``--check`` nothing is written: where
+one differs from the code its page is named, and the exit status is 1. `./check --fix` writes, and the tests check.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import get_args
+
+from englishroom import passes
+from englishroom.cli import COMMANDS
+from englishroom.ir import program
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Lay rows out as a table of Markdown, as mdformat leaves it."""
+    lines = [header, tuple("--" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def meaning(kind: type, paragraphs: int | None = None) -> str:
+    """Return a docstring, or its first paragraphs, on one line, its code marked as Markdown marks it."""
+    text = re.sub(r"\s+", " ", " ".join((inspect.getdoc(kind) or "").split("\n\n")[:paragraphs]))
+    return re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
+
+
+def code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def block_table() -> str:
+    """List the blocks of the language in the order of their declaration."""
+    kinds = get_args(program.Block)
+    common = {field.name for field in fields(program._Block)}
+    rows = ((code([kind.__name__]), code(f.name for f in fields(kind) if f.name not in common), kind) for kind in kinds)
+    return table(("block", "fields", "what it makes"), ((name, own, meaning(kind)) for name, own, kind in rows))
+
+
+def all_passes() -> Iterator[type]:
+    """Yield every pass: a dataclass of the package ``passes`` that has a name and is called with a program."""
+    for module in pkgutil.iter_modules(passes.__path__):
+        for _, kind in inspect.getmembers(importlib.import_module(f"{passes.__name__}.{module.name}"), inspect.isclass):
+            own = kind.__module__ == f"{passes.__name__}.{module.name}"
+            if own and is_dataclass(kind) and isinstance(getattr(kind, "name", None), str) and "__call__" in vars(kind):
+                yield kind
+
+
+def pass_table() -> str:
+    rows = sorted((kind.name, code(field.name for field in fields(kind)), meaning(kind, 1)) for kind in all_passes())
+    return table(("pass", "options", "what it does"), ((code([name]), options, what) for name, options, what in rows))
+
+
+def command_table() -> str:
+    return table(("command", "what it does"), ((f"`englishroom {name}`", what) for name, what in COMMANDS.items()))
+
+
+LISTS = MappingProxyType(
+    {"blocks": ("language", block_table), "passes": ("language", pass_table), "commands": ("commands", command_table)}
+)
+
+
+def generated(text: str, name: str, content: str) -> str:
+    """Return a page with the list of that name replaced."""
+    start = f"<!-- generated: {name} -->\n"
+    pattern = re.compile(rf"{re.escape(start)}.*?<!-- end -->", re.DOTALL)
+    if len(pattern.findall(text)) != 1:
+        raise SystemExit(f"expected one list between `{start.strip()}` and `<!-- end -->`")
+    return pattern.sub(lambda _found: f"{start}\n{content}\n\n<!-- end -->", text)
+
+
+def main(check: bool) -> int:
+    stale = []
+    for name, (page, content) in LISTS.items():
+        path = REFERENCE / f"{page}.md"
+        before = path.read_text(encoding="utf-8")
+        after = generated(before, name, content())
+        if after != before:
+            stale.append(f"{path.name} ({name})")
+            if not check:
+                path.write_text(after, encoding="utf-8")
+    if stale:
+        print(f"{'differs from the code' if check else 'wrote'}: {', '.join(stale)}")
+    return int(bool(stale) and check)
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))

@@ -1,0 +1,46 @@
+"""Lists in docs/reference that are made from the code say what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "generate.py"
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_docs", PAGE)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_lists_in_the_reference_are_those_of_the_code(generate, capsys) -> None:
+    assert generate.main(check=True) == 0, f"{capsys.readouterr().out}; python docs/generate.py writes them"
+
+
+def test_lists_hold_what_the_code_holds(generate) -> None:
+    assert {"`Lookup`", "`Vote`", "`Match`"} <= set(re.findall(r"^\| (`\w+`)", generate.block_table(), re.MULTILINE))
+    named = re.findall(r"^\| `([\w-]+)`", generate.pass_table(), re.MULTILINE)
+    assert named == ["compact", "fold-norms", "prune", "quantise", "slice"]
+    assert "| `englishroom decompile` | " in generate.command_table()
+
+
+def test_a_list_that_differs_is_named(generate, monkeypatch, tmp_path, capsys) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n<!-- generated: things -->\n\nold\n\n<!-- end -->\n")
+    monkeypatch.setattr(generate, "REFERENCE", tmp_path)
+    monkeypatch.setattr(generate, "LISTS", {"things": ("page", lambda: "new")})
+    assert generate.main(check=True) == 1
+    assert "differs from the code: page.md (things)" in capsys.readouterr().out
+    assert "old" in page.read_text()
+    assert generate.main(check=False) == 0
+    assert page.read_text() == "# Page\n\n<!-- generated: things -->\n\nnew\n\n<!-- end -->\n"
+    assert generate.main(check=True) == 0
