@@ -1,4 +1,4 @@
-"""Write the lists in docs/reference that the code already holds: blocks, passes, commands.
+"""Write the lists of the docs that the code already holds: blocks, passes, levels, commands, files of a room.
 
     python docs/generate.py [--check]
 
@@ -19,11 +19,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import get_args
 
-from englishroom import passes
+from englishroom import names, passes
 from englishroom.cli import COMMANDS
-from englishroom.ir import program
+from englishroom.ir import program, verify
 
-REFERENCE = Path(__file__).parent / "reference"
+DOCS = Path(__file__).parent
 
 
 def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -38,8 +38,8 @@ def meaning(kind: type, paragraphs: int | None = None) -> str:
     return re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
 
 
-def code(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+def code(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
 
 
 def block_table() -> str:
@@ -68,8 +68,32 @@ def command_table() -> str:
     return table(("command", "what it does"), ((f"`englishroom {name}`", what) for name, what in COMMANDS.items()))
 
 
+def level_table() -> str:
+    """List the blocks that each level allows."""
+    allowed = {"exact": verify.EXACT_BLOCKS, "featured": get_args(program.Block), "sparse": verify.SPARSE_BLOCKS}
+    return table(
+        ("level", "blocks"), ((level, code(kind.__name__ for kind in kinds)) for level, kinds in allowed.items())
+    )
+
+
+def room_table() -> str:
+    return table(("file", "what it holds"), ((code([name]), what) for name, what in names.EVERY_ROOM.items()))
+
+
+def further_table() -> str:
+    rows = ((code([name]), rooms, what) for name, (rooms, what) in names.SOME_ROOMS.items())
+    return table(("file", "rooms", "what it holds"), rows)
+
+
 LISTS = MappingProxyType(
-    {"blocks": ("language", block_table), "passes": ("language", pass_table), "commands": ("commands", command_table)}
+    {
+        "blocks": ("reference/language.md", block_table),
+        "passes": ("reference/language.md", pass_table),
+        "commands": ("reference/commands.md", command_table),
+        "files of every room": ("reference/room.md", room_table),
+        "files of some rooms": ("reference/room.md", further_table),
+        "levels": ("concepts/program.md", level_table),
+    }
 )
 
 
@@ -85,7 +109,7 @@ def generated(text: str, name: str, content: str) -> str:
 def main(check: bool) -> int:
     stale = []
     for name, (page, content) in LISTS.items():
-        path = REFERENCE / f"{page}.md"
+        path = DOCS / page
         before = path.read_text(encoding="utf-8")
         after = generated(before, name, content())
         if after != before:

@@ -1,4 +1,4 @@
-"""Lists in docs/reference that are made from the code say what the code says."""
+"""Lists in the docs that are made from the code say what the code says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from englishroom import names
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "generate.py"
 
@@ -33,11 +35,16 @@ def test_lists_hold_what_the_code_holds(generate) -> None:
     assert "| `englishroom decompile` | " in generate.command_table()
 
 
+def test_every_file_of_a_room_says_what_it_holds() -> None:
+    declared = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str)}
+    assert names.EVERY_ROOM.keys() | names.SOME_ROOMS.keys() == declared
+
+
 def test_a_list_that_differs_is_named(generate, monkeypatch, tmp_path, capsys) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Page\n\n<!-- generated: things -->\n\nold\n\n<!-- end -->\n")
-    monkeypatch.setattr(generate, "REFERENCE", tmp_path)
-    monkeypatch.setattr(generate, "LISTS", {"things": ("page", lambda: "new")})
+    monkeypatch.setattr(generate, "DOCS", tmp_path)
+    monkeypatch.setattr(generate, "LISTS", {"things": ("page.md", lambda: "new")})
     assert generate.main(check=True) == 1
     assert "differs from the code: page.md (things)" in capsys.readouterr().out
     assert "old" in page.read_text()

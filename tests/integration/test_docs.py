@@ -121,3 +121,21 @@ def test_every_page_of_docs_stands_in_the_index() -> None:
     listed = {path for path, _ in links(index)}
     listed |= {path for inner in listed if inner.name == "README.md" for path, _ in links(inner)}
     assert set((ROOT / "docs").rglob("*.md")) - listed == {index}
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "decisions").glob("0*.md")), ids=lambda page: page.stem[:4])
+def test_every_decision_has_a_status(page: Path) -> None:
+    """And the index says the same."""
+    found = re.search(r"^\*\*Status\.\*\* (Accepted|Superseded)\b.*\d{4}-\d\d-\d\d", page.read_text(), re.MULTILINE)
+    assert found, f"{page.name} has no line like: **Status.** Accepted, 2026-11-21."
+    index = (page.parent / "README.md").read_text()
+    assert re.search(rf"^\|.*\({re.escape(page.name)}\) \| {found[1].lower()}", index, re.MULTILINE)
+
+
+def test_paths_of_code_that_the_docs_name_exist() -> None:
+    """Paths with a folder, such as `emit/python.py` or `passes/`, below the root, the package, or the tests."""
+    roots = (ROOT, ROOT / "src" / "englishroom", ROOT / "docs")
+    for page in set(every_page()) - set((ROOT / "docs" / "lab").glob("*.md")):
+        text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for path in re.findall(r"`([\w-]+(?:/[\w.-]+)*/[\w-]+\.py)`", text):
+            assert any((root / path).exists() for root in roots), f"{page.name}: {path}"

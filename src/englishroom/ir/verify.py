@@ -36,8 +36,8 @@ from englishroom.ir.program import (
 )
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
-_EXACT: tuple[type, ...] = (Lookup, Linear, Sum, Product, Normalise, Activate, Rotate, Attend, Vote)
-_SPARSE: tuple[type, ...] = (Lookup, Linear, Sum, Join, Product, Normalise, Select, Rotate, Match, Rules, Vote)
+EXACT_BLOCKS: tuple[type, ...] = (Lookup, Linear, Sum, Product, Normalise, Activate, Rotate, Attend, Vote)
+SPARSE_BLOCKS: tuple[type, ...] = (Lookup, Linear, Sum, Join, Product, Normalise, Select, Rotate, Match, Rules, Vote)
 
 SPARSE_ROW_ENTRIES = 256
 """Entries that a row of a sparse table may have at the sparse level."""
@@ -121,12 +121,12 @@ class _Verifier:
     def _level(self, block: Block) -> None:
         level, kind = self.program.level, type(block).__name__
         if level == "exact":
-            if not isinstance(block, _EXACT):
+            if not isinstance(block, EXACT_BLOCKS):
                 self.fault(f"a {kind} block does not stand at the exact level")
             if any(isinstance(table, SparseTable) for table in tables_of(block)):
                 self.fault("a sparse table does not stand at the exact level")
         if level == "sparse":
-            if not isinstance(block, _SPARSE):
+            if not isinstance(block, SPARSE_BLOCKS):
                 self.fault(f"a {kind} block does not stand at the sparse level")
             for table in tables_of(block):
                 is_distance = isinstance(block, Match) and table is block.distance
