@@ -7,11 +7,11 @@ import math
 
 import numpy as np
 import pytest
-from test_score import LETTERS, Flat, Successor
 
 from englishroom.errors import ConfigError
 from englishroom.evaluate.compare import compare
 from englishroom.evaluate.talk import TalkOptions
+from letters import LETTERS, Flat, Successor
 
 
 class Telling(Successor):

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from test_score import LETTERS
 
 from englishroom.evaluate.greedy import GreedyAgreement, continue_greedily, greedy_agreement, prompts_of
+from letters import LETTERS
 
 
 class Successor:

@@ -1,74 +1,89 @@
-"""Metrics against hand-computed cases, and tallies under sharding and resampling."""
+"""A metric is declared in one place, and every table, file and page follows."""
 
 from __future__ import annotations
 
-import math
+import json
+from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from englishroom.errors import ConfigError
-from englishroom.evaluate.metrics import Calibration, MetricSums, agreement, kl_nats, nats, top1
+from englishroom.cli.score import print_scores
+from englishroom.evaluate import metrics, score, score_table
+from englishroom.evaluate.metrics import METRICS, Extra, Metric
+from englishroom.evaluate.score import judge
+from englishroom.evaluate.score_table import ScoreTable, category_rows, make_row
+from englishroom.report import frontier, sections
+from letters import Successor
 
-HALF = np.log([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
-SURE = np.array([[0.0, -np.inf, -np.inf], [-np.inf, 0.0, -np.inf]])
-
-
-def test_nats_and_top1() -> None:
-    targets = np.array([1, 1])
-    assert nats(HALF, targets) == pytest.approx([math.log(4), -math.log(0.8)])
-    assert top1(HALF.argmax(axis=1), targets).tolist() == [0, 1]
-
-
-def test_kl_in_both_directions() -> None:
-    forward = kl_nats(HALF, HALF[::-1])
-    assert forward[0] == pytest.approx(0.5 * math.log(5) + 0.25 * math.log(0.25 / 0.8) + 0.25 * math.log(2.5))
-    assert forward[1] == pytest.approx(0.1 * math.log(0.2) + 0.8 * math.log(3.2) + 0.1 * math.log(0.4))
-    assert kl_nats(SURE, HALF) == pytest.approx([math.log(2), -math.log(0.8)]), "what never happens costs nothing"
-    assert kl_nats(HALF, SURE).tolist() == [np.inf, np.inf]
-    assert kl_nats(SURE, SURE).tolist() == [0, 0]
-
-
-def test_agreement() -> None:
-    assert agreement(np.array([1, 2]), np.array([1, 0])).tolist() == [1, 0]
+SURE = Metric(
+    "sureness",
+    "how sure it is",
+    per_token=lambda ours, _reference, _came: ours.sure,
+    paired=False,
+    interval=True,
+    report="first",
+    frontier=True,
+    categories=True,
+)
+"""What somebody who adds a metric writes, and all of it."""
 
 
-def test_tallies_by_document_and_category() -> None:
-    tally = MetricSums.empty(3, 3)
-    values, documents = np.array([1.0, 2.0, 4.0]), np.array([0, 2, 2])
-    tally.add(values, documents, np.array([[1], [2], [-1]]))
-    assert tally.sums.tolist() == [[1, 1, 0], [0, 0, 0], [6, 0, 2]]
-    assert tally.counts.tolist() == [[1, 1, 0], [0, 0, 0], [2, 0, 1]]
-    assert tally.mean == pytest.approx(7 / 3)
-    assert tally.means() == pytest.approx([7 / 3, 1, 2])
-    assert ((tally + tally).means() == tally.means()).all()
-    assert (tally - tally).total == 0
-    with pytest.raises(ConfigError, match="over different tokens cannot be subtracted"):
-        _ = tally - (tally + tally)
+@pytest.fixture
+def with_sureness(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (metrics, score, score_table, sections):
+        monkeypatch.setattr(module, "METRICS", (*METRICS, SURE))
 
 
-def test_intervals_cover_the_true_mean() -> None:
-    generator = np.random.default_rng(1)
-    covered = 0
-    for trial in range(200):
-        tally = MetricSums.empty(40)
-        shared = np.repeat(generator.normal(size=40), 5)  # tokens of a document are alike
-        tally.add(shared + generator.normal(size=200), np.repeat(np.arange(40), 5), np.empty((200, 0), np.int64))
-        low, high = tally.intervals(seed=trial)[0]
-        covered += low <= 0 <= high
-        if trial == 0:
-            assert tally.standard_errors()[0] == pytest.approx((high - low) / 3.92, rel=0.15)
-    assert 172 <= covered <= 199
+@pytest.mark.usefixtures("with_sureness")
+def test_a_metric_that_is_declared_is_in_every_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    talkers = {"target": Successor(8), "talker": Successor(8, sure=0.4)}
+    reference, talker = talkers.values()
+    documents = ["abca", "cc"]
+    judged = dict(zip(talkers, judge([reference, talker], documents, reference, categories=True), strict=True))
+    rows = [make_row(role, "target", judgement, Extra(role)) for role, judgement in judged.items()]
+    categories = [row for role, judgement in judged.items() for row in category_rows(role, judgement)]
+    table = ScoreTable(
+        {"name": "text", "sha256": "0" * 64, "documents": 2, "bytes": 7}, rows, categories, {"seed": 0, "notes": []}
+    )
+
+    assert [row["sureness"] for row in rows] == pytest.approx([0.7, 0.4])
+    table.write(tmp_path / "scores")
+    data = json.loads((tmp_path / "scores.json").read_text())
+    assert data["rows"][1]["sureness"] == rows[1]["sureness"]
+    assert {"sureness", "sureness_interval"} <= data["categories"][0].keys()
+    assert {"sureness", "sureness_low", "sureness_high"} <= set(pq.read_schema(tmp_path / "scores.parquet").names)
+    assert "sureness_low" in pq.read_schema(tmp_path / "scores.categories.parquet").names
+    print_scores(table)
+    assert "how sure" in capsys.readouterr().out
+    assert "how sure it is" in str(sections.fidelity({"scores": data}))
 
 
-def test_intervals_per_byte() -> None:
-    tally = MetricSums.empty(2)
-    tally.add(np.array([3.0, 6.0]), np.array([0, 1]), np.empty((2, 0), np.int64))
-    assert tally.intervals(per=np.array([1.0, 2.0]))[0] == pytest.approx([3, 3])
+def test_keys_and_headings_are_distinct() -> None:
+    keys = [key for metric in METRICS for key in metric.keys]
+    headings = [metric.heading for metric in METRICS if metric.heading]
+    assert len(set(keys)) == len(keys)
+    assert len(set(headings)) == len(headings)
 
 
-def test_calibration() -> None:
-    first = Calibration.of(np.array([0.9, 0.9, 0.2]), np.array([1.0, 1.0, 0.0]))
-    second = Calibration.of(np.array([1.0]), np.array([0.0]))
-    assert first.expected_error == pytest.approx((0.2 + 0.2) / 3)
-    assert (first + second).expected_error == pytest.approx((0.2 + 0.2 + 1) / 4)
+def test_points_of_a_frontier_show_what_they_keep() -> None:
+    headings = [name for name, _ in frontier.COLUMNS]
+    assert {m.heading for m in METRICS if m.frontier and m.heading} <= set(headings)
+
+
+def test_a_metric_of_no_reference_is_not_defined_without_one() -> None:
+    row = make_row("talker", None, judge([Successor(8)], ["abc"])[0], Extra())
+    assert row["kl_target_talker"] is None
+    assert row["ce_increase_interval"] is None
+    assert row["nats_per_token"] > 0
+
+
+def test_what_a_metric_writes() -> None:
+    kl = next(metric for metric in METRICS if metric.key == "kl_target_talker")
+    assert kl.cell({"kl_target_talker": 0.25}) == ("0.2500", "")
+    assert replace(kl, interval=True).cell({"kl_target_talker": 0.25, "kl_target_talker_interval": (0.2, 0.3)}) == (
+        "0.2500",
+        "0.2000 to 0.3000",
+    )
+    assert kl.cell({}) == ("–", "")

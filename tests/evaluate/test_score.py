@@ -13,41 +13,9 @@ import pytest
 from englishroom.data.corpus import windows
 from englishroom.errors import ConfigError, InvalidTalkerError
 from englishroom.evaluate import score as score_module
-from englishroom.evaluate.score import Judgement, Score, cut_windows, encode, judge, score
-from englishroom.ir.tokenizer import Tokenizer
-
-LETTERS = Tokenizer(
-    kind="byte_bpe",
-    pieces=(b"a", b"b", b"c", b"<|endoftext|>"),
-    merges=(),
-    scores=(),
-    byte_ids=tuple({97: 0, 98: 1, 99: 2}.get(byte, -1) for byte in range(256)),
-    specials=(3,),
-    start_id=3,
-    stop_ids=(3,),
-    prefix_space=False,
-)
-
-
-class Successor:
-    """Gives probability 0.7 to the letter after the current one (a after c and at the start), 0.1 to the others."""
-
-    name, tokenizer = "successor", LETTERS
-
-    def __init__(self, n_ctx: int) -> None:
-        self.n_ctx = n_ctx
-        self.seen: list[tuple[int, ...]] = []
-
-    def log_probs(self, tokens: np.ndarray) -> np.ndarray:
-        assert tokens.shape[1] <= self.n_ctx
-        self.seen += [tuple(row) for row in tokens.tolist()]
-        answer = np.full((*tokens.shape, 4), math.log(0.1))
-        following = np.where(tokens >= 2, 0, tokens + 1)
-        np.put_along_axis(answer, following[..., None], math.log(0.7), axis=2)
-        return answer
-
-    def stream(self) -> None:
-        raise AssertionError("scoring does not stream")
+from englishroom.evaluate.score import Score, cut_windows, encode, judge, score
+from englishroom.evaluate.sums import Judgement
+from letters import Flat, Successor
 
 
 def test_hand_computed_score() -> None:
@@ -104,32 +72,23 @@ def test_text_outside_the_vocabulary() -> None:
         score(Successor(8), ["abcd"])
 
 
-class Flat(Successor):
-    """Gives every letter the same probability."""
-
-    name = "flat"
-
-    def log_probs(self, tokens: np.ndarray) -> np.ndarray:
-        return np.full((*tokens.shape, 4), math.log(0.25))
-
-
 def test_hand_computed_comparison_with_a_reference() -> None:
     target, flat = Successor(8), Flat(8)
     own, other = judge([target, flat], ["abca", "cc"], reference=target)
-    assert own.tallies["kl_target_talker"].mean == 0
-    assert own.tallies["top1_agreement"].mean == 1
+    assert own.sums["kl_target_talker"].mean == 0
+    assert own.sums["top1_agreement"].mean == 1
     assert own.ce_increase is not None
     assert own.ce_increase.total == 0
     entropy = -0.7 * math.log(0.7) - 0.3 * math.log(0.1)
-    assert other.tallies["kl_target_talker"].mean == pytest.approx(math.log(4) - entropy)
+    assert other.sums["kl_target_talker"].mean == pytest.approx(math.log(4) - entropy)
     mean_log = (math.log(0.7) + 3 * math.log(0.1)) / 4
-    assert other.tallies["kl_talker_target"].mean == pytest.approx(-math.log(4) - mean_log)
-    assert other.tallies["nats"].mean == pytest.approx(math.log(4))
-    assert other.tallies["target_nats"].mean == pytest.approx(own.tallies["nats"].mean)
+    assert other.sums["kl_talker_target"].mean == pytest.approx(-math.log(4) - mean_log)
+    assert other.sums["nats_per_token"].mean == pytest.approx(math.log(4))
+    assert other.sums["target_nats"].mean == pytest.approx(own.sums["nats_per_token"].mean)
     assert other.ce_increase is not None
-    assert other.ce_increase.mean == pytest.approx(math.log(4) - own.tallies["nats"].mean)
+    assert other.ce_increase.mean == pytest.approx(math.log(4) - own.sums["nats_per_token"].mean)
     # the first of equals is token a: it is the target's likeliest after c and at the start, at 4 of 6 positions
-    assert other.tallies["top1_agreement"].mean == pytest.approx(4 / 6)
+    assert other.sums["top1_agreement"].mean == pytest.approx(4 / 6)
     # 6 answers with confidence 0.7, of which 4 are right
     assert own.calibration.expected_error == pytest.approx(0.7 - 4 / 6)
     assert other.calibration.expected_error == pytest.approx(abs(0.25 - 2 / 6))
@@ -148,22 +107,22 @@ def test_sharded_judgements_add_up_to_the_whole(cuts: list[int], n_ctx: int) -> 
     shards = [judged(range(a, b)) for a, b in itertools.pairwise(cuts)]
     for index, expected in enumerate(whole):
         summed = functools.reduce(operator.add, (shard[index] for shard in shards))
-        for name, tally in expected.tallies.items():
-            assert np.array_equal(summed.tallies[name].counts, tally.counts), name
-            assert np.allclose(summed.tallies[name].sums, tally.sums), name
+        for name, tally in expected.sums.items():
+            assert np.array_equal(summed.sums[name].counts, tally.counts), name
+            assert np.allclose(summed.sums[name].sums, tally.sums), name
         assert np.allclose(summed.calibration.confidence, expected.calibration.confidence)
         assert np.array_equal(summed.calibration.counts, expected.calibration.counts)
-        assert summed.score.bits_per_byte == pytest.approx(expected.score.bits_per_byte)
+        assert Score.of(summed).bits_per_byte == pytest.approx(Score.of(expected).bits_per_byte)
 
 
 def test_talkers_of_other_vocabularies_or_shorter_contexts_are_judged_by_themselves() -> None:
     target = Successor(8)
     longer, shorter = Flat(100), Flat(4)
     judged = judge([longer, shorter], ["abcaabbccabc"], reference=target)
-    assert "kl_target_talker" in judged[0].tallies
-    assert "kl_target_talker" not in judged[1].tallies
+    assert "kl_target_talker" in judged[0].sums
+    assert "kl_target_talker" not in judged[1].sums
     assert judged[1].ce_increase is None
-    assert judged[1].tallies["nats"].mean == pytest.approx(judged[0].tallies["nats"].mean)
+    assert judged[1].sums["nats_per_token"].mean == pytest.approx(judged[0].sums["nats_per_token"].mean)
     with pytest.raises(ConfigError, match="different metrics cannot be added"):
         _ = judged[0] + judged[1]
 

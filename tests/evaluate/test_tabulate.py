@@ -48,19 +48,19 @@ def test_a_checkpoint_recovers_its_share_of_the_run(story_file: Path, tmp_path: 
     assert known.curve is not None
     rows, categories = tabulate(entries, lead, text, known, 2, 0, lambda _step, _done, _total: None)
     own, other = rows
-    assert own.training_compute_share == 1
-    assert own.training_compute_recovered is not None
-    assert "at or above the target" in own.training_compute_recovered
-    assert other.training_compute_share == pytest.approx(step / run.step, rel=0.25)
-    assert other.training_compute_interval is not None
-    assert other.training_compute_interval[0] <= step / run.step <= other.training_compute_interval[1]
-    assert own.greedy_agreement == 1
-    assert (own.ladder_compute_recovered, own.description_bits) == (None, 1000)
+    assert own["training_compute_share"] == 1
+    assert own["training_compute_recovered"] is not None
+    assert "at or above the target" in own["training_compute_recovered"]
+    assert other["training_compute_share"] == pytest.approx(step / run.step, rel=0.25)
+    assert other["training_compute_interval"] is not None
+    assert other["training_compute_interval"][0] <= step / run.step <= other["training_compute_interval"][1]
+    assert own["greedy_agreement"] == 1
+    assert (own["ladder_compute_recovered"], own["description_bits"]) == (None, 1000)
     assert {row.talker for row in categories} == {"run", "half"}
 
 
 def row(name: str, nats: float, target: str | None = "t") -> ScoreRow:
-    return ScoreRow(name, "target" if name == "t" else "replaced", target, 1, 1, 1, nats, (nats, nats), 1.0, (1.0, 1.0))
+    return ScoreRow(name, "target" if name == "t" else "replaced", target, 1, 1, 1, {"nats_per_token": nats})
 
 
 def test_loss_recovered_names_its_baseline() -> None:

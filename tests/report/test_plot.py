@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from englishroom.number import between, bits, count, number, share, short
 from englishroom.report.frontier import FIRED, LENGTH, figure, picture, table
 from englishroom.report.markup import Markup, joined, tag
-from englishroom.report.number import between, bits, count, number, share, short
 from englishroom.report.plot import Axis, Mark, Series, scatter, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -11,6 +11,7 @@ import tyro
 
 from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.errors import ConfigError
+from englishroom.number import number, signed
 
 if TYPE_CHECKING:
     from englishroom.evaluate.score_table import ScoreRow, ScoreTable
@@ -77,14 +78,17 @@ class Command:
 
 def print_scores(table: ScoreTable) -> None:
     """Print the rows, a table for every target."""
+    from englishroom.evaluate.score_table import headed
+
     text = table.text
     show(
         f"{text['name']}: {text['documents']:,} documents, {text['bytes']:,} bytes, sha256 {text['sha256'][:16]}; "
         "± and (a to b) hold 95 % of resamplings of documents"
     )
     for target, rows in _by_target(table.rows).items():
-        columns, cells = _columns(rows)
-        print_table(f"compared with {target}" if len(rows) > 1 else target, columns, cells)
+        columns = headed(rows)
+        cells = [list(row) for row in zip(*columns.values(), strict=True)]
+        print_table(f"compared with {target}" if len(rows) > 1 else target, list(columns), cells)
     for note in table.settings.get("notes", ()):
         show(note)
 
@@ -96,40 +100,6 @@ def _by_target(rows: Sequence[ScoreRow]) -> dict[str, list[ScoreRow]]:
     return groups
 
 
-def _columns(rows: Sequence[ScoreRow]) -> tuple[list[str], list[list[str]]]:
-    """Lay out rows, leaving out columns that none of them fills."""
-
-    def number(value: float | None, form: str = ".4f") -> str:
-        return "" if value is None else format(value, form)
-
-    def spread(row: ScoreRow) -> str:
-        if row.nats_per_token_interval is None:
-            return f"{row.nats_per_token:.4f}"
-        low, high = row.nats_per_token_interval
-        return f"{row.nats_per_token:.4f} ± {(high - low) / 2:.3f}"
-
-    cells = {
-        "talker": [row.talker + (" (hindsight)" if row.hindsight else "") for row in rows],
-        "nats/token": [spread(row) for row in rows],
-        "CE increase": [number(row.ce_increase, "+.4f") for row in rows],
-        "KL(target‖talker)": [number(row.kl_target_talker) for row in rows],
-        "KL(talker‖target)": [number(row.kl_talker_target) for row in rows],
-        "bits/byte": [number(row.bits_per_byte) for row in rows],
-        "top-1": [number(row.top1, ".3f") for row in rows],
-        "same top-1": [number(row.top1_agreement, ".3f") for row in rows],
-        "same greedy text": [number(row.greedy_agreement, ".3f") for row in rows],
-        "calibration error": [number(row.calibration_error, ".3f") for row in rows],
-        "description bits": [number(row.description_bits, ",.0f") for row in rows],
-        "training compute recovered": [row.training_compute_recovered or "" for row in rows],
-        "ladder compute recovered": [row.ladder_compute_recovered or "" for row in rows],
-        "parameters of the ladder model as good": [row.equivalent_parameters or "" for row in rows],
-    }
-    for base in ("zero", "mean", "unigram"):
-        cells[f"loss recovered from {base}"] = [number(row.loss_recovered.get(base), ".3f") for row in rows]
-    kept = [name for name, column in cells.items() if any(column)]
-    return kept, [[cells[name][at] for name in kept] for at in range(len(rows))]
-
-
 def print_categories(table: ScoreTable) -> None:
     """Print nats per token by category: the target's own, and every other talker's above it."""
     for target, rows in _by_target(table.rows).items():
@@ -139,8 +109,8 @@ def print_categories(table: ScoreTable) -> None:
 
         def cell(talker: str, category: str, found: dict = found, target: str = target) -> str:
             row = found[talker, category]
-            alone = talker == target or row.ce_increase is None
-            return f"{row.nats_per_token:.3f}" if alone else f"{row.ce_increase:+.3f}"
+            alone = talker == target or row["ce_increase"] is None
+            return number(row["nats_per_token"]) if alone else signed(row["ce_increase"])
 
         print_table(
             f"nats per token of {target}" + (", and of others above it" if len(names) > 1 else ""),

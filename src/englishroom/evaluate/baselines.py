@@ -109,12 +109,12 @@ def hindsight_row(target: TargetTalker, fit: Text, text: Text, progress: Progres
         documents=len(documents),
         tokens=found.tokens,
         bytes=n_bytes,
-        nats_per_token=nats,
-        nats_per_token_interval=None,
-        bits_per_byte=found.hindsight_nats / math.log(2) / n_bytes,
-        bits_per_byte_interval=None,
-        ce_increase=nats - found.target_nats / found.tokens,
-        top1_agreement=found.hindsight_top1_agreement,
+        values={
+            "nats_per_token": nats,
+            "bits_per_byte": found.hindsight_nats / math.log(2) / n_bytes,
+            "ce_increase": nats - found.target_nats / found.tokens,
+            "top1_agreement": found.hindsight_top1_agreement,
+        },
     )
 
 

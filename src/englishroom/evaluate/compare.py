@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
-from englishroom.evaluate.score import Judgement, Window, comparable, judge
+from englishroom.evaluate.metrics import pair
+from englishroom.evaluate.score import Score, Window, comparable, judge
 from englishroom.evaluate.score_table import CategoryRow, category_rows
+from englishroom.evaluate.sums import Judgement
 from englishroom.evaluate.talk import TalkOptions, talk
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.talker import Talker
@@ -135,7 +137,8 @@ def compare(
     lead = first if comparable(second, first) else second
     largest = Differences(first.tokenizer, top)
     a, b = judge([first, second], documents, lead, categories=True, progress=progress, observe=largest.observe)
-    gain = a.tallies["nats"] - b.tallies["nats"]
+    gain = a.sums["nats_per_token"] - b.sums["nats_per_token"]
+    one, two = Score.of(a), Score.of(b)
     names, other = ["kl_target_talker", "kl_talker_target"], b
     if lead is second:
         names, other = names[::-1], a
@@ -143,12 +146,12 @@ def compare(
         names=(first.name, second.name),
         documents=len(documents),
         tokens=gain.count,
-        nats_per_token=(a.score.nats_per_token, b.score.nats_per_token),
-        bits_per_byte=(a.score.bits_per_byte, b.score.bits_per_byte),
+        nats_per_token=(one.nats_per_token, two.nats_per_token),
+        bits_per_byte=(one.bits_per_byte, two.bits_per_byte),
         gain=gain.mean,
-        interval=_pair(gain.intervals(seed)[0]),
-        kl_nats=(other.tallies[names[0]].mean, other.tallies[names[1]].mean),
-        top1_agreement=other.tallies["top1_agreement"].mean,
+        interval=pair(gain.intervals(seed)[0]),
+        kl_nats=(other.sums[names[0]].mean, other.sums[names[1]].mean),
+        top1_agreement=other.sums["top1_agreement"].mean,
         categories=_rank(a, b, seed),
         second_better=largest.ranked(second_better=True),
         first_better=largest.ranked(second_better=False),
@@ -156,12 +159,8 @@ def compare(
     )
 
 
-def _pair(interval: Any) -> tuple[float, float]:
-    return float(interval[0]), float(interval[1])
-
-
 def _rank(a: Judgement, b: Judgement, seed: int) -> list[CategoryDifference]:
-    gain = a.tallies["nats"] - b.tallies["nats"]
+    gain = a.sums["nats_per_token"] - b.sums["nats_per_token"]
     spread, whole = gain.intervals(seed), gain.total
     rows: list[tuple[CategoryRow, CategoryRow]] = list(
         zip(category_rows("", a, seed), category_rows("", b, seed), strict=True)
@@ -171,9 +170,9 @@ def _rank(a: Judgement, b: Judgement, seed: int) -> list[CategoryDifference]:
         CategoryDifference(
             category=one.category,
             tokens=one.tokens,
-            nats=(one.nats_per_token, two.nats_per_token),
-            gain=one.nats_per_token - two.nats_per_token,
-            interval=_pair(spread[at]),
+            nats=(one["nats_per_token"], two["nats_per_token"]),
+            gain=one["nats_per_token"] - two["nats_per_token"],
+            interval=pair(spread[at]),
             share=float(gain.sums[:, at].sum() / whole) if whole else 0.0,
         )
         for at, (one, two) in zip(kept.tolist(), rows, strict=True)

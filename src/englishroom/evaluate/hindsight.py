@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
-from englishroom.evaluate import metrics
+from englishroom.evaluate import per_token
 from englishroom.evaluate.honesty import Examiner
 from englishroom.evaluate.score import batches, comparable, cut_windows, encode, pad
 from englishroom.talker import Talker
@@ -152,7 +152,7 @@ def _batch(
     kept = scored.reshape(-1)
     came = tokens[:, 1:].reshape(-1)
     truth, likely = _answers(talkers[0], examiners[0], tokens[:, :-1])
-    target_nats, best = metrics.nats(truth, came)[kept], truth.argmax(axis=1)
+    target_nats, best = per_token.nats(truth, came)[kept], truth.argmax(axis=1)
     rules = talkers[1:]
     shape = len(rules), len(target_nats)
     distances, nats, hits = np.empty(shape), np.empty(shape), np.empty(shape, dtype=bool)
@@ -161,8 +161,8 @@ def _batch(
         if distance == "total_variation":
             apart = total_variation(likely, chances)
         else:
-            apart = metrics.kl_nats(truth, answers, likely)
-        distances[i], nats[i] = apart[kept], metrics.nats(answers, came)[kept]
+            apart = per_token.kl_nats(truth, answers, likely)
+        distances[i], nats[i] = apart[kept], per_token.nats(answers, came)[kept]
         hits[i] = (answers.argmax(axis=1) == best)[kept]
     picked, rows = distances.argmin(axis=0), np.arange(shape[1])
     return HindsightScore(
@@ -192,7 +192,7 @@ def _answers(
 def total_variation(ours: NDArray[np.floating[Any]], theirs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Half the summed absolute difference of probabilities, [token, d_vocab] each -> [token], 0 to 1."""
     found = np.empty(len(ours))
-    for start in range(0, len(ours), metrics.ROWS):
-        part = slice(start, start + metrics.ROWS)
+    for start in range(0, len(ours), per_token.ROWS):
+        part = slice(start, start + per_token.ROWS)
         found[part] = np.abs(theirs[part] - ours[part]).sum(axis=1, dtype=np.float64) / 2
     return found

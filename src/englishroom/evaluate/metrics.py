@@ -1,168 +1,251 @@
-"""What is measured at every token, and how it is summed: pure functions, and sums that add up under any sharding.
+"""Every metric of a talker, declared once: its key, its heading, how it is computed and how it is written.
 
-A metric maps log-probabilities to one number a token. Its :class:`MetricSums` keeps a sum and a count per document and
-category; tallies of parts of a text add up to that of the whole, and means are taken last.
+Tables on the terminal, JSON, Parquet, the report and the frontier all follow :data:`METRICS`. To add a metric, declare
+it there; one that is taken at every token names the function that computes it (see ``per_token``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from englishroom.errors import ConfigError
+from englishroom.evaluate import per_token
+from englishroom.evaluate.per_token import Answers, Numbers
+from englishroom.evaluate.sums import Judgement, MetricSums
+from englishroom.number import between, bits, number, text
 
-LogProbs = NDArray[np.floating[Any]]
-"""Natural-log probabilities, [token, d_vocab]."""
-Numbers = NDArray[np.float64]
-ROWS = 256
-"""Positions handled at once, so that what is in between stays in the cache."""
-BINS = 15
-"""Bins of confidence, of equal width."""
-DRAWS = 1000
-"""Resamplings of documents behind an interval."""
+if TYPE_CHECKING:
+    from englishroom.evaluate.compute_recovered.ladder import Equivalent
+    from englishroom.evaluate.compute_recovered.training import Recovered
 
-
-def nats(answers: LogProbs, targets: NDArray[np.integer]) -> Numbers:
-    """Negative log-probability of the token that came, [token]."""
-    return -np.take_along_axis(answers, targets[:, None], axis=1)[:, 0].astype(np.float64)
+Role = Literal["target", "talker", "replaced", "n-gram", "hindsight", "quantised", "pruned"]
+Interval = tuple[float, float]
+AtTokens = Callable[[Answers, Answers, NDArray[np.integer]], Numbers]
+"""Takes what a talker answers, what the reference answers and the tokens that came; returns a number each, [token]."""
 
 
-def top1(best: NDArray[np.integer], targets: NDArray[np.integer]) -> Numbers:
-    """1 where the token that came is the likeliest, [token]."""
-    return (best == targets).astype(np.float64)
+@dataclass(frozen=True)
+class Extra:
+    """What is known of a talker beside its judgement."""
+
+    role: Role = "talker"
+    description_bits: float | None = None
+    greedy_agreement: float | None = None
+    training: Recovered | None = None
+    ladder: Recovered | None = None
+    equivalent: Equivalent | None = None
 
 
-def agreement(best: NDArray[np.integer], other: NDArray[np.integer]) -> Numbers:
-    """1 where two talkers hold the same token for the likeliest, [token]."""
-    return (best == other).astype(np.float64)
+@dataclass(frozen=True)
+class Measured:
+    """One talker on one text: what was summed over its tokens, what is known beside that, and the seed of intervals."""
+
+    judgement: Judgement
+    extra: Extra = field(default_factory=Extra)
+    seed: int = 0
 
 
-def kl_nats(first: LogProbs, second: LogProbs, probabilities: NDArray[np.floating[Any]] | None = None) -> Numbers:
-    """KL(first ‖ second) in nats, [token]: what it costs to expect ``second`` where ``first`` is true.
+@dataclass(frozen=True)
+class Metric:
+    """One metric. It is the mean of ``per_token`` or of ``sums``, or what ``compute`` returns.
 
-    Args:
-        probabilities: of ``first``, if known already.
+    Attributes:
+        key: its name in JSON and Parquet; its interval stands under ``KEY_interval``, without
+            a ``_share`` at the end of ``KEY``.
+        heading: its name where people read it; "" where it is kept but not shown.
+        write: writes a value for people.
+        per_token: computes it at every token.
+        paired: whether that needs a reference to compare with.
+        sums: combines the sums of other metrics.
+        compute: computes it of anything else that was measured.
+        interval: whether the mean gets a bootstrapped interval, or what computes one.
+        report: whether the report shows it in its first table, under "More measures", or not at all.
+        frontier: whether points of a frontier keep it.
+        categories: whether it is broken down by category of token.
     """
-    found = np.empty(len(first))
-    for start in range(0, len(first), ROWS):
-        log = first[start : start + ROWS]
-        p = np.exp(log) if probabilities is None else probabilities[start : start + ROWS]
-        with np.errstate(invalid="ignore"):
-            ratio = log - second[start : start + ROWS]
-            sums = np.einsum("ij,ij->i", p, ratio)
-            if not np.isfinite(sums).all():  # a probability of 0 costs nothing, whatever is expected
-                sums = np.where(p > 0, p * ratio, 0).sum(axis=1)
-        found[start : start + ROWS] = sums
-    return found
 
-
-@dataclass(frozen=True)
-class MetricSums:
-    """Sums and counts of one metric, each [document, category]; the first category holds every token."""
-
-    sums: Numbers
-    counts: NDArray[np.int64]
-
-    @classmethod
-    def empty(cls, n_documents: int, n_categories: int = 1) -> MetricSums:
-        """Return a tally of nothing."""
-        shape = (n_documents, n_categories)
-        return cls(np.zeros(shape), np.zeros(shape, np.int64))
-
-    def add(self, values: Numbers, documents: NDArray[np.integer], categories: NDArray[np.integer]) -> None:
-        """Take in values, [token], of the documents [token] and the categories [token, several] that they belong to.
-
-        Every token joins the first category by itself; a category of -1 is none.
-        """
-        n_categories = self.sums.shape[1]
-        cells = documents[:, None] * n_categories + np.concatenate(
-            [np.zeros((len(values), 1), np.int64), categories], axis=1
-        )
-        kept = np.concatenate([np.ones((len(values), 1), bool), categories >= 0], axis=1)
-        spread = np.broadcast_to(values[:, None], cells.shape)[kept]
-        size = self.sums.size
-        self.sums.reshape(-1)[:] += np.bincount(cells[kept], spread, size)
-        self.counts.reshape(-1)[:] += np.bincount(cells[kept], minlength=size)
-
-    def __add__(self, other: MetricSums) -> MetricSums:
-        return MetricSums(self.sums + other.sums, self.counts + other.counts)
-
-    def __sub__(self, other: MetricSums) -> MetricSums:
-        """Return the tally of differences, token by token, of two metrics over the same tokens."""
-        if not np.array_equal(self.counts, other.counts):
-            raise ConfigError("metrics over different tokens cannot be subtracted; measure both on the same windows")
-        return MetricSums(self.sums - other.sums, self.counts)
+    key: str
+    heading: str
+    write: Callable[[Any], str] = number
+    per_token: AtTokens | None = None
+    paired: bool = True
+    sums: Callable[[Judgement], MetricSums | None] | None = None
+    compute: Callable[[Measured], Any] | None = None
+    interval: bool | Callable[[Measured], Interval | None] = False
+    report: Literal["first", "further", "no"] = "no"
+    frontier: bool = False
+    categories: bool = False
 
     @property
-    def total(self) -> float:
-        return float(self.sums[:, 0].sum())
+    def interval_key(self) -> str:
+        return f"{self.key.removesuffix('_share')}_interval"
 
     @property
-    def count(self) -> int:
-        return int(self.counts[:, 0].sum())
+    def keys(self) -> tuple[str, ...]:
+        """The keys under which the value and the interval stand."""
+        return (self.key, self.interval_key) if self.interval else (self.key,)
 
-    @property
-    def mean(self) -> float:
-        return self.total / self.count
+    def summed(self, judgement: Judgement) -> MetricSums | None:
+        """Return the sums over tokens that it is the mean of, where it is one and they were taken."""
+        return judgement.sums.get(self.key) if self.sums is None else self.sums(judgement)
 
-    def means(self) -> Numbers:
-        """Mean per category, [category]; nan where a category is empty."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return self.sums.sum(axis=0) / self.counts.sum(axis=0)
+    def values(self, measured: Measured) -> dict[str, Any]:
+        """Return value and interval by their keys; ``None`` is what is not defined."""
+        sums = self.summed(measured.judgement)
+        mean = None if sums is None else sums.mean
+        value = mean if self.compute is None else self.compute(measured)
+        if not self.interval:
+            return {self.key: value}
+        if callable(self.interval):
+            spread = self.interval(measured)
+        else:
+            spread = None if sums is None else pair(sums.intervals(measured.seed)[0])
+        return dict(zip(self.keys, (value, spread), strict=True))
 
-    def intervals(self, seed: int = 0, share: float = 0.95, per: Numbers | None = None) -> Numbers:
-        """Bootstrap the means over documents, [category, 2] (low, high).
-
-        Args:
-            share: how much of the resampled means the interval holds.
-            per: what to divide by instead of the counts, [document] (bytes, for example).
-        """
-        return np.quantile(self._resampled(seed, per), [(1 - share) / 2, (1 + share) / 2], axis=0).T
-
-    def standard_errors(self, seed: int = 0) -> Numbers:
-        """Bootstrap the standard error of the means over documents, [category]."""
-        return self._resampled(seed, None).std(axis=0)
-
-    def _resampled(self, seed: int, per: Numbers | None) -> Numbers:
-        """Draw documents with replacement and take the means, [draw, category]."""
-        n_documents = len(self.sums)
-        generator = np.random.default_rng(seed)
-        below = self.counts.astype(np.float64) if per is None else np.broadcast_to(per[:, None], self.sums.shape)
-        means = np.empty((DRAWS, self.sums.shape[1]))
-        for at in range(DRAWS):  # one draw at a time: weights of all draws would not fit for a million documents
-            weight = np.bincount(generator.integers(n_documents, size=n_documents), minlength=n_documents)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                means[at] = (weight @ self.sums) / (weight @ below)
-        return means
+    def cell(self, row: Mapping[str, Any]) -> tuple[str, str]:
+        """Write value and interval of a row of plain data: a dash, and nothing, where there is none."""
+        return self.write(row.get(self.key)), between(row.get(self.interval_key), self.write)
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """How sure a talker is of its likeliest token, and how often it is right, by bins of confidence, each [bin]."""
+def pair(interval: Any) -> Interval:
+    """Return an interval as two plain numbers."""
+    return float(interval[0]), float(interval[1])
 
-    confidence: Numbers
-    hits: Numbers
-    counts: NDArray[np.int64]
 
-    @classmethod
-    def empty(cls) -> Calibration:
-        """Return the calibration of nothing."""
-        return cls(np.zeros(BINS), np.zeros(BINS), np.zeros(BINS, np.int64))
+def _bits_per_byte(measured: Measured) -> float:
+    return measured.judgement.sums["nats_per_token"].total / math.log(2) / int(measured.judgement.bytes.sum())
 
-    @classmethod
-    def of(cls, sure: Numbers, hits: Numbers) -> Calibration:
-        """Sort tokens into bins by the probability of the likeliest, [token], 0 to 1; hits as of :func:`top1`."""
-        bins = np.clip((sure * BINS).astype(np.int64), 0, BINS - 1)
-        confidence, right = (np.bincount(bins, values, BINS).astype(np.float64) for values in (sure, hits))
-        return cls(confidence, right, np.bincount(bins, None, BINS).astype(np.int64))
 
-    def __add__(self, other: Calibration) -> Calibration:
-        return Calibration(self.confidence + other.confidence, self.hits + other.hits, self.counts + other.counts)
+def _bits_per_byte_interval(measured: Measured) -> Interval:
+    sums, sizes = measured.judgement.sums["nats_per_token"], measured.judgement.bytes.astype(np.float64)
+    return pair(sums.intervals(measured.seed, per=sizes)[0] / math.log(2))
 
-    @property
-    def expected_error(self) -> float:
-        """Mean gap between confidence and accuracy, weighted by the tokens of each bin (ECE; Guo et al. 2017)."""
-        return float(np.abs(self.confidence - self.hits).sum() / self.counts.sum())
+
+def _limits(recovered: Recovered | None) -> Interval | None:
+    if recovered is None or recovered.low is None or recovered.high is None:
+        return None
+    return recovered.low, recovered.high
+
+
+_fine, _signed = partial(number, form=".4f"), partial(number, form="+.4f")
+METRICS: Sequence[Metric] = (
+    Metric(
+        "nats_per_token",
+        "nats/token",
+        _fine,
+        per_token=lambda ours, _reference, came: per_token.nats(ours.log, came),
+        paired=False,
+        interval=True,
+        report="first",
+        frontier=True,
+        categories=True,
+    ),
+    Metric("target_nats", "", per_token=lambda _ours, reference, came: per_token.nats(reference.log, came)),
+    Metric(
+        "ce_increase",
+        "CE increase",
+        _signed,
+        sums=lambda judgement: judgement.ce_increase,
+        interval=True,
+        report="first",
+        frontier=True,
+        categories=True,
+    ),
+    Metric(
+        "kl_target_talker",
+        "KL(target‖talker)",
+        _fine,
+        per_token=lambda ours, reference, _came: per_token.kl_nats(reference.log, ours.log, reference.p),
+        report="first",
+        frontier=True,
+        categories=True,
+    ),
+    Metric(
+        "kl_talker_target",
+        "KL(talker‖target)",
+        _fine,
+        per_token=lambda ours, reference, _came: per_token.kl_nats(ours.log, reference.log, ours.p),
+        report="further",
+        frontier=True,
+    ),
+    Metric(
+        "bits_per_byte",
+        "bits/byte",
+        _fine,
+        compute=_bits_per_byte,
+        interval=_bits_per_byte_interval,
+        report="further",
+    ),
+    Metric(
+        "top1",
+        "top-1",
+        per_token=lambda ours, _reference, came: per_token.agreement(ours.best, came),
+        paired=False,
+        report="further",
+    ),
+    Metric(
+        "top1_agreement",
+        "same top-1",
+        per_token=lambda ours, reference, _came: per_token.agreement(ours.best, reference.best),
+        report="first",
+        frontier=True,
+    ),
+    Metric("greedy_agreement", "same greedy text", compute=lambda m: m.extra.greedy_agreement, report="further"),
+    Metric(
+        "calibration_error",
+        "calibration error",
+        compute=lambda m: m.judgement.calibration.expected_error,
+        report="further",
+    ),
+    Metric(
+        "description_bits",
+        "description",
+        bits,
+        compute=lambda m: m.extra.description_bits,
+        report="first",
+        frontier=True,
+    ),
+    Metric(
+        "training_compute_recovered",
+        "training compute recovered",
+        text,
+        compute=lambda m: m.extra.training and m.extra.training.describe(),
+        report="first",
+        frontier=True,
+    ),
+    Metric(
+        "training_compute_share",
+        "",
+        compute=lambda m: m.extra.training and m.extra.training.share,
+        interval=lambda m: _limits(m.extra.training),
+        frontier=True,
+    ),
+    Metric(
+        "ladder_compute_recovered",
+        "ladder compute recovered",
+        text,
+        compute=lambda m: m.extra.ladder and m.extra.ladder.describe(),
+        report="further",
+    ),
+    Metric(
+        "ladder_compute_share",
+        "",
+        compute=lambda m: m.extra.ladder and m.extra.ladder.share,
+        interval=lambda m: _limits(m.extra.ladder),
+    ),
+    Metric(
+        "equivalent_parameters",
+        "parameters of the ladder model as good",
+        text,
+        compute=lambda m: m.extra.equivalent and m.extra.equivalent.describe(),
+        report="further",
+    ),
+    Metric("equivalent_parameters_count", "", compute=lambda m: m.extra.equivalent and m.extra.equivalent.parameters),
+)
+"""Every metric, in the order in which tables show them."""

@@ -3,14 +3,14 @@
 1. Encode the documents and cut them to windows; every token is a target once.
 2. Feed windows of similar length side by side, to the reference first, then to every talker that reads its tokens.
 3. Check that the answers are probabilities, and that none of them looks ahead (``honesty``).
-4. Take every metric of every token into tallies per document and category.
+4. Sum every metric (``metrics``) over the tokens of each document and category.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from englishroom.data.corpus import windows
 from englishroom.errors import ConfigError
-from englishroom.evaluate import metrics
 from englishroom.evaluate.categories import LABELS, WAYS, Sorter
 from englishroom.evaluate.honesty import Examiner
-from englishroom.evaluate.metrics import Calibration, MetricSums
+from englishroom.evaluate.metrics import METRICS
+from englishroom.evaluate.per_token import Answers, agreement
+from englishroom.evaluate.sums import Calibration, Judgement, MetricSums
 from englishroom.talker import Talker
 
 BATCH_TOKENS = 4096
@@ -46,6 +47,12 @@ class Score:
     hits: int = 0
     documents: int = 0
 
+    @classmethod
+    def of(cls, judgement: Judgement) -> Score:
+        """Take the plain sums of a judgement."""
+        nats, top1 = judgement.sums["nats_per_token"], judgement.sums["top1"]
+        return cls(nats.total, nats.count, int(judgement.bytes.sum()), round(top1.total), len(judgement.bytes))
+
     def __add__(self, other: Score) -> Score:
         return Score(
             self.nats + other.nats,
@@ -66,43 +73,6 @@ class Score:
     @property
     def top1(self) -> float:
         return self.hits / self.tokens
-
-
-@dataclass
-class Judgement:
-    """All that was measured of one talker on one text; judgements of parts of the documents add up.
-
-    Attributes:
-        bytes: of every document in UTF-8, [document].
-        tallies: by metric: ``nats`` and ``top1``; beside a reference also ``kl_target_talker`` and
-            ``kl_talker_target`` (the target is the reference), ``top1_agreement`` and ``target_nats``, the reference's
-            own nats at the same tokens.
-        calibration: how sure it is, and how often right.
-    """
-
-    bytes: NDArray[np.int64]
-    tallies: dict[str, MetricSums] = field(default_factory=dict)
-    calibration: Calibration = field(default_factory=Calibration.empty)
-
-    def __add__(self, other: Judgement) -> Judgement:
-        if self.tallies.keys() != other.tallies.keys():
-            raise ConfigError("judgements by different metrics cannot be added; measure both with the same reference")
-        return Judgement(
-            self.bytes,
-            {name: tally + other.tallies[name] for name, tally in self.tallies.items()},
-            self.calibration + other.calibration,
-        )
-
-    @property
-    def ce_increase(self) -> MetricSums | None:
-        """The tally of nats above the reference's, or ``None`` where there was none."""
-        return self.tallies["nats"] - self.tallies["target_nats"] if "target_nats" in self.tallies else None
-
-    @property
-    def score(self) -> Score:
-        """The plain sums."""
-        nats, top1 = self.tallies["nats"], self.tallies["top1"]
-        return Score(nats.total, nats.count, int(self.bytes.sum()), round(top1.total), len(self.bytes))
 
 
 @dataclass(frozen=True)
@@ -131,7 +101,7 @@ def score(talker: Talker, documents: Sequence[str], progress: Progress = lambda 
         ConfigError: the text cannot be encoded, or has no token to score.
         InvalidTalkerError: the answers are no probabilities, or look ahead.
     """
-    return judge([talker], documents, progress=progress)[0].score
+    return Score.of(judge([talker], documents, progress=progress)[0])
 
 
 def judge(
@@ -147,7 +117,7 @@ def judge(
 
     Args:
         reference: usually the target; measured among ``talkers`` only if it is one of them.
-        categories: whether to keep tallies by category (``categories.LABELS``), not only of all tokens.
+        categories: whether to keep sums by category (``categories.LABELS``), not only of all tokens.
         part: the documents to measure now, where the work is shared out; sums of parts add up to the whole.
         observe: called with the index of a talker and what it answers to every batch; see :data:`Observe`.
 
@@ -201,10 +171,8 @@ class _Work:
         self.labels = {at: sorter.labels(encoded[at][1:]) for at in chosen} if sorter else None
         shape = (len(documents), len(LABELS) if categories else 1)
         sizes = np.array([len(document.encode()) for document in documents], np.int64)
-        names = ["nats", "top1"]
-        if paired:
-            names += ["target_nats", "kl_target_talker", "kl_talker_target", "top1_agreement"]
-        self.judgements = [Judgement(sizes, {name: MetricSums.empty(*shape) for name in names}) for _ in talkers]
+        self.taken = {m.key: m.per_token for m in METRICS if m.per_token and (paired or not m.paired)}
+        self.judgements = [Judgement(sizes, {key: MetricSums.empty(*shape) for key in self.taken}) for _ in talkers]
         self.examiners = [Examiner(talker) for talker in talkers]
         self.lead_examiner = Examiner(lead)
 
@@ -215,18 +183,13 @@ class _Work:
             targets, kept = tokens[:, 1:].reshape(-1), scored.reshape(-1)
             owners = np.repeat([window.document for window in batch], scored.shape[1])[kept]
             labels = self._labels(batch)
-            truth: _Answers | None = None
-            if self.paired:
-                truth = _Answers.of(self.lead, tokens[:, :-1], self.lead_examiner)
+            truth = _answers(self.lead, tokens[:, :-1], self.lead_examiner) if self.paired else None
             beside = zip(self.talkers, self.examiners, self.judgements, strict=True)
             for member, (talker, examiner, judgement) in enumerate(beside):
-                same = truth is not None and talker is self.lead
-                ours = truth if same else _Answers.of(talker, tokens[:, :-1], examiner)
-                assert ours is not None
-                values = _values(ours, targets, truth)
-                judgement.calibration += Calibration.of(ours.sure[kept], values["top1"][kept])
-                for name, value in values.items():
-                    judgement.tallies[name].add(value[kept], owners, labels)
+                ours = truth if truth and talker is self.lead else _answers(talker, tokens[:, :-1], examiner)
+                judgement.calibration += Calibration.of(ours.sure[kept], agreement(ours.best, targets)[kept])
+                for key, compute in self.taken.items():
+                    judgement.sums[key].add(compute(ours, truth or ours, targets)[kept], owners, labels)
                 yield member, batch, scored, ours.log.reshape(*scored.shape, -1)
 
     def _labels(self, batch: Sequence[Window]) -> NDArray[np.int64]:
@@ -239,40 +202,10 @@ class _Work:
         return np.concatenate(cut) if cut else np.empty((0, len(WAYS)), np.int64)
 
 
-@dataclass(frozen=True)
-class _Answers:
-    """What a talker answers at every position of a batch, window after window.
-
-    Attributes:
-        log, p: log-probabilities and probabilities, [window * pos, d_vocab].
-        best, sure: the likeliest token and its probability, [window * pos].
-    """
-
-    log: NDArray[np.floating[Any]]
-    p: NDArray[np.floating[Any]]
-    best: NDArray[np.integer]
-    sure: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, talker: Talker, tokens: NDArray[np.int64], examiner: Examiner) -> _Answers:
-        log = talker.log_probs(tokens)
-        p = examiner.examine(tokens, log)
-        log, p = log.reshape(-1, log.shape[-1]), p.reshape(-1, log.shape[-1])
-        best = log.argmax(axis=1)
-        return cls(log, p, best, p[np.arange(len(p)), best].astype(np.float64))
-
-
-def _values(ours: _Answers, targets: NDArray[np.integer], truth: _Answers | None) -> dict[str, NDArray[np.float64]]:
-    """Compute every metric at every position, [window * pos]."""
-    values = {"nats": metrics.nats(ours.log, targets), "top1": metrics.top1(ours.best, targets)}
-    if truth is None:
-        return values
-    return values | {
-        "target_nats": metrics.nats(truth.log, targets),
-        "kl_target_talker": metrics.kl_nats(truth.log, ours.log, truth.p),
-        "kl_talker_target": metrics.kl_nats(ours.log, truth.log, ours.p),
-        "top1_agreement": metrics.agreement(truth.best, ours.best),
-    }
+def _answers(talker: Talker, tokens: NDArray[np.int64], examiner: Examiner) -> Answers:
+    """Let a talker read a batch, and refuse answers that would fool the measure."""
+    log = talker.log_probs(tokens)
+    return Answers.of(log, examiner.examine(tokens, log))
 
 
 def _n_scored(window: Window) -> int:

@@ -6,20 +6,22 @@ import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 import englishroom
 from englishroom.errors import ConfigError
 from englishroom.evaluate.categories import LABELS
-from englishroom.evaluate.compute_recovered.ladder import Equivalent
-from englishroom.evaluate.compute_recovered.training import Recovered
-from englishroom.evaluate.score import Judgement
+from englishroom.evaluate.metrics import METRICS, Extra, Measured, Role, pair
+from englishroom.evaluate.score import Score
+from englishroom.evaluate.sums import Judgement
+from englishroom.number import NONE, number, plus_minus
 
-Role = Literal["target", "talker", "replaced", "n-gram", "hindsight", "quantised", "pruned"]
+BASES = ("zero", "mean", "unigram")
+"""Baselines that count as nothing recovered."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class ScoreRow:
 
     Attributes:
         target: the talker that it is compared with; KL, agreement and increase are against it, token by token.
-        hindsight: whether it was chosen knowing the target's own answers, so that no program could be it.
+        values: values and intervals of metrics by their keys; see :data:`englishroom.evaluate.metrics.METRICS`.
         loss_recovered: by the name of the baseline that counts as nothing recovered.
     """
 
@@ -38,94 +40,32 @@ class ScoreRow:
     documents: int
     tokens: int
     bytes: int
-    nats_per_token: float
-    nats_per_token_interval: tuple[float, float] | None
-    bits_per_byte: float
-    bits_per_byte_interval: tuple[float, float] | None
-    ce_increase: float | None = None
-    ce_increase_interval: tuple[float, float] | None = None
-    kl_target_talker: float | None = None
-    kl_talker_target: float | None = None
-    top1: float | None = None
-    top1_agreement: float | None = None
-    greedy_agreement: float | None = None
-    calibration_error: float | None = None
-    description_bits: float | None = None
-    training_compute_recovered: str | None = None
-    training_compute_share: float | None = None
-    training_compute_interval: tuple[float, float] | None = None
-    ladder_compute_recovered: str | None = None
-    ladder_compute_share: float | None = None
-    ladder_compute_interval: tuple[float, float] | None = None
-    equivalent_parameters: str | None = None
-    equivalent_parameters_count: float | None = None
-    loss_recovered: dict[str, float] = field(default_factory=dict)
+    values: Mapping[str, Any]
+    loss_recovered: Mapping[str, float] = field(default_factory=dict)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values.get(key)
 
     @property
     def hindsight(self) -> bool:
+        """Whether it was chosen knowing the target's own answers, so that no program could be it."""
         return self.role == "hindsight"
 
-
-@dataclass(frozen=True)
-class Extra:
-    """What is known of a talker beside its judgement."""
-
-    role: Role = "talker"
-    description_bits: float | None = None
-    greedy_agreement: float | None = None
-    training: Recovered | None = None
-    ladder: Recovered | None = None
-    equivalent: Equivalent | None = None
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data, a key for every metric."""
+        empty = {key: None for metric in METRICS for key in metric.keys}
+        found = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "values"}
+        shares = dict(found.pop("loss_recovered"))
+        return found | empty | dict(self.values) | {"loss_recovered": shares}
 
 
 def make_row(name: str, target: str | None, judgement: Judgement, extra: Extra, seed: int = 0) -> ScoreRow:
     """Turn what was measured of a talker into its row."""
-    nats, increase = judgement.tallies["nats"], judgement.ce_increase
-    score = judgement.score
-    per_byte = nats.intervals(seed, per=judgement.bytes.astype(np.float64))[0] / math.log(2)
-
-    def mean(metric: str) -> float | None:
-        return judgement.tallies[metric].mean if metric in judgement.tallies else None
-
-    return ScoreRow(
-        talker=name,
-        role=extra.role,
-        target=target if increase is not None else None,
-        documents=score.documents,
-        tokens=score.tokens,
-        bytes=score.bytes,
-        nats_per_token=score.nats_per_token,
-        nats_per_token_interval=_pair(nats.intervals(seed)[0]),
-        bits_per_byte=score.bits_per_byte,
-        bits_per_byte_interval=_pair(per_byte),
-        ce_increase=None if increase is None else increase.mean,
-        ce_increase_interval=None if increase is None else _pair(increase.intervals(seed)[0]),
-        kl_target_talker=mean("kl_target_talker"),
-        kl_talker_target=mean("kl_talker_target"),
-        top1=score.top1,
-        top1_agreement=mean("top1_agreement"),
-        greedy_agreement=extra.greedy_agreement,
-        calibration_error=judgement.calibration.expected_error,
-        description_bits=extra.description_bits,
-        training_compute_recovered=extra.training.describe() if extra.training else None,
-        training_compute_share=extra.training.share if extra.training else None,
-        training_compute_interval=_limits(extra.training),
-        ladder_compute_recovered=extra.ladder.describe() if extra.ladder else None,
-        ladder_compute_share=extra.ladder.share if extra.ladder else None,
-        ladder_compute_interval=_limits(extra.ladder),
-        equivalent_parameters=extra.equivalent.describe() if extra.equivalent else None,
-        equivalent_parameters_count=extra.equivalent.parameters if extra.equivalent else None,
-    )
-
-
-def _pair(interval: Any) -> tuple[float, float]:
-    return float(interval[0]), float(interval[1])
-
-
-def _limits(recovered: Recovered | None) -> tuple[float, float] | None:
-    if recovered is None or recovered.low is None or recovered.high is None:
-        return None
-    return recovered.low, recovered.high
+    measured = Measured(judgement, extra, seed)
+    values = {key: value for metric in METRICS for key, value in metric.values(measured).items()}
+    score = Score.of(judgement)
+    compared = target if values["ce_increase"] is not None else None
+    return ScoreRow(name, extra.role, compared, score.documents, score.tokens, score.bytes, values)
 
 
 def with_loss_recovered(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
@@ -133,20 +73,34 @@ def with_loss_recovered(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
 
     The share flatters, so it never stands alone and always names its baseline.
     """
-    bases = {row.talker: row.nats_per_token for row in rows if row.talker in ("zero", "mean", "unigram")}
-    targets = {row.talker: row.nats_per_token for row in rows if row.role == "target"}
-    found: list[ScoreRow] = []
-    for row in rows:
-        shares: dict[str, float] = {}
-        if row.target in targets:
-            for name, base in bases.items():
-                shares[name] = (base - row.nats_per_token) / (base - targets[row.target])
-        found.append(ScoreRow(**{**_shallow(row), "loss_recovered": shares}))
-    return found
+    bases = {row.talker: row["nats_per_token"] for row in rows if row.talker in BASES}
+    targets = {row.talker: row["nats_per_token"] for row in rows if row.role == "target"}
+
+    def shares(row: ScoreRow) -> dict[str, float]:
+        if row.target not in targets:
+            return {}
+        at_target = targets[row.target]
+        return {name: (base - row["nats_per_token"]) / (base - at_target) for name, base in bases.items()}
+
+    return [replace(row, loss_recovered=shares(row)) for row in rows]
 
 
-def _shallow(row: ScoreRow) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in row.__dataclass_fields__}
+def headed(rows: Sequence[ScoreRow]) -> dict[str, list[str]]:
+    """Write rows for people, column by column under their headings; columns that no row fills are left out."""
+    data = [row.as_dict() for row in rows]
+    columns = {"talker": [row.talker + (" (hindsight)" if row.hindsight else "") for row in rows]}
+    for metric in METRICS:
+        cells = [metric.write(row[metric.key]) for row in data]
+        if metric.heading and any(cell != NONE for cell in cells):
+            columns[metric.heading] = [
+                f"{cell} {plus_minus(row.get(metric.interval_key))}".rstrip()
+                for cell, row in zip(cells, data, strict=True)
+            ]
+    for base in BASES:
+        shares = [number(row.loss_recovered.get(base)) for row in rows]
+        if any(share != NONE for share in shares):
+            columns[f"loss recovered from {base}"] = shares
+    return columns
 
 
 @dataclass(frozen=True)
@@ -156,34 +110,31 @@ class CategoryRow:
     talker: str
     category: str
     tokens: int
-    nats_per_token: float
-    nats_per_token_interval: tuple[float, float]
-    ce_increase: float | None
-    ce_increase_interval: tuple[float, float] | None
-    kl_target_talker: float | None
+    values: Mapping[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values.get(key)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"talker": self.talker, "category": self.category, "tokens": self.tokens, **self.values}
 
 
 def category_rows(name: str, judgement: Judgement, seed: int = 0) -> list[CategoryRow]:
     """Break one judgement down by category; categories without a token are left out."""
-    nats, increase = judgement.tallies["nats"], judgement.ce_increase
-    kl = judgement.tallies.get("kl_target_talker")
-    counts, means, spread = nats.counts.sum(axis=0), nats.means(), nats.intervals(seed)
-    more = None if increase is None else (increase.means(), increase.intervals(seed))
-    divergence = None if kl is None else kl.means()
-    return [
-        CategoryRow(
-            talker=name,
-            category=label,
-            tokens=int(counts[at]),
-            nats_per_token=float(means[at]),
-            nats_per_token_interval=_pair(spread[at]),
-            ce_increase=None if more is None else float(more[0][at]),
-            ce_increase_interval=None if more is None else _pair(more[1][at]),
-            kl_target_talker=None if divergence is None else float(divergence[at]),
-        )
-        for at, label in enumerate(LABELS[: len(means)])
-        if counts[at]
-    ]
+    counts = judgement.sums["nats_per_token"].counts.sum(axis=0)
+    values: list[dict[str, Any]] = [{} for _ in counts]
+    for metric in METRICS:
+        if metric.categories:
+            sums = metric.summed(judgement)
+            means = None if sums is None else sums.means()
+            spread = None if sums is None or not metric.interval else sums.intervals(seed)
+            for at, found in enumerate(values):
+                found[metric.key] = None if means is None else float(means[at])
+                if metric.interval:
+                    found[metric.interval_key] = None if spread is None else pair(spread[at])
+    labelled = zip(LABELS, counts.tolist(), values, strict=False)
+    return [CategoryRow(name, label, count, found) for label, count, found in labelled if count]
 
 
 @dataclass(frozen=True)
@@ -205,8 +156,8 @@ class ScoreTable:
                 "python": platform.python_version(),
                 "numpy": np.__version__,
             },
-            "rows": [asdict(row) for row in self.rows],
-            "categories": [asdict(row) for row in self.categories],
+            "rows": [row.as_dict() for row in self.rows],
+            "categories": [row.as_dict() for row in self.categories],
         }
 
     def write(self, path: Path) -> list[Path]:

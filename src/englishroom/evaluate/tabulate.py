@@ -16,16 +16,16 @@ from englishroom.evaluate.compute_recovered.ladder import (
 )
 from englishroom.evaluate.compute_recovered.training import training_compute_recovered
 from englishroom.evaluate.greedy import continue_greedily, greedy_agreement, prompts_of
-from englishroom.evaluate.score import Judgement, comparable, judge
+from englishroom.evaluate.metrics import Extra, Role
+from englishroom.evaluate.score import Score, comparable, judge
 from englishroom.evaluate.score_table import (
     CategoryRow,
-    Extra,
-    Role,
     ScoreRow,
     category_rows,
     make_row,
     with_loss_recovered,
 )
+from englishroom.evaluate.sums import Judgement
 from englishroom.talker import Talker
 from englishroom.talkers.ladder import LadderRun
 from englishroom.talkers.record import Curve
@@ -78,7 +78,7 @@ def tabulate(
     agreed = _greedy(entries, reference, text.documents, greedy_prompts, progress)
     fit = _ladder(known.ladder, text.sha256, seed)
     own = [j for entry, j in zip(entries, judged, strict=True) if entry.talker is reference]
-    at_target = own[0].score.nats_per_token if own else None
+    at_target = Score.of(own[0]).nats_per_token if own else None
     rows: list[ScoreRow] = []
     for at, (entry, judgement) in enumerate(zip(entries, judged, strict=True)):
         progress("resampling documents", at, len(entries))
@@ -119,7 +119,7 @@ def _compute(
     increase = judgement.ce_increase
     if increase is None:
         return {}
-    ce, error = judgement.score.nats_per_token, float(increase.standard_errors(seed)[0])
+    ce, error = Score.of(judgement).nats_per_token, float(increase.standard_errors(seed)[0])
     found: dict[str, Any] = {}
     if curve is not None:
         found["training"] = training_compute_recovered(curve, ce, error)

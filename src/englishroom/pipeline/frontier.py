@@ -28,6 +28,7 @@ from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.errors import ConfigError
 from englishroom.evaluate.baselines import baselines, check_texts
 from englishroom.evaluate.description import describe
+from englishroom.evaluate.metrics import METRICS
 from englishroom.evaluate.score_table import ScoreTable
 from englishroom.evaluate.tabulate import Known, ScoredTalker, tabulate
 from englishroom.evaluate.talkers.program import ProgramTalker
@@ -39,6 +40,7 @@ from englishroom.ir.program import Program, Rules
 from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.names import CODE, FRONTIER, SCORES, TABLES, TRACE
+from englishroom.number import bits as told_bits
 from englishroom.passes.base import Pass, Record, run_passes
 from englishroom.passes.moments import TableMoments
 from englishroom.passes.prune import Prune, edge_tables
@@ -50,7 +52,6 @@ from englishroom.pipeline.refitting import Smaller, refit
 from englishroom.pipeline.scoring import known_of
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.report.frontier import FIRED, LENGTH, RECOVERED, picture
-from englishroom.report.number import bits as told_bits
 from englishroom.store import StoredRoom, read_room, sha256, write_room
 
 POINTS, WORK = "points", "work"
@@ -306,19 +307,13 @@ class _Sweep:
         lead = ScoredTalker(self.target, "target", self.target.name, describe(self.target).bits)
         entries = [entry] if entry.talker is self.target else [lead, entry]
         rows, categories = tabulate(entries, self.target, self.text, self.known, 0, self.config.seed, self.progress)
-        row = asdict(rows[-1])
-        kept = (
-            *("nats_per_token", "nats_per_token_interval", "ce_increase", "ce_increase_interval", "kl_target_talker"),
-            *("kl_talker_target", "top1_agreement", "description_bits", "training_compute_recovered"),
-            *("training_compute_share", "training_compute_interval"),
-        )
+        row = rows[-1].as_dict()
+        kept = {key: row[key] for metric in METRICS if metric.frontier for key in metric.keys}
         about = {"name": self.text.name, "sha256": self.text.sha256, "documents": len(self.text.documents)}
         table = ScoreTable(
             about | {"bytes": self.text.n_bytes}, rows, categories, {"seed": self.config.seed, "notes": []}
         )
-        return {"name": entry.name, "label": label, "kind": kind, "open": place} | {
-            k: row[k] for k in kept
-        }, table.as_dict()
+        return {"name": entry.name, "label": label, "kind": kind, "open": place} | kept, table.as_dict()
 
     def _tokens(self, text: Text, tokenizer: Tokenizer, program: Program, limit: int) -> list[Any]:
         return [

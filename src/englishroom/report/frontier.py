@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from englishroom.evaluate.metrics import METRICS
+from englishroom.number import bits, number, share, usable
 from englishroom.report.markup import Markup, tag
-from englishroom.report.number import NONE, bits, number, share, usable
 from englishroom.report.plot import Axis, Mark, Series, Shape, key, scatter
 from englishroom.report.style import PLOT
 
@@ -141,11 +142,8 @@ def _mark(point: Point, view: View) -> Mark:
 
 
 COLUMNS: tuple[tuple[str, Callable[[Point], str]], ...] = (
-    ("description", lambda p: bits(p.get("description_bits"))),
     ("rules fired", lambda p: number(p.get("rules_fired_mean"), ".0f")),
-    ("KL, nats", lambda p: number(p.get("kl_target_talker"), ".4f")),
-    ("CE increase, nats", lambda p: number(p.get("ce_increase"), "+.4f")),
-    ("training compute recovered", lambda p: str(p.get("training_compute_recovered") or NONE)),
+    *((m.heading, lambda p, m=m: m.cell(p)[0]) for m in METRICS if m.frontier and m.heading),
 )
 """What is said of every point, in the page and on the terminal."""
 

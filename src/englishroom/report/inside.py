@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from englishroom.number import count, number, share, usable
 from englishroom.report.markup import Markup, tag
-from englishroom.report.number import count, number, share, usable
 from englishroom.report.sections import Facts, grid, missing
 
 RULES_SHOWN = 15

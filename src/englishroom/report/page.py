@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from englishroom.number import count, short
 from englishroom.report import inside, sections
 from englishroom.report.markup import Markup, tag
-from englishroom.report.number import count, short
 from englishroom.report.sections import Facts
 from englishroom.report.style import PAGE, PLOT
 

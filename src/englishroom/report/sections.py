@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from englishroom.evaluate.metrics import METRICS
+from englishroom.number import NONE, between, bits, count, number, share, short, signed, usable
 from englishroom.report import frontier
 from englishroom.report.markup import Markup, tag
-from englishroom.report.number import NONE, between, bits, count, number, share, short, usable
 
 Facts = Mapping[str, Any]
-Columns = Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]]
-"""Heading -> how a row's number and its interval are written."""
-MAIN: Columns = MappingProxyType(
-    {
-        "nats a token": lambda r: (number(r["nats_per_token"]), between(r.get("nats_per_token_interval"))),
-        "CE increase": lambda r: (number(r.get("ce_increase"), "+.3f"), between(r.get("ce_increase_interval"), "+.3f")),
-        "KL(target‖it)": lambda r: (number(r.get("kl_target_talker")), ""),
-        "same top-1": lambda r: (share(r.get("top1_agreement")), ""),
-        "description": lambda r: (bits(r.get("description_bits")), ""),
-        "training compute recovered": lambda r: (r.get("training_compute_recovered") or NONE, ""),
-    }
-)
-FURTHER: Columns = MappingProxyType(
-    {
-        "bits a byte": lambda r: (number(r.get("bits_per_byte")), between(r.get("bits_per_byte_interval"))),
-        "KL(it‖target)": lambda r: (number(r.get("kl_talker_target")), ""),
-        "same greedy text": lambda r: (share(r.get("greedy_agreement")), ""),
-        "calibration error": lambda r: (number(r.get("calibration_error")), ""),
-        "ladder compute recovered": lambda r: (r.get("ladder_compute_recovered") or NONE, ""),
-        "as good as a model of": lambda r: (r.get("equivalent_parameters") or NONE, ""),
-    }
-)
-
-
 PROTOCOLS: Mapping[str, str] = MappingProxyType(
     {
         "alone": "one dictionary at a time",
@@ -92,7 +69,7 @@ def key_figures(facts: Facts) -> Markup:
             cards.append(tag("div", tag("b", value), tag("span", what), class_="figure"))
 
     card(f"{number(own.get('kl_target_talker'))} nats", "KL(target‖program), a token")
-    increase = between(own.get("ce_increase_interval"), "+.3f")
+    increase = between(own.get("ce_increase_interval"), signed)
     card(
         f"{number(own.get('ce_increase'), '+.3f')} nats",
         f"cross-entropy above the target's, a token{f' ({increase})' if increase else ''}",
@@ -143,7 +120,7 @@ def fidelity(facts: Facts) -> Markup:
         return missing("There is no scores.json in this room. englishroom score measures a room beside its target.")
     text = scores["text"]
     notes = (scores.get("settings") or {}).get("notes", ())
-    further = _scored(rows, FURTHER)
+    further = _scored(rows, "further")
     return tag(
         "div",
         tag(
@@ -152,7 +129,7 @@ def fidelity(facts: Facts) -> Markup:
             "figures are intervals that hold 95 % of resamplings of documents. KL and agreement are taken token by "
             "token against the target.",
         ),
-        _scored(rows, MAIN),
+        _scored(rows, "first"),
         tag("details", tag("summary", "More measures"), further) if further else None,
         *(tag("p", note, class_="note") for note in notes),
         _no_baselines(rows),
@@ -160,18 +137,18 @@ def fidelity(facts: Facts) -> Markup:
     )
 
 
-def _scored(rows: Sequence[Mapping[str, Any]], columns: Columns) -> Markup | None:
-    """Lay out some measures of all talkers, leaving out what none of them has."""
-    kept = {name: write for name, write in columns.items() if any(write(row)[0] != NONE for row in rows)}
+def _scored(rows: Sequence[Mapping[str, Any]], where: str) -> Markup | None:
+    """Lay out the metrics that stand somewhere in the report, leaving out what no talker has."""
+    kept = [m for m in METRICS if m.report == where and any(m.cell(row)[0] != NONE for row in rows)]
     if not kept:
         return None
     lines = []
     for row in rows:
         kind = "" if row["role"] in ("target", "talker") else f" ({row['role']})"
-        cells = [_cell(*write(row)) for write in kept.values()]
+        cells = [_cell(*metric.cell(row)) for metric in kept]
         own = "own" if row["role"] == "talker" else None
         lines.append(tag("tr", tag("td", row["talker"], kind, class_="left name"), *cells, class_=own))
-    return grid(["talker", *kept], lines)
+    return grid(["talker", *(metric.heading for metric in kept)], lines)
 
 
 def _protocols(protocols: Sequence[Mapping[str, Any]]) -> Markup | None:
@@ -308,7 +285,7 @@ def _bar(row: Mapping[str, Any], low: float, top: float) -> Markup:
     parts = [tag("i", style=f"left:{zero:.1f}%;width:{end - zero:.1f}%")]
     if _high(row) > _low(row):
         parts.append(tag("u", style=f"left:{place(_low(row)):.1f}%;width:{place(_high(row)) - place(_low(row)):.1f}%"))
-    spread = between(row.get("ce_increase_interval"), "+.3f")
+    spread = between(row.get("ce_increase_interval"), signed)
     title = f"{row['category']}: {number(row['ce_increase'], '+.3f')} nats ({spread or 'no interval'})"
     return tag("span", *parts, class_="bar", title=title)
 

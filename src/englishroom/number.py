@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 NONE = "–"
@@ -16,6 +17,11 @@ def usable(value: Any) -> bool:
 def number(value: Any, form: str = ".3f") -> str:
     """Write a number in a form of ``format``, or a dash."""
     return format(value, form).replace("-", "−") if usable(value) else NONE
+
+
+def signed(value: Any) -> str:
+    """Write a difference in nats, with its sign."""
+    return number(value, "+.3f")
 
 
 def count(value: Any) -> str:
@@ -41,11 +47,21 @@ def share(value: Any) -> str:
     return f"{percent:.0f} %" if percent >= 99.95 or percent == 0 else f"{percent:.{1 if percent >= 1 else 2}f} %"
 
 
-def between(pair: Any, form: str = ".3f") -> str:
+def between(pair: Any, write: Callable[[Any], str] = number) -> str:
     """Write an interval, or nothing."""
     if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(map(usable, pair)):
         return ""
-    return f"{number(pair[0], form)} to {number(pair[1], form)}"
+    return f"{write(pair[0])} to {write(pair[1])}"
+
+
+def plus_minus(pair: Any) -> str:
+    """Write half the width of an interval, or nothing."""
+    return f"± {(pair[1] - pair[0]) / 2:.3f}" if between(pair) else ""
+
+
+def text(value: Any) -> str:
+    """Write what is a text already, or a dash."""
+    return str(value) if value else NONE
 
 
 def short(name: str) -> str:
