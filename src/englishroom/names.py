@@ -33,7 +33,7 @@ SOME_ROOMS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         PROBES: (
             "featured",
-            "heads and MLPs switched off in target and program: correlation and slope of the effects, per kind and part",
+            "heads and MLPs switched off in target and program: correlation and slope of effects, by kind and by part",
         ),
         CIRCUITS: (
             "featured",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -139,3 +140,16 @@ def test_paths_of_code_that_the_docs_name_exist() -> None:
         text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
         for path in re.findall(r"`([\w-]+(?:/[\w.-]+)*/[\w-]+\.py)`", text):
             assert any((root / path).exists() for root in roots), f"{page.name}: {path}"
+
+
+def test_words_are_defined_where_the_page_says() -> None:
+    """In its last column: a path below the package, and classes, functions or constants that stand there."""
+    rows = [line.split("|")[-2] for line in (ROOT / "docs/concepts/words.md").read_text().splitlines() if "|" in line]
+    places = [re.findall(r"`([^`]+)`", part) for cell in rows for part in cell.split(";") if ".py`" in cell]
+    assert len(places) > 30
+    for path, *names in places:
+        assert names
+        tree = ast.parse((ROOT / "src" / "englishroom" / path).read_text(encoding="utf-8"))
+        defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+        assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+        assert set(names) <= defined | {node.id for node in assigned}, path
