@@ -33,3 +33,13 @@ def sign(room: Path, **changes: Any) -> Path:
 def put_arrays(room: Path, arrays: Mapping[str, Any]) -> Path:
     """Replace the tables of a room."""
     return put(room, "tables.safetensors", arrays_to_bytes(arrays))
+
+
+def safetensors_of(views: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -> bytes:
+    """Lay out a safetensors file by hand: name -> number type as the file says it, shape, bytes."""
+    header, at = {}, 0
+    for name, (dtype, shape, data) in views.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    head = json.dumps(header).encode()
+    return len(head).to_bytes(8, "little") + head + b"".join(data for _, _, data in views.values())

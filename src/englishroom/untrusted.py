@@ -109,13 +109,14 @@ def parse_json(data: bytes | str, kind: TypeAdapter[T], where: str | Path, advic
     """
     text = parse_text(data, where, advice) if isinstance(data, bytes) else data
     try:
+        found = kind.validate_json(text)
         _check_depth(json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_no_number))
-        return kind.validate_json(text)
     except ValidationError as error:
         raise ArtifactError(f"{where}: {first_fault(error)}; {advice}") from None
     except (ValueError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else bounded(str(error), 200)
         raise ArtifactError(f"{where}: no JSON that can be read ({why}); {advice}") from None
+    return found
 
 
 def parse_plain(data: bytes | str, where: str | Path, advice: str) -> Any:

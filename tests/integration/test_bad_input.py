@@ -268,7 +268,7 @@ def test_what_the_system_refuses_is_one_line(tiny_room: Path, tmp_path: Path, re
     (tiny_room / "program.ir").mkdir()
     assert "program.ir: is a folder, expected a file" in refused("talk", tiny_room, "Tom")
     (tiny_room / "manifest.json").write_text("[" * 100_000)
-    assert "manifest.json: no JSON that can be read" in refused("talk", tiny_room, "Tom")
+    assert "manifest.json: the whole text: Invalid JSON" in refused("talk", tiny_room, "Tom")
 
 
 @pytest.mark.parametrize("command", ["talk", "program.py"])

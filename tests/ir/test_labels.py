@@ -68,7 +68,7 @@ def edited(**changes: object) -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"{", r"here: Invalid JSON: .*; make it again with englishroom label"),
+        (b"{", r"here: the whole text: Invalid JSON: .*; make it again with englishroom label"),
         (b"{}", r"here: about: Field required; make it again"),
         (edited(colour="red"), r"here: features.words.1.colour: Unexpected keyword argument"),
         (edited(mean="high"), r"here: features.words.1.mean: Input should be a valid number"),

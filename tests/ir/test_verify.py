@@ -244,8 +244,6 @@ BREAKS: list[tuple[Level, Change, list[str]]] = [
         table_of("C", starts=lambda s: s[None]),
         [
             "fire: table C does not hold its rows as three lists",
-            "fire: table t has shape [2], expected [0]",
-            "fire: table O has shape [2, 5], expected [0, 5]",
         ],
     ),
     (
@@ -253,7 +251,6 @@ BREAKS: list[tuple[Level, Change, list[str]]] = [
         table_of("S", starts=lambda s: s[:0]),
         [
             "look: table S does not hold its rows as three lists",
-            "look: table S has shape [-1, 4], expected [4, 4]",
         ],
     ),
     *(

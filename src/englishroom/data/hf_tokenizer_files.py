@@ -9,7 +9,7 @@ from annotated_types import Len
 from pydantic import StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from englishroom.errors import ArtifactError, EnglishRoomError, UnsupportedModelError
-from englishroom.ir.tokenizer_json import first_fault
+from englishroom.untrusted import first_fault
 
 LLAMA_SPACE = "\u2581"  # stands for a space in the vocabulary of a Llama tokenizer
 GPT2_CLASSES = ("GPT2Tokenizer", "GPT2TokenizerFast")

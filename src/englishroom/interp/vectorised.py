@@ -14,6 +14,7 @@ from scipy.special import erf
 
 from englishroom.errors import ConfigError
 from englishroom.interp.narrow import used_columns, used_rows
+from englishroom.interp.turns import Turns
 from englishroom.ir.program import (
     Activate,
     AnyTable,
@@ -205,15 +206,14 @@ class Interpreter:
     def _rotate(self, block: Rotate, at: int) -> Callable[[Stream], Rows]:
         n_heads, size = block.n_heads, self.program.space(block.space).size
         half = size // n_heads // 2
-        frequency = block.theta ** (-np.arange(half) / half)
-        angle = np.outer(np.arange(self.program.n_ctx), frequency)
-        cos: Rows = np.cos(angle).astype(self.dtype)
-        sin: Rows = np.sin(angle).astype(self.dtype)
-        # x * cos + swapped(x) * signed sin, for all heads at once
-        cos_row = np.tile(np.concatenate([cos, cos], axis=1), (1, n_heads))  # [n_ctx, size]
-        sin_row = np.tile(np.concatenate([-sin, sin], axis=1), (1, n_heads))
         swap = np.concatenate([np.r_[half : 2 * half, 0:half] + h * 2 * half for h in range(n_heads)])
-        return lambda s: s.values[at] * cos_row[s.positions] + s.values[at][:, swap] * sin_row[s.positions]
+        turns = Turns(block.theta, size, n_heads, self.dtype)
+
+        def step(s: Stream) -> Rows:
+            x, (cos, sin) = s.values[at], turns.first(s.length + s.n_new)
+            return x * cos[s.positions] + x[:, swap] * sin[s.positions]
+
+        return step
 
     def _attend(self, block: Attend, slots: Mapping[str, int]) -> Callable[[Stream], Rows]:
         q_at, k_at, v_at = slots[block.queries], slots[block.keys], slots[block.values]
@@ -327,10 +327,12 @@ class Stream:
         """Keep the new rows of a variable and return it at every visible position, [batch, head, seen, d]."""
         d = rows.shape[1] // n_heads
         memory = self._memory.get((block, part))
-        if memory is None:
-            memory = np.empty((self.batch, n_heads, self.capacity, d), dtype=rows.dtype)
-            self._memory[block, part] = memory
         start, stop = self.length, self.length + self.n_new
+        if memory is None or memory.shape[2] < stop:  # by doubling, for a context is only what may be read
+            grown = np.empty((self.batch, n_heads, min(self.capacity, max(2 * stop, 64)), d), dtype=rows.dtype)
+            if memory is not None:
+                grown[:, :, :start] = memory[:, :, :start]
+            memory = self._memory[block, part] = grown
         memory[:, :, start:stop] = rows.reshape(self.batch, self.n_new, n_heads, d).swapaxes(1, 2)
         first = 0 if window is None else max(0, start - window + 1)
         return memory[:, :, first:stop]

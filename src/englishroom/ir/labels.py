@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, TypeAdapter, with_config
 
 from englishroom.errors import ArtifactError, bounded
 from englishroom.ir.program import Program
 from englishroom.names import LABELS
 from englishroom.store import read_manifest, read_room
+from englishroom.untrusted import parse_json
 
 Scores = tuple[tuple[str, float], ...]
 """Texts with their values, the strongest first."""
@@ -99,37 +100,38 @@ class _LabelsFile:
     features: dict[str, tuple[Feature, ...]]
 
 
+_FORM = TypeAdapter(_LabelsFile)
+_ADVICE = "make it again with englishroom label"
+
+
 def labels_from_json(data: bytes, where: str = LABELS) -> Labels:
     """Read what ``Labels.to_json`` wrote.
 
     Raises:
         ArtifactError: no JSON, a field is missing, unknown or of the wrong type, or a label stands twice in a variable.
     """
-    try:
-        file = TypeAdapter(_LabelsFile).validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ArtifactError(
-            f"{where}: {f'{place}: ' if place else ''}{first['msg']}; make it again with englishroom label"
-        ) from None
+    file = parse_json(data, _FORM, where, _ADVICE)
+    for text in (*file.about, *map(str, file.about.values()), *file.features):
+        _check_prints(text, where)
     for variable, features in file.features.items():
         seen: set[str] = set()
         for index, feature in enumerate(features):
             for text in texts_of(feature):
-                if not text.isprintable():
-                    raise ArtifactError(
-                        f"{where}: {variable}[{index}]: the text {bounded(text, 60)!r} does not print, "
-                        "expected texts on one line, escaped; make it again with englishroom label"
-                    )
+                _check_prints(text, f"{where}: {variable}[{index}]")
             if not feature.label or feature.label in seen:
                 found = f"is {feature.label!r}, which stands there before" if feature.label else "is empty"
                 raise ArtifactError(
-                    f"{where}: {variable}[{index}]: the label {found}, expected one of its own; make it again with "
-                    "englishroom label"
+                    f"{where}: {variable}[{index}]: the label {found}, expected one of its own; {_ADVICE}"
                 )
             seen.add(feature.label)
     return Labels(file.features, file.about)
+
+
+def _check_prints(text: str, where: str) -> None:
+    if not text.isprintable():
+        raise ArtifactError(
+            f"{where}: the text {bounded(text, 60)!r} does not print, expected texts on one line, escaped; {_ADVICE}"
+        )
 
 
 def check_labels(labels: Labels, program: Program, where: str = LABELS) -> Labels:
@@ -142,10 +144,7 @@ def check_labels(labels: Labels, program: Program, where: str = LABELS) -> Label
     for variable, features in labels.features.items():
         if sizes.get(variable) != len(features):
             expected = f"{sizes[variable]}" if variable in sizes else "a variable of the program"
-            raise ArtifactError(
-                f"{where}: {len(features)} labels for {variable}, expected {expected}; make it again with "
-                "englishroom label"
-            )
+            raise ArtifactError(f"{where}: {len(features)} labels for {variable}, expected {expected}; {_ADVICE}")
     return labels
 
 

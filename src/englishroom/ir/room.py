@@ -36,8 +36,11 @@ def load_program(path: Path) -> tuple[Program, Tokenizer]:
         ArtifactError: there is no room, or one of its files is missing, changed or damaged.
     """
     room = read_room(path, (CODE, TABLES, TOKENIZER))
-    tokenizer = tokenizer_from_json(room.text(TOKENIZER), str(path / TOKENIZER))
-    tables = _tables(room.arrays(TABLES))
+    tokenizer = tokenizer_from_json(room.contents[TOKENIZER], str(path / TOKENIZER))
+    try:
+        tables = _tables(room.arrays(TABLES))
+    except ValueError as error:
+        raise ArtifactError(f"{path / TABLES}: {error}; decompile again") from None
     try:
         program = require_valid(parse_code(room.text(CODE), tables))
     except ArtifactError as error:
@@ -64,13 +67,19 @@ def stored_arrays(tables: Mapping[str, AnyTable]) -> dict[str, NDArray]:
 
 
 def _tables(arrays: Mapping[str, NDArray]) -> dict[str, AnyTable]:
-    """Put tables together again from their arrays."""
+    """Put tables together again from their arrays.
+
+    Raises:
+        ValueError: the parts of a sparse table do not make one.
+    """
     tables: dict[str, AnyTable] = {}
     for key, array in arrays.items():
         name, _, part = key.partition(":")  # no table's own name has a colon in it
         if all(f"{name}:{p}" in arrays for p in _PARTS):
             if part == "starts":
                 starts, columns, values, shape = (arrays[f"{name}:{p}"] for p in _PARTS)
+                if shape.shape != (2,) or shape.dtype.kind != "i" or starts.shape != (int(shape[0]) + 1,):
+                    raise ValueError(f"{name}:shape does not say how many rows and columns {name} has")
                 tables[name] = SparseTable(name, starts, columns, values, int(shape[1]))
         else:
             tables[key] = Table(key, array)

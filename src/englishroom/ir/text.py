@@ -28,6 +28,7 @@ from englishroom.ir.program import AnyTable, Block, Level, Origin, Program, Spac
 
 _KINDS: Mapping[str, type] = MappingProxyType({kind.__name__: kind for kind in get_args(Block)})
 _NUMBERS = re.compile(r"float(32|64)|int(32|64)")
+_WHOLE = 2**63
 
 
 def print_code(program: Program) -> str:
@@ -159,6 +160,8 @@ class _Parser:
             values[name] = self._value(node)
             if not _fits(values[name], types[name]):
                 raise ValueError(f"argument {name} is of the wrong type")
+            if types[name] is float:
+                values[name] = float(values[name])
         for item in fields(kind):
             if item.name not in values and item.default is MISSING:
                 raise ValueError(f"argument {item.name} is missing")
@@ -191,7 +194,7 @@ class _Line:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, ValueError | TypeError | AttributeError | OverflowError):
+        if isinstance(error, ValueError | TypeError | AttributeError | OverflowError | RecursionError):
             raise ArtifactError(one_line(f"program text, line {self.number}: {error}; restore the file")) from None
 
 
@@ -216,7 +219,7 @@ def _types(kind: type) -> Mapping[str, Any]:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Say whether a value is of a type; which words a ``Literal`` admits is left to the verifier."""
+    """Say whether a value is of a type, whole numbers of 64 bits; words of a ``Literal`` are left to the verifier."""
     parts = get_args(hint)
     match get_origin(hint):
         case origin if origin is Literal:
@@ -229,6 +232,8 @@ def _fits(value: object, hint: Any) -> bool:
             wanted = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
             return len(value) == len(wanted) and all(map(_fits, value, wanted))
         case _:
+            if isinstance(value, int) and not -_WHOLE <= value < _WHOLE:
+                return False
             return type(value) is hint or (hint is float and type(value) is int)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, TypeAdapter, with_config
 
 from englishroom.errors import ArtifactError
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.untrusted import parse_json
 
 
 @with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
@@ -28,6 +29,9 @@ class _TokenizerFile:
     prefix_space: bool
 
 
+_FORM = TypeAdapter(_TokenizerFile)
+
+
 def tokenizer_to_json(tokenizer: Tokenizer) -> str:
     """Write `tokenizer` as one line of ASCII that `tokenizer_from_json` turns into an equal tokenizer."""
     fields = {field.name: getattr(tokenizer, field.name) for field in dataclasses.fields(tokenizer)}
@@ -35,7 +39,7 @@ def tokenizer_to_json(tokenizer: Tokenizer) -> str:
     return json.dumps(fields, allow_nan=False)
 
 
-def tokenizer_from_json(text: str, where: str = "tokenizer") -> Tokenizer:
+def tokenizer_from_json(text: str | bytes, where: str = "tokenizer") -> Tokenizer:
     """Read what `tokenizer_to_json` wrote.
 
     Args:
@@ -45,11 +49,9 @@ def tokenizer_from_json(text: str, where: str = "tokenizer") -> Tokenizer:
     Raises:
         ArtifactError: not JSON, a field is missing, unknown or of the wrong type, or the fields do not fit together.
     """
+    file = parse_json(text, _FORM, where, "restore the file")
     try:
-        file = TypeAdapter(_TokenizerFile).validate_json(text)
         pieces = tuple(piece.encode("latin-1") for piece in file.pieces)
-    except ValidationError as error:
-        raise ArtifactError(f"{where}: {first_fault(error)}") from None
     except UnicodeEncodeError as error:
         raise ArtifactError(
             f"{where}: pieces: found {error.object!r:.60}, expected characters up to U+00FF, one for each byte"
@@ -77,14 +79,6 @@ def check_tokenizer(tokenizer: Tokenizer, where: str) -> None:
     """
     for fault in _faults(tokenizer):
         raise ArtifactError(f"{where}: {fault}")
-
-
-def first_fault(error: ValidationError) -> str:
-    """Say in one line where the first fault is, what pydantic expected there, and what it found."""
-    fault = error.errors(include_url=False)[0]
-    place = ".".join(map(str, fault["loc"])) or "the whole text"
-    found = "" if fault["type"] in ("missing", "json_invalid") else f", found {fault['input']!r:.60}"
-    return f"{place}: {fault['msg']}{found}"
 
 
 def _faults(tokenizer: Tokenizer) -> Iterator[str]:

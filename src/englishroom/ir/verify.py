@@ -44,6 +44,10 @@ SPARSE_ROW_ENTRIES = 256
 SMALL_MATRIX = 256
 """Size (rows times columns) of a matrix up to which more than half of it may be stored at the sparse level."""
 
+SMALL_SPACE = 2**16
+"""Size that a space may have whatever its program stores; a larger one is no larger than all tables together, so that
+no number by itself says how much memory a program takes."""
+
 
 def verify(program: Program) -> list[str]:
     """Return every fault of a program, one line each; an empty list means that it is valid."""
@@ -79,12 +83,18 @@ class _Verifier:
             self.fault(f"level is {program.level!r}, expected one of {', '.join(LEVELS)}")
         if program.n_ctx < 1:
             self.fault(f"n_ctx is {program.n_ctx}, expected at least 1")
+        most = max(SMALL_SPACE, sum(map(_stored, program.tables().values())))
         for space in program.spaces:
             self._name(space.name, "space")
             if space.name in self.sizes:
                 self.fault(f"space {space.name} is declared twice")
             if space.size < 1:
                 self.fault(f"space {space.name} has size {space.size}, expected at least 1")
+            if space.size > most:
+                self.fault(
+                    f"space {space.name} has size {space.size}, expected at most {most}: the numbers of all tables, or "
+                    f"{SMALL_SPACE}"
+                )
             self.sizes[space.name] = space.size
         if not program.blocks or not isinstance(program.blocks[-1], Vote):
             self.fault("the last block is not a vote")
@@ -108,9 +118,10 @@ class _Verifier:
         for name in reads_of(block):
             if name not in self.made:
                 self.fault(f"reads {name}, which no earlier block makes")
+        whole = [self._table(table) for table in tables_of(block)]
+        if not all(whole):
+            return
         self._level(block)
-        for table in tables_of(block):
-            self._table(table)
         if block.space in self.sizes and all(self._size(name) for name in reads_of(block)):
             self._shapes(block)
 
@@ -144,32 +155,38 @@ class _Verifier:
         if size > SMALL_MATRIX and table.n_entries > size // 2:
             self.fault(f"table {table.name} stores {table.n_entries} of {size} entries, expected half of them at most")
 
-    def _table(self, table: AnyTable) -> None:
+    def _table(self, table: AnyTable) -> bool:
+        """Check a table by itself, and say whether it is whole enough to be looked into."""
         self._name(table.name, "table")
         if table.values.dtype not in (np.float32, np.float64):
             self.fault(f"table {table.name} holds {table.values.dtype}, expected float32 or float64")
         elif not np.isfinite(table.values).all():
             self.fault(f"table {table.name} holds a number that is not finite")
-        if isinstance(table, SparseTable):
-            starts, columns = table.starts, table.columns
-            for part in (starts, columns):
-                if part.dtype not in (np.int32, np.int64):
-                    self.fault(f"table {table.name} is indexed by {part.dtype}, expected int32 or int64")
-                    return
-            if not (starts.ndim == columns.ndim == table.values.ndim == 1 and len(starts)):
-                self.fault(f"table {table.name} does not hold its rows as three lists")
-                return
-            in_order = starts[0] == 0 and (np.diff(starts.astype(np.int64)) >= 0).all()
-            if not in_order or starts[-1] != len(columns) or len(columns) != len(table.values):
-                self.fault(f"table {table.name} has row starts that do not cover its entries in order")
-                return
-            if len(columns) and (columns.min() < 0 or columns.max() >= table.n_columns):
-                self.fault(f"table {table.name} has a column outside 0..{table.n_columns - 1}")
-                return
-            row_of = np.repeat(np.arange(len(starts) - 1), np.diff(starts.astype(np.int64)))
-            same_row = row_of[1:] == row_of[:-1]
-            if (np.diff(columns.astype(np.int64))[same_row] <= 0).any():
-                self.fault(f"table {table.name} has a row whose columns do not rise")
+        if isinstance(table, Table):
+            if table.values.ndim == 0:
+                self.fault(f"table {table.name} is a single number, expected a list or a matrix")
+            return table.values.ndim > 0
+        starts, columns = table.starts, table.columns
+        for part in (starts, columns):
+            if part.dtype not in (np.int32, np.int64):
+                self.fault(f"table {table.name} is indexed by {part.dtype}, expected int32 or int64")
+                return False
+        if not (starts.ndim == columns.ndim == table.values.ndim == 1 and len(starts)):
+            self.fault(f"table {table.name} does not hold its rows as three lists")
+            return False
+        inside = starts[0] == 0 and starts.min() == 0 and starts.max() == len(columns)
+        in_order = inside and (np.diff(starts.astype(np.int64)) >= 0).all()
+        if not in_order or starts[-1] != len(columns) or len(columns) != len(table.values):
+            self.fault(f"table {table.name} has row starts that do not cover its entries in order")
+            return False
+        if len(columns) and (columns.min() < 0 or columns.max() >= table.n_columns):
+            self.fault(f"table {table.name} has a column outside 0..{table.n_columns - 1}")
+            return False
+        row_of = np.repeat(np.arange(len(starts) - 1), np.diff(starts.astype(np.int64)))
+        same_row = row_of[1:] == row_of[:-1]
+        if (np.diff(columns.astype(np.int64))[same_row] <= 0).any():
+            self.fault(f"table {table.name} has a row whose columns do not rise")
+        return True
 
     def _expect(self, table: AnyTable | None, shape: tuple[int, ...]) -> None:
         if table is not None and table.shape != shape:
@@ -318,3 +335,7 @@ class _Verifier:
                 first = seen.setdefault(table.name, table)
                 if first is not table and first != table:
                     self.fault(f"table {table.name} differs from another of the same name")
+
+
+def _stored(table: AnyTable) -> int:
+    return table.values.size + (table.starts.size if isinstance(table, SparseTable) else 0)

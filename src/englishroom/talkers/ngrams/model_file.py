@@ -20,9 +20,10 @@ from safetensors import SafetensorError, safe_open
 
 from englishroom.data.corpus import replace_file
 from englishroom.errors import ArtifactError
-from englishroom.ir.tokenizer_json import first_fault, tokenizer_from_json, tokenizer_to_json
+from englishroom.ir.tokenizer_json import tokenizer_from_json, tokenizer_to_json
 from englishroom.talkers.ngrams.kneser_ney import Discounts, KneserNey, SmoothedOrder
 from englishroom.talkers.ngrams.talker import NgramTalker
+from englishroom.untrusted import first_fault
 
 MARKS = "fit_marks"
 
