@@ -87,3 +87,8 @@ def test_what_a_metric_writes() -> None:
         "0.2000 to 0.3000",
     )
     assert kl.cell({}) == ("–", "")
+
+
+def test_the_page_on_evaluation_says_what_every_heading_means() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "concepts" / "evaluation.md").read_text()
+    assert [m.heading for m in METRICS if m.heading and f"`{m.heading}`" not in page] == []

@@ -43,7 +43,7 @@ class Extra:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredTalker:
     """One talker on one text: what was summed over its tokens, what is known beside that, and the seed of intervals."""
 
     judgement: Judgement
@@ -76,8 +76,8 @@ class Metric:
     per_token: AtTokens | None = None
     paired: bool = True
     sums: Callable[[Judgement], MetricSums | None] | None = None
-    compute: Callable[[Measured], Any] | None = None
-    interval: bool | Callable[[Measured], Interval | None] = False
+    compute: Callable[[MeasuredTalker], Any] | None = None
+    interval: bool | Callable[[MeasuredTalker], Interval | None] = False
     report: Literal["first", "further", "no"] = "no"
     frontier: bool = False
     categories: bool = False
@@ -95,7 +95,7 @@ class Metric:
         """Return the sums over tokens that it is the mean of, where it is one and they were taken."""
         return judgement.sums.get(self.key) if self.sums is None else self.sums(judgement)
 
-    def values(self, measured: Measured) -> dict[str, Any]:
+    def values(self, measured: MeasuredTalker) -> dict[str, Any]:
         """Return value and interval by their keys; ``None`` is what is not defined."""
         sums = self.summed(measured.judgement)
         mean = None if sums is None else sums.mean
@@ -118,11 +118,11 @@ def pair(interval: Any) -> Interval:
     return float(interval[0]), float(interval[1])
 
 
-def _bits_per_byte(measured: Measured) -> float:
+def _bits_per_byte(measured: MeasuredTalker) -> float:
     return measured.judgement.sums["nats_per_token"].total / math.log(2) / int(measured.judgement.bytes.sum())
 
 
-def _bits_per_byte_interval(measured: Measured) -> Interval:
+def _bits_per_byte_interval(measured: MeasuredTalker) -> Interval:
     sums, sizes = measured.judgement.sums["nats_per_token"], measured.judgement.bytes.astype(np.float64)
     return pair(sums.intervals(measured.seed, per=sizes)[0] / math.log(2))
 

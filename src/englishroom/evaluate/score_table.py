@@ -15,7 +15,7 @@ import numpy as np
 import englishroom
 from englishroom.errors import ConfigError
 from englishroom.evaluate.categories import LABELS
-from englishroom.evaluate.metrics import METRICS, Extra, Measured, Role, pair
+from englishroom.evaluate.metrics import METRICS, Extra, MeasuredTalker, Role, pair
 from englishroom.evaluate.score import Score
 from englishroom.evaluate.sums import Judgement
 from englishroom.number import NONE, number, plus_minus
@@ -61,7 +61,7 @@ class ScoreRow:
 
 def make_row(name: str, target: str | None, judgement: Judgement, extra: Extra, seed: int = 0) -> ScoreRow:
     """Turn what was measured of a talker into its row."""
-    measured = Measured(judgement, extra, seed)
+    measured = MeasuredTalker(judgement, extra, seed)
     values = {key: value for metric in METRICS for key, value in metric.values(measured).items()}
     score = Score.of(judgement)
     compared = target if values["ce_increase"] is not None else None
