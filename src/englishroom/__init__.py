@@ -1,3 +1,3 @@
 """englishroom: a decompiler for small language models."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
