@@ -6,9 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
 import transformers
@@ -189,18 +187,3 @@ def test_llama2c_header_alone_gives_the_spec(tmp_path: Path):
     path = make_llama2c(tmp_path, n_kv_heads=2, vocab_size=-270)
     assert llama2c.read_spec(path) == load_target(str(path)).spec
     assert (llama2c.read_spec(path).tied, llama2c.read_spec(path).d_vocab) == (False, 270)
-
-
-def test_from_the_hub_come_weights_and_configuration_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    make_gpt2(tmp_path)
-    asked: dict[str, Any] = {}
-
-    def snapshot_download(name: str, **options: Any) -> str:
-        asked.update(options, name=name)
-        return str(tmp_path)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    target, _ = open_target("owner/model")
-    assert (target.name, target.path) == ("owner/model", tmp_path)
-    assert asked["name"] == "owner/model"
-    assert not any(pattern.endswith((".py", "*")) for pattern in asked["allow_patterns"])

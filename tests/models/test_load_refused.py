@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from englishroom.data.hf_tokenizer_files import GIVE_ONE
 from englishroom.errors import ArtifactError, ConfigError, UnsupportedModelError
 from englishroom.models.load import load_target
 from englishroom.pipeline import open_target
@@ -478,6 +479,6 @@ def test_a_llama2c_model_without_one_tokenizer_beside_it(tmp_path: Path):
     (tmp_path / "tokenizer.bin").rename(tmp_path / "pieces.bin")
     with pytest.raises(ConfigError) as caught:
         open_target(str(path))
-    assert str(caught.value) == (f"{path}: 0 files tok*.bin beside it, expected its tokenizer; give --tokenizer FILE")
+    assert str(caught.value) == f"{path}: 0 files tok*.bin beside it, expected its tokenizer; {GIVE_ONE}"
     target, tokenizer = open_target(str(path), tmp_path / "pieces.bin")
     assert len(tokenizer.pieces) == target.spec.d_vocab

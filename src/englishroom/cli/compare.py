@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tyro
 
+from englishroom.cli.opening import Opening
 from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.errors import ConfigError
 
@@ -34,8 +35,7 @@ class Command:
     """Tokens to show in each direction."""
     out: Path | None = None
     """Write everything as JSON to this file, too."""
-    check: bool = True
-    """Do not compare models' forward passes with transformers first."""
+    opening: Opening = Opening()
 
     def run(self) -> None:
         from englishroom.data.texts import open_text
@@ -47,7 +47,11 @@ class Command:
             raise ConfigError(f"--top is {self.top}, expected 0 or more")
         if self.out is not None and not self.out.parent.is_dir():
             raise ConfigError(f"{self.out.parent}: no such folder; create it first, or choose another --out")
-        first, second = (open_talker(name, None, self.check, say) for name in (self.first, self.second))
+        asked = self.opening
+        first, second = (
+            open_talker(name, asked.tokenizer, asked.check, say, context=asked.context)
+            for name in (self.first, self.second)
+        )
         with progress_bar() as progress:
             text = open_text(self.text, progress, self.max_documents)
             found = compare(

@@ -9,6 +9,7 @@ from typing import Literal
 
 import tyro
 
+from englishroom.cli.opening import Opening
 from englishroom.cli.output import progress_bar, say, show
 from englishroom.names import PROGRAM
 from englishroom.talkers.shipped import DEFAULT
@@ -108,10 +109,7 @@ class Command:
     """Tokens to read while edges are left out and the rest is refitted."""
     sparse_rate: float | None = None
     """Peak learning rate then, as a share of the size of a table's weights."""
-    tokenizer: Path | None = None
-    """Tokenizer file (llama2.c) or folder, where it does not stand beside the model."""
-    check: bool = True
-    """Do not compare the model's forward pass with transformers first."""
+    opening: Opening = Opening()
     seed: int = 0
     """Seed of whatever is random, kept in the manifest; at the exact level nothing is."""
 
@@ -121,8 +119,8 @@ class Command:
         config = DecompileConfig(
             self.model,
             self.level,
-            self.tokenizer,
-            self.check,
+            self.opening.tokenizer,
+            self.opening.check,
             self.seed,
             self.preset,
             self.fit,
@@ -130,6 +128,7 @@ class Command:
             self.report,
             self.dictionaries,
             tuple((name, getattr(self, name)) for name in CHANGES if getattr(self, name) is not None),
+            self.opening.context,
         )
         with progress_bar() as progress:
             manifest = decompile(config, self.out, say, progress)

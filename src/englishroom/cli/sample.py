@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import tyro
 
+from englishroom.cli.opening import Opening
 from englishroom.cli.output import progress_bar, say, show
 from englishroom.errors import ConfigError
 from englishroom.talkers.shipped import DEFAULT
@@ -38,10 +39,7 @@ class Command:
     """Keep or drop documents that were cut; without them, short ones are more frequent than they should be."""
     precision: Literal["float64", "float32"] = "float64"
     """Precision of a model; float32 is twice as fast, but a document may then differ from one processor to the next."""
-    tokenizer: Path | None = None
-    """Tokenizer of a model, where it does not stand beside it."""
-    check: bool = True
-    """Do not compare a model's forward pass with transformers first."""
+    opening: Opening = Opening()
 
     def run(self) -> None:
         if self.parts is not None and self.documents is not None:
@@ -51,10 +49,12 @@ class Command:
         from englishroom.evaluate.sample_file import PARTS_RECORD, check_file, check_folder, write_parts, write_sample
         from englishroom.pipeline import open_talker
 
-        options = SampleOptions(self.seed, self.temperature, self.max_tokens, self.precision)
+        options = SampleOptions(self.seed, self.temperature, self.max_tokens or self.opening.context, self.precision)
         options.check()
         (check_file if self.parts is None else check_folder)(self.out)
-        talker = open_talker(self.talker, self.tokenizer, self.check, say, dtype=self.precision)
+        talker = open_talker(
+            self.talker, self.opening.tokenizer, self.opening.check, say, self.precision, self.opening.context
+        )
         source = _source(self.talker, talker)
         with progress_bar() as progress:
             if self.parts is not None:

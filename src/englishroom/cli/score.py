@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from englishroom.cli.opening import Opening
 from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.errors import ConfigError
 from englishroom.number import number, signed
@@ -42,10 +43,7 @@ class Command:
     """Write OUT.json, OUT.parquet and OUT.categories.parquet."""
     seed: int = 0
     """Seed of the intervals and of the random replacement."""
-    tokenizer: Path | None = None
-    """Tokenizer of a model, where it does not stand beside it."""
-    check: bool = True
-    """Do not compare models' forward passes with transformers first."""
+    opening: Opening = Opening()
 
     def run(self) -> None:
         from englishroom.pipeline import ScoreConfig, score_table
@@ -63,8 +61,9 @@ class Command:
             max_documents=self.max_documents,
             greedy_prompts=self.greedy_prompts,
             seed=self.seed,
-            tokenizer=self.tokenizer,
-            check=self.check,
+            tokenizer=self.opening.tokenizer,
+            check=self.opening.check,
+            context=self.opening.context,
         )
         with progress_bar() as progress:
             table = score_table(config, say, progress)

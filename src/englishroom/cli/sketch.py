@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from englishroom.cli.opening import Opening
 from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.talkers.shipped import DEFAULT
 
@@ -42,10 +43,7 @@ class Command:
     """How many words are listed; by default as many as suit the lines."""
     kinds: int | None = None
     """In how many kinds."""
-    tokenizer: Path | None = None
-    """Tokenizer of a model, where it does not stand beside it."""
-    check: bool = True
-    """Do not compare a model's forward pass with transformers first."""
+    opening: Opening = Opening()
 
     def run(self) -> None:
         from englishroom.pipeline.sketching import SketchConfig, sketch
@@ -61,8 +59,9 @@ class Command:
             self.report_positions,
             self.words,
             self.kinds,
-            self.tokenizer,
-            self.check,
+            self.opening.tokenizer,
+            self.opening.check,
+            self.opening.context,
         )
         with progress_bar() as progress:
             record = sketch(config, self.out, say, progress)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from englishroom.cli.opening import Opening
 from englishroom.cli.output import say, show
 from englishroom.evaluate.talk import TalkOptions, talk
 
@@ -21,10 +22,7 @@ class Command:
     """Text to go on from; none starts a new story."""
     choice: TalkOptions = TalkOptions()
     """How tokens are chosen."""
-    tokenizer: Path | None = None
-    """Tokenizer of a model, where it does not stand beside it."""
-    check: bool = True
-    """Do not compare a model's forward pass with transformers first."""
+    opening: Opening = Opening()
     explain: bool = False
     """Say why each token is said: features on, rules that fired, what was copied from where, and the votes. For rooms
     of sparse programs."""
@@ -38,7 +36,9 @@ class Command:
         if self.explain or self.told is not None:
             self._explain()
             return
-        talker = open_talker(self._name(), self.tokenizer, self.check, say, dtype="float64")
+        talker = open_talker(
+            self._name(), self.opening.tokenizer, self.opening.check, say, "float64", self.opening.context
+        )
         if not self.prompt:
             say("the prompt is empty; starting a new story")
         told = talk(talker, self.prompt, self.choice)

@@ -15,6 +15,7 @@ LLAMA_SPACE = "\u2581"  # stands for a space in the vocabulary of a Llama tokeni
 GPT2_CLASSES = ("GPT2Tokenizer", "GPT2TokenizerFast")
 GPT2_MODELS = ("gpt2", "gpt_neo", "gptj")
 SUPPORTED = "use a model with GPT-2's byte-level BPE or Llama's BPE with byte fallback, which are supported"
+GIVE_ONE = "give --tokenizer a tokenizer.json, a folder with one, a llama2.c tokenizer file, or a hub name"
 
 T = TypeVar("T")
 
@@ -106,20 +107,24 @@ class _ModelConfig:
     eos_token_id: StrictInt | list[StrictInt] | None = None
 
 
-def read_tokenizer_files(folder: Path) -> TokenizerFiles:
+def read_tokenizer_files(path: Path) -> TokenizerFiles:
     """Read tokenizer.json, or else vocab.json with merges.txt, and the configuration beside it.
+
+    Args:
+        path: a model's folder, or a tokenizer.json under any name.
 
     Raises:
         ArtifactError: a file is missing or damaged.
         UnsupportedModelError: the tokenizer is of a kind that is not supported.
     """
-    if not folder.is_dir():
-        raise ArtifactError(f"{folder}: found no such folder, expected a model's folder with its tokenizer")
+    if not path.exists():
+        raise ArtifactError(f"{path}: found no such file or folder, expected a tokenizer.json or a folder with one")
+    folder, file = (path, path / "tokenizer.json") if path.is_dir() else (path.parent, path)
     config = _read_optional(folder / "tokenizer_config.json", _TokenizerConfig)
     model = _read_optional(folder / "config.json", _ModelConfig)
     generation = _read_optional(folder / "generation_config.json", _ModelConfig)
-    if (folder / "tokenizer.json").exists():
-        files = _read_tokenizer_json(folder / "tokenizer.json", config)
+    if file.exists():
+        files = _read_tokenizer_json(file, config)
     elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
         files = _read_vocab_and_merges(folder, config, model)
     else:
@@ -257,7 +262,7 @@ def _split_merge(merge: str | list[str], where: str) -> tuple[str, str]:
 
 def _no_tokenizer(folder: Path) -> EnglishRoomError:
     """Return the error for a folder with neither tokenizer.json nor vocab.json with merges.txt."""
-    expected = "expected tokenizer.json, or vocab.json with merges.txt"
+    expected = f"expected tokenizer.json, or vocab.json with merges.txt; {GIVE_ONE}"
     for name, kind in {
         "tokenizer.model": "a SentencePiece model",
         "spiece.model": "a SentencePiece model",

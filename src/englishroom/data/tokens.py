@@ -61,7 +61,7 @@ def read_llama2c_tokenizer(path: str | Path, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def read_hf_tokenizer(folder: str | Path, vocab_size: int) -> Tokenizer:
+def read_hf_tokenizer(path: str | Path, vocab_size: int) -> Tokenizer:
     """Read the tokenizer of a Hugging Face model folder: tokenizer.json, or else vocab.json with merges.txt.
 
     The start and stop tokens are those that tokenizer_config.json, generation_config.json and config.json name. A
@@ -70,14 +70,14 @@ def read_hf_tokenizer(folder: str | Path, vocab_size: int) -> Tokenizer:
     vocabulary and `vocab_size` (padding of the embedding) become special tokens without a name.
 
     Args:
-        folder: the model's folder.
+        path: the model's folder, or a tokenizer.json under any name.
         vocab_size: the vocabulary size of the model's weights.
 
     Raises:
         ArtifactError: a file is missing or damaged, or the vocabulary is larger than `vocab_size`.
         UnsupportedModelError: the tokenizer is of another kind.
     """
-    files = read_tokenizer_files(Path(folder))
+    files = read_tokenizer_files(Path(path))
     byte_level = files.kind == "byte_bpe"
     ids = _all_ids(files, vocab_size)
     start, stops, specials = _roles(files, ids)

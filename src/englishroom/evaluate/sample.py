@@ -23,6 +23,7 @@ from englishroom.errors import ConfigError
 from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.models.forward import Cache, forward
 from englishroom.models.load import in_precision
+from englishroom.models.spec import LONGEST_CONTEXT
 from englishroom.talker import Talker
 
 BATCH = 128
@@ -101,6 +102,11 @@ def samples(
     if batch is not None and batch < 1:
         raise ConfigError(f"--batch is {batch}, expected 1 or more")
     limit = talker.n_ctx if options.max_tokens is None else min(talker.n_ctx, options.max_tokens)
+    if limit > LONGEST_CONTEXT:
+        raise ConfigError(
+            f"{talker.name}: documents of up to {limit:,} tokens, expected {LONGEST_CONTEXT:,} at most; give a shorter "
+            "--max-tokens or --context"
+        )
     reader: _Reader = _TalkerReader(talker)
     if isinstance(talker, TargetTalker):
         reader = _TargetReader(talker, limit, options.precision)

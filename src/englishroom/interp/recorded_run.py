@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
-from englishroom.interp.vectorised import Interpreter, Stream, _kept, _log_softmax, _softmax
+from englishroom.interp.pointwise import kept, log_softmax, softmax
+from englishroom.interp.vectorised import Interpreter, Stream
 from englishroom.ir.program import (
     Activate,
     AnyTable,
@@ -140,7 +141,7 @@ class RecordedRun:
             if block.distance is not None:
                 far = block.distance.values.shape[1] - 1
                 scores = scores + block.distance.values[head][np.clip(back, 0, far)]
-            found.append(_softmax(np.where(visible, scores, -np.inf)))
+            found.append(softmax(np.where(visible, scores, -np.inf)))
         return np.stack(found)
 
     def mix(self, block: Match, values: Rows) -> Rows:
@@ -254,7 +255,7 @@ class RecordedRun:
         if direct:
             changes |= {source: np.zeros_like(self.variables[source]) for source in self.sources() if source != name}
         votes = sum((self.variables[read] for read in self.program.vote.reads), np.zeros(()))
-        return _log_softmax(votes + self._spread(changes, scales=True))
+        return log_softmax(votes + self._spread(changes, scales=True))
 
     def votes_alone(self) -> Rows:
         """Return the sum of votes of the constants alone, at the scales that were, [pos, d_vocab]."""
@@ -365,7 +366,7 @@ class RecordedRun:
         admitted = parts.strengths > block.thresholds.values
         admitted[:, index] = False
         passed = parts.strengths - block.thresholds.values if block.passes == "excess" else parts.strengths
-        return self.apply(block.effects, _kept(passed, admitted, block.k)) + self.constant(name)
+        return self.apply(block.effects, kept(passed, admitted, block.k)) + self.constant(name)
 
 
 def _not_sparse(block: Block) -> ConfigError:

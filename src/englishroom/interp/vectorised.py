@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import DTypeLike, NDArray
-from scipy.special import erf
 
 from englishroom.errors import ConfigError
 from englishroom.interp.narrow import used_columns, used_rows
+from englishroom.interp.pointwise import Rows, function_of, kept, log_softmax, softmax
 from englishroom.interp.turns import Turns
 from englishroom.ir.program import (
     Activate,
     AnyTable,
     Attend,
     Block,
-    Function,
     Join,
     Linear,
     Lookup,
@@ -37,11 +35,6 @@ from englishroom.ir.program import (
     Unexplained,
     Vote,
 )
-
-Rows = NDArray[Any]
-"""Values of a variable, one row for each (text, position) of the batch: [batch * pos, size]."""
-
-_ROOT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 
 
 class Interpreter:
@@ -137,7 +130,7 @@ class Interpreter:
             case Normalise():
                 return self._normalise(block, slots[block.reads])
             case Activate(reads=reads, function=function):
-                apply, at = _function(function), slots[reads]
+                apply, at = function_of(function), slots[reads]
                 return lambda s: apply(s.values[at])
             case Select():
                 return self._select(block, slots[block.reads])
@@ -154,7 +147,7 @@ class Interpreter:
                 return lambda s: s.values[i] - s.values[j]
             case Vote(reads=reads):
                 total = _sum([slots[name] for name in reads])
-                return lambda s: _log_softmax(total(s))
+                return lambda s: log_softmax(total(s))
             case _:
                 assert_never(block)
 
@@ -185,7 +178,7 @@ class Interpreter:
 
         def step(s: Stream) -> Rows:
             x = s.values[at]
-            return _kept(x, True if thresholds is None else x > thresholds, k)
+            return kept(x, True if thresholds is None else x > thresholds, k)
 
         return step
 
@@ -199,7 +192,7 @@ class Interpreter:
         def step(s: Stream) -> Rows:
             strength = conditions(s.values[at]) + biases
             passed = strength - thresholds if excess else strength
-            return effects(_kept(passed, strength > thresholds, k)) + offset
+            return effects(kept(passed, strength > thresholds, k)) + offset
 
         return step
 
@@ -227,7 +220,7 @@ class Interpreter:
             q = s.values[q_at] * scale
             if n_new == 1:  # one query: all heads of a group read the same keys
                 q = q.reshape(batch, n_kv, group, -1)
-                weights = _softmax(q @ keys.swapaxes(2, 3))  # [batch, kv, group, seen]
+                weights = softmax(q @ keys.swapaxes(2, 3))  # [batch, kv, group, seen]
                 return (weights @ values).reshape(batch, -1)
             q = q.reshape(batch, n_new, n_kv, group, -1).transpose(0, 2, 3, 1, 4)  # [batch, kv, group, new, d]
             ahead = s.ahead(keys.shape[2], window)
@@ -236,7 +229,7 @@ class Interpreter:
                 for head in range(n_kv):
                     scores = q[text, head] @ keys[text, head].T  # [group, new, seen]
                     scores += ahead
-                    mixed[text, :, head] = (_softmax(scores) @ values[text, head]).swapaxes(0, 1)
+                    mixed[text, :, head] = (softmax(scores) @ values[text, head]).swapaxes(0, 1)
             return mixed.reshape(batch * n_new, -1)
 
         return step
@@ -263,7 +256,7 @@ class Interpreter:
                 if distance is not None:
                     scores = scores + distance[head][np.clip(back, 0, distance.shape[1] - 1)]
                 carried = values if moves is None else values[:, :, moves[head][1]]
-                mixes.append((_softmax(scores + ahead) @ carried).reshape(batch * n_new, -1))
+                mixes.append((softmax(scores + ahead) @ carried).reshape(batch * n_new, -1))
             if moves is None:
                 return np.concatenate(mixes, axis=1)
             return functools.reduce(np.add, [move(mix) for (move, _), mix in zip(moves, mixes, strict=True)])
@@ -361,41 +354,3 @@ def _sum(places: list[int]) -> Callable[[Stream], Rows]:
         return total
 
     return step
-
-
-def _kept(x: Rows, admitted: NDArray[np.bool_] | bool, k: int | None) -> Rows:
-    """Zero what is not admitted, and of the rest, row by row, all but the k largest (ties to the lower index)."""
-    if k is None:
-        return np.where(admitted, x, x.dtype.type(0))
-    ranked = np.where(admitted, x, x.dtype.type(-np.inf))
-    best = np.argsort(-ranked, axis=1, kind="stable")[:, :k]
-    chosen = np.take_along_axis(ranked, best, axis=1)
-    kept = np.zeros_like(x)
-    np.put_along_axis(kept, best, np.where(np.isfinite(chosen), chosen, 0.0), axis=1)
-    return kept
-
-
-def _softmax(scores: Rows) -> Rows:
-    weights = scores - np.maximum.reduce(scores, axis=-1, keepdims=True)
-    np.exp(weights, out=weights)
-    weights /= np.add.reduce(weights, axis=-1, keepdims=True)
-    return weights
-
-
-def _log_softmax(logits: Rows) -> Rows:
-    shifted = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
-    shifted -= np.log(np.add.reduce(np.exp(shifted), axis=-1, keepdims=True))
-    return shifted
-
-
-def _function(function: Function) -> Callable[[Rows], Rows]:
-    match function:
-        case "gelu_new":
-            return lambda x: 0.5 * x * (1.0 + np.tanh(_ROOT_2_OVER_PI * (x + 0.044715 * (x * x * x))))
-        case "gelu":
-            root = math.sqrt(2.0)
-            return lambda x: 0.5 * x * (1.0 + erf(x / root))
-        case "relu":
-            return lambda x: np.maximum(x, 0.0)
-        case "silu":
-            return lambda x: x * (0.5 * (1.0 + np.tanh(0.5 * x)))

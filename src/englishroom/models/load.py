@@ -18,13 +18,13 @@ from torch import Tensor
 from englishroom.errors import ArtifactError, ConfigError, UnsupportedModelError, one_line
 from englishroom.models.adapters import gpt2, gpt_neo, llama, llama2c
 from englishroom.models.adapters.mapping import Config, Family, read_weights
+from englishroom.models.hub import fetch_model
 from englishroom.models.spec import ModelSpec, parameter_count
 
 _ADAPTERS: Mapping[str, Callable[[Config], Family]] = MappingProxyType(
     {"gpt2": gpt2.read, "gpt_neo": gpt_neo.read, "llama": llama.read}
 )
 _SUPPORTED = f"supported: {', '.join(_ADAPTERS)} (Hugging Face folders or hub names) and llama2.c .bin files"
-_HUB_FILES = ("*.json", "*.safetensors", "pytorch_model.bin", "merges.txt", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Target:
         weights: our name -> tensor, [in, out] for matrices, float32 or float64.
         sources: our name -> where it stood in the file, as a reader would write it.
         sha256: hash of the weights files, in order of their names.
+        cut_from: positions that its configuration says, where the context was set to fewer.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Target:
     weights: Mapping[str, Tensor]
     sources: Mapping[str, str]
     sha256: str
+    cut_from: int | None = None
 
     @property
     def parameter_count(self) -> int:
@@ -74,25 +76,7 @@ def load_target(name_or_path: str) -> Target:
             return _load_llama2c(found[0])
         what = f"{len(found)} .bin files" if found else "neither config.json nor a .bin file"
         raise UnsupportedModelError(f"{path}: has {what}; {_SUPPORTED}")
-    return _load_folder(fetch(name_or_path), name_or_path)
-
-
-def fetch(name: str) -> Path:
-    """Find a hub model in the local cache or download it; weights and configuration only, never code.
-
-    Raises:
-        ConfigError: no such path, and no such model on the hub (or the hub cannot be reached).
-    """
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
-    except Exception as error:  # the hub client raises many kinds, network errors among them
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(
-            f"{name}: no such room, model file or folder, nor to be had from the hub ({reason[:160]}); "
-            "give a path, a hub name, or the name of a shipped model"
-        ) from None
+    return _load_folder(fetch_model(name_or_path), name_or_path)
 
 
 def _load_llama2c(path: Path) -> Target:
@@ -223,3 +207,22 @@ def _target(
 def in_precision(target: Target, dtype: torch.dtype) -> Target:
     """Return the target with its weights in another precision."""
     return replace(target, weights={name: tensor.to(dtype) for name, tensor in target.weights.items()})
+
+
+def in_context(target: Target, n_ctx: int) -> Target:
+    """Return the target with a shorter context; vectors of later positions are left out.
+
+    Raises:
+        ConfigError: it is shorter than two positions, or longer than the target's.
+    """
+    longest = target.spec.n_ctx
+    if not 2 <= n_ctx <= longest:
+        raise ConfigError(f"--context is {n_ctx}, expected 2 to {longest}, which {target.name} reads at most")
+    if n_ctx == longest:
+        return target
+    weights, sources = dict(target.weights), dict(target.sources)
+    if (positions := "pos_embed.W_pos") in weights:
+        weights[positions] = weights[positions][:n_ctx].clone()
+        sources[positions] += f"[:{n_ctx}]"
+    spec = replace(target.spec, n_ctx=n_ctx)
+    return replace(target, spec=spec, weights=weights, sources=sources, cut_from=target.cut_from or longest)

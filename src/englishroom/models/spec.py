@@ -7,6 +7,8 @@ from typing import Literal
 
 Family = Literal["gpt2", "gpt_neo", "llama"]
 Activation = Literal["gelu_new", "gelu", "relu", "silu"]
+LONGEST_CONTEXT = 2**17
+"""Tokens up to which whole contexts are read or written at once; a configuration may say any number."""
 
 
 @dataclass(frozen=True)

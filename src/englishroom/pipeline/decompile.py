@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from englishroom.errors import ConfigError
+from englishroom.models.spec import LONGEST_CONTEXT
 from englishroom.pipeline.opening import check_forward, open_target
 from englishroom.pipeline.settings import LEVELS, DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
@@ -40,9 +41,17 @@ def decompile(
         raise ConfigError(f"--level is {config.level}, expected {', '.join(LEVELS)}")
     check_out(out)
     progress("reading the model", 0, 1)
-    target, tokenizer = open_target(config.model, config.tokenizer)
+    target, tokenizer = open_target(config.model, config.tokenizer, config.context)
     progress("reading the model", 1, 1)
-    say(f"{target.name}: {target.spec.family}, {target.spec.n_layers} layers, {target.parameter_count:,} parameters")
+    say(
+        f"{target.name}: {target.spec.family}, {target.spec.n_layers} layers, {target.parameter_count:,} parameters"
+        f"{_context(target)}"
+    )
+    if config.level != "exact" and target.spec.n_ctx > LONGEST_CONTEXT:
+        raise ConfigError(
+            f"{target.name}: its configuration says a context of {target.spec.n_ctx:,} tokens; fits read whole "
+            f"contexts, of {LONGEST_CONTEXT:,} at most; give a shorter --context"
+        )
     evidence: dict[str, Any] = {}
     if config.check:
         progress("comparing with transformers", 0, 1)
@@ -67,6 +76,11 @@ def decompile(
 
         clear_work(out)
     return manifest
+
+
+def _context(target: Target) -> str:
+    """Say how much of its context a target is to use, where that is not all."""
+    return "" if target.cut_from is None else f", context {target.spec.n_ctx:,} of {target.cut_from:,}"
 
 
 def _exact(target: Target, tokenizer: Tokenizer, evidence: dict[str, Any], say: Say) -> Made:

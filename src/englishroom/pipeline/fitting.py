@@ -25,6 +25,7 @@ from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.errors import ConfigError
 from englishroom.evaluate.baselines import check_texts
+from englishroom.evaluate.rising_loss import rising_loss
 from englishroom.evaluate.sample import SampleOptions
 from englishroom.evaluate.sample_file import PARTS_RECORD, SampledModel, write_parts
 from englishroom.evaluate.talkers.target import TargetTalker
@@ -94,6 +95,8 @@ class Fitting:
             fit = Text.of(" + ".join(text.name for text in fits), [d for text in fits for d in text.documents])
         found = Texts(fit, read(config.choose, "choose"), read(config.report, "report", self.preset.report_documents))
         check_texts(found.fit, found.choose, found.report)
+        if rising := rising_loss(TargetTalker(self.target, self.tokenizer), found.fit.documents, run_on=True):
+            self.say(rising)
         return found
 
     def own_texts(self) -> dict[str, str]:

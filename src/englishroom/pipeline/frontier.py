@@ -47,7 +47,7 @@ from englishroom.passes.prune import Prune, edge_tables
 from englishroom.passes.quantise import Bits, Quantise
 from englishroom.pipeline.deriving import write_derived
 from englishroom.pipeline.measuring import json_bytes
-from englishroom.pipeline.opening import open_talker
+from englishroom.pipeline.opening import open_original
 from englishroom.pipeline.refitting import Smaller, refit
 from englishroom.pipeline.scoring import known_of
 from englishroom.pipeline.steps import Progress, Say
@@ -121,11 +121,8 @@ def frontier(
     choose = open_text(config.choose, progress)
     check_texts(fit, choose, text)
     manifest = rooms[0].manifest
-    tokenizer = manifest.config.get("tokenizer")
     name = config.model or str(manifest.config.get("model", manifest.target["name"]))
-    target = open_talker(name, None if tokenizer is None else Path(tokenizer), check=False)
-    if not isinstance(target, TargetTalker) or target.target.sha256 != manifest.target["sha256"]:
-        raise ConfigError(f"{name}: not the model that {rooms[0].path} was made of; name it with --model")
+    target = open_original(name, manifest, load_program(rooms[0].path)[0].n_ctx)
     sweep = _Sweep(config, out, name, target, text, fit, choose, known_of(target, text), say, progress)
     points = [sweep.of_target(), *(sweep.of_room(room) for room in rooms)]
     sparse = next((room for room in rooms if room.manifest.level == "sparse"), None)

@@ -14,11 +14,12 @@ from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.pipeline.steps import Say
 from englishroom.sketch.folder import SOURCE, looks_like_sketch, read_sketch
-from englishroom.store import looks_like_room
+from englishroom.store import Manifest, looks_like_room
 from englishroom.talker import Talker
 from englishroom.talkers.shipped import shipped_path
 
 if TYPE_CHECKING:  # torch loads only where a target is needed
+    from englishroom.evaluate.talkers.target import TargetTalker
     from englishroom.models.load import Target
 
 TOLERANCE_NATS = 1e-2
@@ -27,54 +28,102 @@ TOLERANCE_NATS = 1e-2
 
 def open_talker(
     name_or_path: str,
-    tokenizer: Path | None = None,
+    tokenizer: str | Path | None = None,
     check: bool = True,
     say: Say = lambda _line: None,
     dtype: DTypeLike = np.float32,
+    context: int | None = None,
 ) -> Talker:
     """Open a room, a sketch or a model as a talker; torch is loaded for models only.
 
     Args:
         dtype: precision in which a room's program is run.
+        context: positions that it is to read at most; by default all that it can.
     """
     path = Path(name_or_path)
     if looks_like_room(path):
         program, own = load_program(path)
-        return ProgramTalker(f"{name_or_path} ({program.level})", program, own, dtype)
-    if looks_like_sketch(path):
+        talker = ProgramTalker(f"{name_or_path} ({program.level})", program, own, dtype)
+    elif looks_like_sketch(path):
         from englishroom.evaluate.talkers.sketch import SketchTalker
 
         record, own = read_sketch(path)
-        return SketchTalker(path / SOURCE, own, record.n_ctx, f"{name_or_path} (sketch)")
-    from englishroom.evaluate.talkers.target import TargetTalker
+        talker = SketchTalker(path / SOURCE, own, record.n_ctx, f"{name_or_path} (sketch)")
+    else:
+        from englishroom.evaluate.talkers.target import TargetTalker
 
-    target, own = open_target(name_or_path, tokenizer)
-    if check:
-        check_forward(target, say)
-    return TargetTalker(target, own)
+        target, own = open_target(name_or_path, tokenizer, context)
+        if check:
+            check_forward(target, say)
+        return TargetTalker(target, own)
+    if context is not None:
+        talker.n_ctx = min(talker.n_ctx, context)
+    return talker
 
 
-def open_target(name_or_path: str, tokenizer: Path | None = None) -> tuple[Target, Tokenizer]:
+def open_target(
+    name_or_path: str, tokenizer: str | Path | None = None, context: int | None = None
+) -> tuple[Target, Tokenizer]:
     """Read a model and its tokenizer: a shipped name, a path, or a hub name.
 
+    Args:
+        tokenizer: a file, a folder or a hub name; by default what stands beside the weights.
+        context: positions that the model is to read at most, where its configuration says more.
+
     Raises:
-        ConfigError: there is no such model, or its tokenizer cannot be found.
+        ConfigError: there is no such model, its tokenizer cannot be found, or it has no such context.
     """
-    from englishroom.data.tokens import read_hf_tokenizer, read_llama2c_tokenizer
-    from englishroom.models.load import load_target
+    from englishroom.models.load import in_context, load_target
 
     here = Path(name_or_path).exists()
     target = load_target(name_or_path if here else str(shipped_path(name_or_path) or name_or_path))
-    if target.kind == "huggingface":
-        return target, read_hf_tokenizer(tokenizer or target.path, target.spec.d_vocab)
-    if tokenizer is None:
-        found = sorted(target.path.parent.glob("tok*.bin"))
-        if len(found) != 1:
-            raise ConfigError(
-                f"{target.path}: {len(found)} files tok*.bin beside it, expected its tokenizer; give --tokenizer FILE"
-            )
-        tokenizer = found[0]
-    return target, read_llama2c_tokenizer(tokenizer, target.spec.d_vocab)
+    if context is not None:
+        target = in_context(target, context)
+    return target, _read_tokenizer(tokenizer, target)
+
+
+def open_original(name_or_path: str, manifest: Manifest, n_ctx: int) -> TargetTalker:
+    """Open the model that a room was made of, with the context of the room's program.
+
+    Raises:
+        ConfigError: there is no such model, or it is another one.
+    """
+    from englishroom.evaluate.talkers.target import TargetTalker
+    from englishroom.models.load import in_context
+
+    target, tokenizer = open_target(name_or_path, manifest.config.get("tokenizer"))
+    expected = manifest.target.get("sha256")
+    if target.sha256 != expected:
+        raise ConfigError(
+            f"{name_or_path}: not the model that this room was made of (sha256 {str(expected)[:16]}); name it with "
+            "--model"
+        )
+    return TargetTalker(in_context(target, n_ctx), tokenizer)
+
+
+def _read_tokenizer(given: str | Path | None, target: Target) -> Tokenizer:
+    """Read the tokenizer that was given for a target, or the one that stands beside it."""
+    from englishroom.data.hf_tokenizer_files import GIVE_ONE
+    from englishroom.data.tokens import read_hf_tokenizer, read_llama2c_tokenizer
+    from englishroom.models.hub import fetch_tokenizer
+
+    if given is None:
+        path = target.path if target.kind == "huggingface" else _beside(target.path)
+    elif not (path := Path(given)).exists():
+        path = fetch_tokenizer(path.as_posix(), GIVE_ONE)
+    if path.suffix == ".bin":
+        return read_llama2c_tokenizer(path, target.spec.d_vocab)
+    return read_hf_tokenizer(path, target.spec.d_vocab)
+
+
+def _beside(path: Path) -> Path:
+    """Find the tokenizer that stands beside the file of a llama2.c model."""
+    from englishroom.data.hf_tokenizer_files import GIVE_ONE
+
+    found = sorted(path.parent.glob("tok*.bin"))
+    if len(found) != 1:
+        raise ConfigError(f"{path}: {len(found)} files tok*.bin beside it, expected its tokenizer; {GIVE_ONE}")
+    return found[0]
 
 
 def check_forward(target: Target, say: Say) -> float:

@@ -23,7 +23,7 @@ from englishroom.ir.program import Program, Rules
 from englishroom.ir.room import load_program
 from englishroom.names import FIDELITY, FRONTIER, LABELS, MANIFEST, MEMORY, SCORES, TRACE
 from englishroom.pipeline.measuring import json_bytes
-from englishroom.pipeline.opening import open_talker
+from englishroom.pipeline.opening import open_original
 from englishroom.pipeline.scoring import ScoreConfig, score_table
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.report.page import page
@@ -180,6 +180,8 @@ def commands(room: Path, manifest: Manifest) -> list[str]:
         value = config.get(name)
         values = [value] if isinstance(value, str) else value or []
         words += [f"--{name}", *values] if values else []
+    if config.get("context") is not None:
+        words += ["--context", str(config["context"])]
     for name, value in config.get("changes") or []:
         words += [f"--{name.replace('_', '-')}", str(value)]
     words += ["--seed", str(manifest.seed), "--out", str(room)]
@@ -265,14 +267,7 @@ class _Measuring:
         return self.config.model or str(self.stored.manifest.config.get("model", self.stored.manifest.target["name"]))
 
     def _target(self) -> Talker:
-        tokenizer = self.stored.manifest.config.get("tokenizer")
-        talker = open_talker(self._name(), None if tokenizer is None else Path(tokenizer), check=False)
-        expected, target = self.stored.manifest.target.get("sha256"), getattr(talker, "target", None)
-        if target is None or target.sha256 != expected:
-            raise ConfigError(
-                f"{self._name()}: not the model that this room was made of (sha256 {str(expected)[:16]}); name it with "
-                "--model"
-            )
+        talker = open_original(self._name(), self.stored.manifest, self.program.n_ctx)
         if talker.tokenizer != self.tokenizer:
             raise ConfigError(f"{self._name()}: has another tokenizer than the room; name the model with --model")
         return talker
@@ -293,7 +288,9 @@ class _Measuring:
             self.config.text or READY,
             max_documents=len(self.text.documents),
             seed=self.config.seed,
+            tokenizer=self.stored.manifest.config.get("tokenizer"),
             check=False,
+            context=self.program.n_ctx,
         )
         return score_table(settings, self.say, self.progress).as_dict()
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from englishroom.data.overlap import overlap_warning, read_marks
 from englishroom.data.texts import Text, open_text
 from englishroom.errors import ConfigError
+from englishroom.evaluate.rising_loss import rising_loss
 from englishroom.pipeline.opening import open_talker
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.talker import Talker
@@ -35,8 +37,9 @@ class ScoreConfig:
     max_documents: int | None = None
     greedy_prompts: int = 32
     seed: int = 0
-    tokenizer: Path | None = None
+    tokenizer: str | Path | None = None
     check: bool = True
+    context: int | None = None
 
 
 def score_table(
@@ -63,8 +66,10 @@ def score_table(
         raise ConfigError("--greedy-prompts and --seed are 0 or more; correct them")
     text = open_text(config.text, progress, config.max_documents)
     beside = _Beside.read(config, text, progress) if config.baselines else None
-    talkers = [open_talker(name, config.tokenizer, config.check, say) for name in config.talkers]
+    opened = partial(open_talker, tokenizer=config.tokenizer, check=config.check, say=say, context=config.context)
+    talkers = [opened(name) for name in config.talkers]
     notes = [line for talker in talkers if (line := _overlap(talker, text)) is not None]
+    notes += [line for talker in filter(_is_model, talkers) if (line := rising_loss(talker, text.documents, False))]
     for line in notes:
         say(line)
     rows, categories = [], []
@@ -161,8 +166,11 @@ def known_of(talker: Talker, text: Text) -> Known:
     """Look up what is known of a model's training: its curve on a text, and the ladder that read the same text."""
     from englishroom.evaluate.tabulate import Known
 
-    record = read_training(_model(talker).target.path) if _is_model(talker) else None
-    if record is None:
+    if not _is_model(talker):
+        return Known()
+    target = _model(talker).target
+    record = read_training(target.path)
+    if record is None or target.cut_from is not None:  # a curve was measured with the whole context
         return Known()
     ladder = [run for run in read_runs() if run.fit_sha256 == record["fit_sha256"]]
     return Known(find_curve(record, text.sha256), ladder)

@@ -19,12 +19,13 @@ class DecompileConfig:
         preset: how much work is spent on fitting and measuring (levels after exact).
         fit, choose, report: texts; where empty, documents sampled from the target itself.
         dictionaries: folder of dictionaries to start from, in any format that is read; new ones where ``None``.
+        context: tokens that the target reads at once at most, where its configuration says more.
         changes: settings of the preset that are to be others, by their names.
     """
 
     model: str = DEFAULT
     level: str = "exact"
-    tokenizer: Path | None = None
+    tokenizer: str | Path | None = None
     check: bool = True
     seed: int = 0
     preset: str = "fast"
@@ -33,3 +34,4 @@ class DecompileConfig:
     report: str | None = None
     dictionaries: Path | None = None
     changes: tuple[tuple[str, Any], ...] = ()
+    context: int | None = None

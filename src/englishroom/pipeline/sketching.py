@@ -19,6 +19,7 @@ from englishroom.data.corpus import document_marks
 from englishroom.data.overlap import check_overlap
 from englishroom.data.texts import Text, open_text
 from englishroom.errors import ConfigError
+from englishroom.evaluate.rising_loss import rising_loss
 from englishroom.pipeline.opening import open_talker
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.store import read_manifest, sha256
@@ -63,8 +64,9 @@ class SketchConfig:
     report_positions: int = 20_000
     words: int | None = None
     kinds: int | None = None
-    tokenizer: Path | None = None
+    tokenizer: str | Path | None = None
     check: bool = True
+    context: int | None = None
 
     def verify(self) -> None:
         """Check the settings.
@@ -111,7 +113,9 @@ def sketch(
     fit, choose, report = (_joined(names, progress) for names in (config.fit, (config.choose,), (config.report,)))
     for first, second in ((fit, report), (choose, report), (fit, choose)):
         check_overlap(first.name, document_marks(first.documents), second)
-    talker = open_talker(config.talker, config.tokenizer, config.check, say)
+    talker = open_talker(config.talker, config.tokenizer, config.check, say, context=config.context)
+    if hasattr(talker, "target") and (rising := rising_loss(talker, fit.documents, run_on=False)):
+        say(rising)
 
     def heard(text: Text, positions: int, ends: bool = False) -> Heard:
         step = f"listening to {config.talker}: {text.name}"

@@ -203,7 +203,8 @@ def target_line(target: Target) -> tuple[str, ...]:
 def identity_of(target: Target) -> dict[str, Any]:
     """Name a target in an artefact."""
     spec = json.loads(json.dumps(asdict(target.spec)))
-    return {"name": target.name, "sha256": target.sha256, "parameters": target.parameter_count, "spec": spec}
+    cut = {} if target.cut_from is None else {"context_of_its_configuration": target.cut_from}
+    return {"name": target.name, "sha256": target.sha256, "parameters": target.parameter_count, "spec": spec} | cut
 
 
 def versions() -> dict[str, str]:

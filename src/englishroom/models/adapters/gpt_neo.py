@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from englishroom.errors import ArtifactError
 from englishroom.models.adapters.mapping import Config, Family, WeightSource
 from englishroom.models.spec import ModelSpec
@@ -48,7 +50,8 @@ def _kinds(config: Config, n_layers: int) -> list[str]:
     """Spell out ``attention_types``, for example [[["global", "local"], 4]], as one word a layer."""
     given = config.get("attention_types", [[["global", "local"], 12]])
     try:
-        kinds = [str(kind) for pattern, times in given for _ in range(times) for kind in pattern]
+        spelt = (str(kind) for pattern, times in given for _ in range(min(times, n_layers + 1)) for kind in pattern)
+        kinds = list(islice(spelt, n_layers + 1))
     except (TypeError, ValueError):
         kinds = []
     if len(kinds) != n_layers or set(kinds) - {"global", "local"}:
