@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from englishroom.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / "howto" / f"{name}.md" for name in ("decompile", "train"))]
@@ -32,6 +36,39 @@ def test_console_lines_run(page: Path, tmp_path: Path) -> None:
         assert run.returncode == 0, f"{command}\n{run.stderr}"
 
 
+def commands_of(page: Path) -> list[list[str]]:
+    """List the commands of englishroom on a page: in blocks, and but for the lab book, with options, in lines."""
+    text = page.read_text(encoding="utf-8")
+    fences = re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for fence in fences for line in fence.replace("\\\n", " ").splitlines()]
+    if page.parent.name != "lab":
+        lines += [re.sub(r"\s+", " ", code) for code in re.findall(r"`([^`]+)`", prose_with_code(page))]
+    commands = [shlex.split(re.split(r" [>#|]", line)[0]) for line in lines if re.match(r"(\$ )?englishroom ", line)]
+    return [command[command.index("englishroom") + 1 :] for command in commands if "[" not in "".join(command)]
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.stem
+)
+def test_every_command_parses(page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Options of every command on the page are options that there are; nothing is run."""
+    for command, *arguments in commands_of(page):
+        if command not in COMMANDS or not arguments or "--help" in arguments:
+            continue
+        module = importlib.import_module(f"englishroom.cli.{command.replace('-', '_')}")
+        monkeypatch.setattr(module.Command, "run", lambda self: None)
+        assert main([command, *arguments]) == 0, f"{command} {arguments}\n{capsys.readouterr().err}"
+
+
+def test_a_command_with_an_option_that_is_gone_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```text\nenglishroom talk room --seed 1\nenglishroom talk room \\\n    --sead 1  # old\n```\n")
+    assert commands_of(page) == [["talk", "room", "--seed", "1"], ["talk", "room", "--sead", "1"]]
+    with pytest.raises(SystemExit):
+        main(commands_of(page)[1])
+    assert sum(len(commands_of(page)) for page in every_page()) > 60
+
+
 def test_python_page_runs(tmp_path: Path) -> None:
     code = "\n".join(blocks(ROOT / "docs" / "howto" / "python.md", "python"))
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
@@ -39,16 +76,6 @@ def test_python_page_runs(tmp_path: Path) -> None:
     assert "blocks.1.attn.hook_pattern (1, 5, 5, 5)" in run.stdout
     room, model = (line.split()[1:] for line in run.stdout.splitlines() if line.startswith(("room ", "tiny-2l ")))
     assert room == model
-
-
-def test_tour_runs(tmp_path: Path) -> None:
-    code = "\n".join(blocks(ROOT / "docs" / "tour.md", "python"))
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    assert re.search(r"^exact: within \d\.\de-0[5-9] nats of the model$", run.stdout, re.MULTILINE)
-    assert re.search(r"^sparse: [\d,]+ edges at the start, [\d,]+ in the end$", run.stdout, re.MULTILINE)
-    assert "emitted: Once upon a time" in run.stdout
-    assert re.search(r"after ' upon' ' a' ' time': log p -[\d.]+ = ", run.stdout)
 
 
 def test_readme_module_example_runs(tiny_room: Path) -> None:
@@ -74,10 +101,14 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
         assert printed.stdout == expected
 
 
+def prose_with_code(page: Path) -> str:
+    """Return a page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
 def prose(page: Path) -> str:
     """Return a page without its blocks of code and its code in lines, in which brackets are no links."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    return re.sub(r"`[^`\n]*`", "`code`", text)
+    return re.sub(r"`[^`\n]*`", "`code`", prose_with_code(page))
 
 
 def links(page: Path) -> list[tuple[Path, str]]:
@@ -89,8 +120,7 @@ def links(page: Path) -> list[tuple[Path, str]]:
 
 def anchors(page: Path) -> set[str]:
     """List the anchors of a page's headings, as GitHub makes them."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    headings = re.findall(r"^#+ +(.+)$", text, re.MULTILINE)
+    headings = re.findall(r"^#+ +(.+)$", prose_with_code(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -137,8 +167,7 @@ def test_paths_of_code_that_the_docs_name_exist() -> None:
     """Paths with a folder, such as `emit/python.py` or `passes/`, below the root, the package, or the tests."""
     roots = (ROOT, ROOT / "src" / "englishroom", ROOT / "docs")
     for page in set(every_page()) - set((ROOT / "docs" / "lab").glob("*.md")):
-        text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-        for path in re.findall(r"`([\w-]+(?:/[\w.-]+)*/[\w-]+\.py)`", text):
+        for path in re.findall(r"`([\w-]+(?:/[\w.-]+)*/[\w-]+\.py)`", prose_with_code(page)):
             placeholder = re.search(r"[A-Z]{4}", path)
             assert placeholder or any((root / path).exists() for root in roots), f"{page.name}: {path}"
 
