@@ -64,6 +64,11 @@ class ConfigForm(TypedDict):
     model: NotRequired[str]
     tokenizer: NotRequired[str | None]
     preset: NotRequired[str]
+    fit: NotRequired[list[str] | str | None]
+    choose: NotRequired[str | None]
+    report: NotRequired[str | None]
+    dictionaries: NotRequired[str | None]
+    changes: NotRequired[list[tuple[str, Any]]]
 
 
 @with_config(_OPEN)

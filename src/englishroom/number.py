@@ -14,6 +14,11 @@ def usable(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def positive(value: Any) -> bool:
+    """Say whether a value is a number above 0 of a size that can be divided by and drawn."""
+    return usable(value) and 1e-30 < value < 1e30
+
+
 def number(value: Any, form: str = ".3f") -> str:
     """Write a number in a form of ``format``, or a dash."""
     return format(value, form).replace("-", "−") if usable(value) else NONE

@@ -75,9 +75,9 @@ def test_commands_make_the_room_again(tiny_room, tiny_talker) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file; make it with englishroom frontier"),
-        ("{", "no JSON"),
-        ("{}", "not a frontier .no points in it."),
+        (None, "missing; make it with englishroom frontier"),
+        ("{", "Invalid JSON"),
+        ("{}", "text: Field required; make it with englishroom frontier"),
     ],
 )
 def test_a_frontier_that_is_none_is_refused(tiny_room, tmp_path, content, message) -> None:

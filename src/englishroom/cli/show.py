@@ -25,19 +25,23 @@ class Command:
     def run(self) -> None:
         from englishroom.ir.program import reads_of, tables_of
         from englishroom.ir.room import load_program
+        from englishroom.number import NONE, count, number
         from englishroom.store import read_room
 
-        manifest = read_room(self.room).manifest  # every file is checked against its hash
+        room = read_room(self.room)  # every file is checked against its hash
+        manifest = room.manifest
         program, tokenizer = load_program(self.room)
         target = manifest.target
-        show(f"{self.room}: {manifest.level} program of {target['name']} ({target['parameters']:,} parameters)")
-        show(f"  target sha256  {target['sha256']}")
+        show(
+            f"{self.room}: {manifest.level} program of {target['name']} ({count(target.get('parameters'))} parameters)"
+        )
+        show(f"  target sha256  {target.get('sha256', NONE)}")
         show(f"  vocabulary     {program.d_vocab:,} tokens ({tokenizer.kind}), context {program.n_ctx}")
         kinds = Counter(type(block).__name__.lower() for block in program.blocks)
         show(f"  blocks         {len(program.blocks)}: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()))
         show(f"  tables         {len(program.tables())}, {program.n_entries:,} numbers")
         for name in sorted(manifest.files):
-            show(f"  file           {name}, {(self.room / name).stat().st_size:,} bytes")
+            show(f"  file           {name}, {len(room.contents[name]):,} bytes")
         for name, value in manifest.evidence.items():
             show(
                 f"  measured       {name} = {value:.3g}"
@@ -45,7 +49,7 @@ class Command:
                 else f"  measured       {name} = {value}"
             )
         for record in manifest.records:
-            cost = "not measured" if record["cost_nats"] is None else f"{record['cost_nats']:.4f} nats"
+            cost = "not measured" if record["cost_nats"] is None else f"{number(record['cost_nats'], '.4f')} nats"
             show(f"  pass           {record['made_by']}: {len(record['rewrites'])} rewrites, cost {cost}")
             for rewrite in record["rewrites"] if self.records else ():
                 show(f"                   {rewrite}")

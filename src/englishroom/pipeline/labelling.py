@@ -27,6 +27,7 @@ from englishroom.passes.base import Record
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import check_emitted
 from englishroom.store import Manifest, StoredRoom, read_manifest, read_room, write_room
+from englishroom.untrusted import parse_python
 
 LABEL_ROWS = 120
 """Documents that features are named on."""
@@ -131,7 +132,10 @@ def relabel(
 
 def heading_of(stored: StoredRoom) -> tuple[str, ...]:
     """Read back the facts that the header of a room's program states."""
-    told = ast.get_docstring(ast.parse(stored.contents[PROGRAM]), clean=False) or ""
+    if PROGRAM not in stored.contents:
+        return ()
+    tree = parse_python(stored.contents[PROGRAM], stored.path / PROGRAM, "decompile again")
+    told = ast.get_docstring(tree, clean=False) or ""
     lines = told.split("\n")
     if "" not in lines[5:]:
         return ()

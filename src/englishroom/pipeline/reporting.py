@@ -26,8 +26,10 @@ from englishroom.pipeline.measuring import json_bytes
 from englishroom.pipeline.opening import open_original
 from englishroom.pipeline.scoring import ScoreConfig, score_table
 from englishroom.pipeline.steps import Progress, Say
+from englishroom.report.forms import FORMS, REPORTED
 from englishroom.report.page import page
 from englishroom.store import Manifest, StoredRoom, read_room, sha256
+from englishroom.untrusted import parse_json, read_bytes
 
 if TYPE_CHECKING:
     from englishroom.ir.tokenizer import Tokenizer
@@ -92,14 +94,14 @@ def _held(config: ReportConfig, stored: StoredRoom, program: Program) -> dict[st
     """Collect what a room says of itself."""
     manifest = stored.manifest
     files = {name: {"bytes": len(data), "sha256": manifest.files[name]} for name, data in stored.contents.items()}
-    own = {name: _json(stored, name) for name in (SCORES, TRACE, FIDELITY, FRONTIER, MEMORY)}
+    own = {name: stored.json(name, form) if name in stored.contents else None for name, form in FORMS.items()}
     rules = [block for block in program.blocks if isinstance(block, Rules)]
     return {
         "format": "englishroom report",
         "englishroom": englishroom.__version__,
         "room": {
             "name": config.room.resolve().name,
-            "sha256": sha256((config.room / MANIFEST).read_bytes()),
+            "sha256": sha256(read_bytes(config.room / MANIFEST, "restore the file")),
             "level": manifest.level,
             "target": manifest.target,
             "config": manifest.config,
@@ -125,26 +127,9 @@ def _held(config: ReportConfig, stored: StoredRoom, program: Program) -> dict[st
     }
 
 
-def _json(stored: StoredRoom, name: str) -> Any:
-    if name not in stored.contents:
-        return None
-    try:
-        return json.loads(stored.contents[name])
-    except ValueError as error:
-        raise ArtifactError(f"{stored.path / name}: no JSON ({error}); decompile again") from None
-
-
 def _frontier(path: Path) -> Any:
-    file = path / FRONTIER if path.is_dir() else path
-    try:
-        found = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such file; make it with englishroom frontier") from None
-    except ValueError as error:
-        raise ArtifactError(f"{file}: no JSON ({error}); make it again with englishroom frontier") from None
-    if not isinstance(found, dict) or not isinstance(found.get("points"), list):
-        raise ArtifactError(f"{file}: not a frontier (no points in it); make it with englishroom frontier")
-    return found
+    file, advice = path / FRONTIER if path.is_dir() else path, "make it with englishroom frontier"
+    return parse_json(read_bytes(file, advice), FORMS[FRONTIER], file, advice)
 
 
 def _labels(stored: StoredRoom, program: Program) -> Labels:
@@ -222,13 +207,13 @@ def _identity(config: ReportConfig, stored: StoredRoom, text: Text) -> dict[str,
 
 def _before(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what an earlier report measured of the same room on the same text."""
+    if not path.is_file():
+        return None
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        found = parse_json(read_bytes(path, ""), REPORTED, path, "")
+    except ArtifactError:  # of another version, or without a comparison: it is measured again
         return None
-    if not isinstance(found, dict) or found.get("identity") != wanted or not isinstance(found.get("measured"), dict):
-        return None
-    return found["measured"] if found["measured"].get("compared") else None
+    return dict(found["measured"]) if found["identity"] == wanted else None
 
 
 @dataclass(frozen=True)

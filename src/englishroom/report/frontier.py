@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from englishroom.evaluate.metrics import METRICS
-from englishroom.number import bits, number, share, usable
+from englishroom.number import bits, number, positive, share, usable
 from englishroom.report.markup import Markup, tag
 from englishroom.report.plot import Axis, Mark, Series, Shape, key, scatter
 from englishroom.report.style import PLOT
@@ -92,7 +92,7 @@ def draw(points: Sequence[Point], view: View, width: int, height: int) -> Markup
     posts = [
         (point[view.x], f"{point['name']}, {bits(point[view.x])}")
         for point in points
-        if point.get("kind") == "target" and view.x == "description_bits" and usable(point.get(view.x))
+        if point.get("kind") == "target" and view.x == "description_bits" and positive(point.get(view.x))
     ]
     return scatter(_series(points, view), view.across, view.up, width, height, view.about, posts)
 
@@ -119,7 +119,7 @@ def picture(points: Sequence[Point], view: View) -> str:
 
 
 def _shown(point: Point, view: View) -> bool:
-    return usable(point.get(view.x)) and usable(point.get(view.y)) and point[view.x] > 0 and point[view.y] > 0
+    return positive(point.get(view.x)) and positive(point.get(view.y))
 
 
 def _series(points: Sequence[Point], view: View) -> list[Series]:

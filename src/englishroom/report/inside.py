@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from englishroom.number import count, number, share, usable
+from englishroom.number import count, number, positive, share, usable
 from englishroom.report.markup import Markup, tag
 from englishroom.report.sections import Facts, grid, missing
 
@@ -83,7 +83,7 @@ def sentences(facts: Facts) -> Markup:
 def _token(token: Mapping[str, Any]) -> Markup:
     if not usable(token.get("program_nats")):
         return tag("span", token["token"], class_="token")
-    lost = token["program_nats"] - (token["target_nats"] or 0.0)
+    lost = token["program_nats"] - (token["target_nats"] if usable(token["target_nats"]) else 0.0)
     heat = min(max(lost / HOTTEST_NATS, 0.0), 1.0) * 0.75
     title = (
         f"program {number(token['program_nats'], '.2f')} nats, target {number(token['target_nats'], '.2f')}; "
@@ -98,7 +98,11 @@ def _token_row(token: Mapping[str, Any]) -> Markup:
             "span",
             tag("code", part["name"]),
             " ",
-            tag("small", number(part["nats"], "+.2f"), class_="up" if part["nats"] > 0 else "down"),
+            tag(
+                "small",
+                number(part["nats"], "+.2f"),
+                class_="up" if positive(part["nats"]) else "down",
+            ),
         )
         for part in token["parts"]
     ]

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from englishroom.evaluate.metrics import METRICS
-from englishroom.number import NONE, between, bits, count, number, share, short, signed, usable
+from englishroom.number import NONE, between, bits, count, number, positive, share, short, signed, usable
 from englishroom.report import frontier
 from englishroom.report.markup import Markup, tag
 
@@ -82,7 +82,7 @@ def key_figures(facts: Facts) -> Markup:
         f"features a rule reads, median (95th percentile {number(reads.get('p95'), '.0f')})",
     )
     length = bits(own.get("description_bits"))
-    if target and usable(own.get("description_bits")) and usable(target.get("description_bits")):
+    if target and usable(own.get("description_bits")) and positive(target.get("description_bits")):
         ratio = own["description_bits"] / target["description_bits"]
         card(
             length,

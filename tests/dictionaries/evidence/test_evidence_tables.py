@@ -6,8 +6,9 @@ import io
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -242,7 +243,7 @@ def test_files_of_another_kind_are_refused(found: LatentEvidence, tmp_path: Path
         "damaged Parquet file": files[LATENTS][:200],
         r"not evidence of englishroom \(its metadata is missing\); harvest it again": stream.getvalue(),
         "version of the evidence is 9, expected 1; harvest it again": parquet(latents, about | {"version": 9}),
-        r"version of the evidence is None, expected 1": parquet(latents, [1]),
+        r"metadata: the whole text: Input should be an object": parquet(latents, [1]),
         "metadata: positions: Input should be a valid integer": parquet(latents, about | {"positions": "many"}),
         "metadata: colour: Unexpected keyword": parquet(latents, about | {"colour": "red"}),
         "column max: found none, expected double": parquet(latents.drop_columns("max"), about),
@@ -263,7 +264,9 @@ def test_files_of_another_kind_are_refused(found: LatentEvidence, tmp_path: Path
     with pytest.raises(ArtifactError, match=r"latents\.parquet: missing; harvest the evidence again"):
         read_evidence(tmp_path)
     (tmp_path / LATENTS).mkdir()
-    with pytest.raises(ArtifactError, match=r"latents\.parquet: cannot be read \(Is a directory\)"):
+    with pytest.raises(
+        ArtifactError, match=r"latents\.parquet: is a folder, expected a file; harvest"
+    ):
         read_evidence(tmp_path)
     other = replace(found.about, positions=1)
     with pytest.raises(ArtifactError, match=r"of another harvest than latents\.parquet beside it"):
@@ -283,3 +286,65 @@ def test_parts_that_do_not_belong_together_are_refused(model: Replacement):
         tabulate(fewer, some, tokenizer())
     with pytest.raises(ConfigError, match="expected at least one dictionary"):
         tabulate(Replacement(SPEC, model.weights, ()), some, tokenizer())
+
+
+def put(table: pa.Table, name: str, change: Any) -> pa.Table:
+    """Change the plain values of a column."""
+    at, kind = table.schema.get_field_index(name), table.schema.field(name).type
+    return table.set_column(at, name, pa.array(change(table.column(name).to_pylist()), kind))
+
+
+def first(row: Any) -> Any:
+    """Return a change that puts something else into the first row that is not empty."""
+
+    def change(values: list[Any]) -> list[Any]:
+        at = next(i for i, value in enumerate(values) if value not in (None, []))
+        return [*values[:at], row(values[at]), *values[at + 1 :]]
+
+    return change
+
+
+LATENT_CELLS = {
+    "label: a value is missing": ("label", first(lambda _v: None)),
+    "label: a text does not print": ("label", first(lambda _v: "x\ny")),
+    "writes: a value is missing": ("writes", first(lambda v: [*v, None])),
+    "writes: a text does not print": ("writes", first(lambda v: ["\x1b[2J", *v])),
+    "fires_on, fires_on_counts, fires_on_seen: lists that belong": ("fires_on_seen", first(lambda v: v[1:])),
+    "promoted, promoted_logits: lists that belong": ("promoted_logits", first(lambda v: [*v, 1.0])),
+    "fires_on: a token outside": ("fires_on", first(lambda v: [10**6, *v[1:]])),
+    "demoted: a token outside": ("demoted", first(lambda v: [-1, *v[1:]])),
+    "decoder_neighbours: a latent that is none": ("decoder_neighbours", first(lambda v: [10**6, *v[1:]])),
+    "encoder_neighbours: a latent that is none": ("encoder_neighbours", first(lambda v: [-1, *v[1:]])),
+    "latent: a number larger than": ("latent", first(lambda _v: 10**6)),
+    r"histogram: expected \d+ counts a row": ("histogram", first(lambda v: v[1:])),
+    "histogram: no count for a latent that is not dead, or": ("histogram", lambda rows: [[0] * len(r) for r in rows]),
+    "mean: no value for a latent that is not dead": ("mean", lambda rows: [None] * len(rows)),
+}
+EXAMPLE_CELLS = {
+    "band: a value is missing": ("band", first(lambda _v: None)),
+    "tokens, activations: lists that belong": ("activations", first(lambda v: v[1:])),
+    "tokens: a token outside": ("tokens", first(lambda v: [30, *v[1:]])),
+    "position: a place outside the window": ("position", first(lambda _v: 10**9)),
+    "feature: a number below 0": ("feature", first(lambda _v: -1)),
+}
+
+
+@pytest.mark.parametrize("said", [*LATENT_CELLS, *EXAMPLE_CELLS])
+def test_cells_that_nothing_can_be_made_of_are_refused(found: LatentEvidence, said: str):
+    about = json.loads(json.dumps(asdict(found.about)))
+    if said in LATENT_CELLS:
+        data = parquet(put(found.latents, *LATENT_CELLS[said]), about)
+        with pytest.raises(ArtifactError, match=f"^here: columns? {said}.*; harvest it again"):
+            read_latents(data, "here")
+    else:
+        data = parquet(put(found.examples, *EXAMPLE_CELLS[said]), about)
+        with pytest.raises(ArtifactError, match=f"^here: columns? {said}.*; harvest it again"):
+            read_examples(data, "here", found.about)
+
+
+def test_a_file_of_more_cells_than_memory_holds_is_refused_before_they_are_read(
+    found: LatentEvidence, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("englishroom.dictionaries.evidence.latent_evidence.MOST_CELLS", 100)
+    with pytest.raises(ArtifactError, match=r"^here: [\d,]+ values, expected at most 100; harvest it again"):
+        read_latents(found.files()[LATENTS], "here")

@@ -13,17 +13,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, TypeAdapter, with_config
 
 from englishroom.data.corpus import replace_file
-from englishroom.errors import ArtifactError
+from englishroom.dictionaries.evidence.cells import MOST_CELLS, cell_faults, example_faults, latent_faults, n_cells
+from englishroom.errors import ArtifactError, bounded
 from englishroom.names import EXAMPLES, LATENTS
+from englishroom.untrusted import ARRAY_BYTES, parse_json, read_bytes
 
 EVIDENCE_VERSION = 1
 STRONGEST = "strongest"
 """Name of the band of the strongest examples; others are named by their share of the drawn examples, ``75-100%``."""
 ROWS_A_GROUP = 2**14
 _KEY = b"englishroom"
+_ADVICE = "harvest it again"
 
 LATENT_COLUMNS: Mapping[str, pa.DataType] = MappingProxyType(
     {
@@ -72,7 +75,7 @@ EXAMPLE_COLUMNS: Mapping[str, pa.DataType] = MappingProxyType(
 ``start`` that of the window's first token; ``activations`` of the latent at every token of the window."""
 
 
-@with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
+@with_config(ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 @dataclass(frozen=True)
 class About:
     """What the tables say of themselves, the same in both.
@@ -166,12 +169,7 @@ def read_examples(data: bytes, where: str, about: About, feature: int | None = N
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: missing; harvest the evidence again") from None
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); restore the file") from None
+    return read_bytes(path, "harvest the evidence again", ARRAY_BYTES)
 
 
 def _read(
@@ -180,11 +178,17 @@ def _read(
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         about = _check(file.schema_arrow, where, columns)
+        if (cells := n_cells(file)) > MOST_CELLS:
+            raise ArtifactError(f"{where}: {cells:,} values, expected at most {MOST_CELLS:,}; {_ADVICE}")
         filters = None if feature is None else pc.field("feature") == feature
         table = pq.read_table(pa.BufferReader(data), filters=filters)
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ArtifactError(f"{where}: damaged Parquet file ({reason}); restore the file") from None
+        faults = [*cell_faults(table, about.d_vocab)]
+        if not faults:
+            faults = [*(latent_faults(table, len(about.edges)) if "latent" in columns else example_faults(table))]
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise ArtifactError(f"{where}: damaged Parquet file ({bounded(str(error), 160)}); restore the file") from None
+    for fault in faults:
+        raise ArtifactError(f"{where}: {fault}; {_ADVICE}")
     return about, table.replace_schema_metadata()
 
 
@@ -192,20 +196,10 @@ def _check(schema: pa.Schema, where: str, columns: Mapping[str, pa.DataType]) ->
     raw = (schema.metadata or {}).get(_KEY)
     if raw is None:
         raise ArtifactError(f"{where}: not evidence of englishroom (its metadata is missing); harvest it again")
-    try:
-        values = json.loads(raw)
-        version = values.get("version") if isinstance(values, dict) else None
-        if version != EVIDENCE_VERSION:
-            raise ArtifactError(
-                f"{where}: version of the evidence is {version!r}, expected {EVIDENCE_VERSION}; harvest it again"
-            )
-        about = TypeAdapter(About).validate_json(raw, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"{where}: metadata: {place}: {first['msg']}; harvest it again") from None
-    except ValueError as error:
-        raise ArtifactError(f"{where}: metadata: {error}; harvest it again") from None
+    values = parse_json(raw, TypeAdapter(dict[str, Any]), f"{where}: metadata", _ADVICE)
+    if (version := values.get("version")) != EVIDENCE_VERSION:
+        raise ArtifactError(f"{where}: version of the evidence is {version!r}, expected {EVIDENCE_VERSION}; {_ADVICE}")
+    about = parse_json(raw, TypeAdapter(About), f"{where}: metadata", _ADVICE)
     found = dict(zip(schema.names, schema.types, strict=True))
     if found != dict(columns) or len(schema.names) != len(columns):
         name = next((name for name in [*columns, *found] if found.get(name) != columns.get(name)), schema.names[-1])

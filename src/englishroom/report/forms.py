@@ -1,0 +1,180 @@
+"""The forms of the JSON files that a report reads out of a room: what its sections rely on, and no more.
+
+Every number may be a text ("nan", "inf") or missing; what writes numbers on the page shows a dash then. What a file
+holds beyond its form is passed on as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NotRequired
+
+from pydantic import ConfigDict, TypeAdapter, with_config
+from typing_extensions import TypedDict
+
+from englishroom.names import FIDELITY, FRONTIER, MEMORY, SCORES, TRACE
+
+Number = int | float | str | None
+_OPEN = ConfigDict(extra="allow", strict=True)
+
+
+@with_config(_OPEN)
+class _Text(TypedDict):
+    name: str
+    documents: Number
+
+
+@with_config(_OPEN)
+class _Settings(TypedDict):
+    notes: NotRequired[list[str]]
+
+
+@with_config(_OPEN)
+class _Score(TypedDict):
+    talker: str
+    role: str
+    nats_per_token: Number
+    ce_increase: NotRequired[Number]
+    description_bits: NotRequired[Number]
+    training_compute_recovered: NotRequired[str | None]
+    ladder_compute_recovered: NotRequired[str | None]
+    equivalent_parameters: NotRequired[str | None]
+
+
+@with_config(_OPEN)
+class _Category(TypedDict):
+    talker: str
+    category: str
+    tokens: Number
+    nats_per_token: Number
+    ce_increase: NotRequired[Number]
+    ce_increase_interval: NotRequired[list[Number] | None]
+
+
+@with_config(_OPEN)
+class Scores(TypedDict):
+    """``scores.json``."""
+
+    text: _Text
+    settings: NotRequired[_Settings]
+    rows: list[_Score]
+    categories: NotRequired[list[_Category] | None]
+
+
+@with_config(_OPEN)
+class Trace(TypedDict):
+    """``trace.json``."""
+
+    rules_fired: NotRequired[dict[str, Any]]
+    reads_per_rule: NotRequired[dict[str, Any]]
+
+
+@with_config(_OPEN)
+class _Protocol(TypedDict):
+    protocol: Literal["alone", "clean", "running"]
+    what: str
+
+
+@with_config(_OPEN)
+class Fidelity(TypedDict):
+    """``fidelity.json``."""
+
+    protocols: NotRequired[list[_Protocol]]
+
+
+@with_config(_OPEN)
+class _Point(TypedDict):
+    name: str
+    kind: str
+    label: NotRequired[str | None]
+    open: NotRequired[str | None]
+    description_bits: NotRequired[Number]
+    training_compute_recovered: NotRequired[str | None]
+
+
+@with_config(_OPEN)
+class Frontier(TypedDict):
+    """``frontier.json``."""
+
+    text: _Text
+    points: list[_Point]
+
+
+@with_config(_OPEN)
+class _Worse(TypedDict):
+    before: str
+    token: str
+    nats: list[Number]
+    expected: list[str]
+
+
+@with_config(_OPEN)
+class _Story(TypedDict):
+    prompt: str
+    seed: int
+    alike: int
+    first: str
+    second: str
+
+
+@with_config(_OPEN)
+class _Compared(TypedDict):
+    text: str
+    documents: Number
+    first_better: list[_Worse]
+    second_better: list[_Worse]
+    stories: list[_Story]
+
+
+@with_config(_OPEN)
+class _Share(TypedDict):
+    name: str
+    nats: Number
+
+
+@with_config(_OPEN)
+class _Followed(TypedDict):
+    token: str
+    target_nats: Number
+    program_nats: Number
+    expected: str
+    rules_fired: Number
+    baseline: Number
+    parts: list[_Share]
+
+
+@with_config(_OPEN)
+class _Sentence(TypedDict):
+    tokens: list[_Followed]
+
+
+@with_config(_OPEN)
+class Measured(TypedDict):
+    """What a report measured anew, in ``report.json``."""
+
+    compared: _Compared
+    sentences: NotRequired[list[_Sentence]]
+    scores: NotRequired[Scores]
+    trace: NotRequired[Trace]
+
+
+@with_config(_OPEN)
+class Reported(TypedDict):
+    """What a later report asks of ``report.json``."""
+
+    identity: dict[str, Any]
+    measured: Measured
+
+
+FORMS: Mapping[str, TypeAdapter[Any]] = MappingProxyType(
+    {
+        SCORES: TypeAdapter(Scores),
+        TRACE: TypeAdapter(Trace),
+        FIDELITY: TypeAdapter(Fidelity),
+        FRONTIER: TypeAdapter(Frontier),
+        MEMORY: TypeAdapter(dict[str, Any]),
+    }
+)
+"""Form of each file of a room that a report reads."""
+REPORTED = TypeAdapter(Reported)
