@@ -16,6 +16,7 @@ from englishroom.errors import ConfigError
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.ir.labels import load_labels
 from englishroom.ir.room import load_program, pack
+from englishroom.ir.wording import escaped
 from englishroom.names import LABELS, TABLES
 from englishroom.pipeline.labelling import heading_of, relabel
 from englishroom.store import SCHEMA_VERSION, Manifest, read_manifest, read_room, write_room
@@ -57,14 +58,14 @@ def room(tmp_path: Path, texts: tuple[Path, Path]) -> Path:
 
 def test_naming_changes_names_and_nothing_else(room: Path) -> None:
     before = read_room(room)
-    assert heading_of(before) == FACTS
+    assert heading_of(before) == tuple(map(escaped, FACTS))
     said: list[str] = []
     manifest = relabel(room, None, 4, said.append)
     after = read_room(room)
     assert set(after.contents) == {*before.contents, LABELS}
     assert all(after.contents[name] == before.contents[name] for name in ("program.ir", TABLES, "tokenizer.json"))
     assert after.contents["program.py"] != before.contents["program.py"]
-    assert heading_of(after) == FACTS
+    assert heading_of(after) == tuple(map(escaped, FACTS))
     assert manifest == read_manifest(room)
     assert [record["made_by"] for record in manifest.records] == ["sparsify", "label"]
     assert manifest.evidence["emitted_vs_program_nats"] < 1e-9

@@ -97,11 +97,13 @@ def _heading(target: Target) -> Any:
     first = target_line(target)
 
     def facts(evidence: dict[str, Any]) -> tuple[str, ...]:
+        n, n_random = evidence["measured_positions"], evidence["measured_random_positions"]
+        further = f" and {n_random} random ones" if n_random else ""
         return (
             *first,
-            f"Faithful: on a greedy story of {evidence['measured_positions']} tokens its log-probabilities are within "
+            f"Faithful: on a greedy story of {n - n_random} tokens{further} its log-probabilities are within "
             f"{evidence['program_vs_target_nats']:.1e} nats of the target's,",
-            f"        and {evidence['greedy_tokens_equal']} of {evidence['measured_positions']} next tokens are the "
+            f"        and {evidence['greedy_tokens_equal']} of {n} next tokens are the "
             "same. Nothing is approximated at the exact level.",
         )
 

@@ -18,12 +18,11 @@ from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.names import LABELS, ORIGINS, PROGRAM, TABLES
 from englishroom.passes.base import Record
+from englishroom.pipeline.checking import check_emitted, lengthened, positions_to_emit
 from englishroom.pipeline.measuring import json_bytes
 from englishroom.pipeline.steps import Progress
-from englishroom.pipeline.writing import check_emitted, versions
+from englishroom.pipeline.writing import versions
 from englishroom.store import Manifest, StoredRoom, sha256, write_room
-
-CHECKED_POSITIONS = 32
 
 
 def write_derived(
@@ -59,13 +58,15 @@ def write_derived(
     emitted = emit(program, tokenizer, heading, sha256(files[TABLES]), labels)
     files |= {PROGRAM: emitted.text.encode(), ORIGINS: json.dumps(emitted.origins, indent=0).encode()}
     files |= {name: json_bytes(value) for name, value in measured.items()}
-    tokens = [tokenizer.start_id, *tokenizer.encode(text)][: min(CHECKED_POSITIONS, program.n_ctx)]
-    expected = ProgramTalker("program", program, tokenizer, np.float64).log_probs(np.array([tokens]))[0]
+    n_positions = positions_to_emit(program)
+    beginning = [tokenizer.start_id, *tokenizer.encode(text)][:n_positions]
+    read = lengthened(beginning, n_positions, len(tokenizer.pieces))
+    expected = ProgramTalker("program", program, tokenizer, np.float64).log_probs(np.array([read.tokens]))[0]
 
     def describe(folder: Path) -> Manifest:
-        gap = check_emitted(EmittedTalker(folder / PROGRAM, tokenizer, program.n_ctx), tokens, expected, progress)
+        reading = EmittedTalker(folder / PROGRAM, tokenizer, program.n_ctx)
         made_from = {"name": source.path.resolve().name, "sha256": source.manifest.sha256}
-        evidence = {"made_from": made_from, "emitted_positions": len(tokens), "emitted_vs_program_nats": gap}
+        evidence: dict[str, Any] = {"made_from": made_from, **check_emitted(reading, read, expected, progress)}
         if "texts" in source.manifest.evidence:
             evidence["texts"] = source.manifest.evidence["texts"]
         new = [json.loads(json.dumps(asdict(record))) for record in records]

@@ -24,8 +24,8 @@ from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.names import LABELS, ORIGINS, PROGRAM, TABLES
 from englishroom.passes.base import Record
+from englishroom.pipeline.checking import check_emitted, lengthened, positions_to_emit
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.writing import check_emitted
 from englishroom.store import Manifest, StoredRoom, read_manifest, read_room, write_room
 from englishroom.untrusted import parse_python
 
@@ -33,7 +33,6 @@ LABEL_ROWS = 120
 """Documents that features are named on."""
 MEMORY_ROWS = 30
 """Documents on which means are taken, and as many on which nats are measured."""
-CHECKED_POSITIONS = 32
 
 
 def rows_of(text: Text, program: Program, tokenizer: Tokenizer, limit: int) -> list[NDArray[np.int64]]:
@@ -115,15 +114,18 @@ def relabel(
         PROGRAM: emitted.text.encode(),
         ORIGINS: origins,
     }
-    tokens = rows_of(chosen, program, tokenizer, 1)[0][:CHECKED_POSITIONS].tolist()
-    expected = ProgramTalker("program", program, tokenizer, np.float64).log_probs(np.array([tokens]))[0]
+    n_positions = positions_to_emit(program)
+    beginning = rows_of(chosen, program, tokenizer, 1)[0][:n_positions].tolist()
+    read = lengthened(beginning, n_positions, len(tokenizer.pieces))
+    expected = ProgramTalker("program", program, tokenizer, np.float64).log_probs(np.array([read.tokens]))[0]
     record = Record("label", {"text": chosen.name, "sha256": chosen.sha256, "rows": n_rows})
 
     def describe(folder: Path) -> Manifest:
         reading = EmittedTalker(folder / PROGRAM, tokenizer, program.n_ctx)
-        gap = check_emitted(reading, tokens, expected, progress)
-        say(f"program.py says what the program says, within {gap:.2g} nats on {len(tokens)} positions")
-        evidence = manifest.evidence | {"emitted_positions": len(tokens), "emitted_vs_program_nats": gap}
+        found = check_emitted(reading, read, expected, progress)
+        gap = found["emitted_vs_program_nats"]
+        say(f"program.py says what the program says, within {gap:.2g} nats on {len(read.tokens)} positions")
+        evidence = manifest.evidence | found
         kept = [known for known in manifest.records if known["made_by"] != record.made_by]
         return replace(manifest, evidence=evidence, records=[*kept, json.loads(json.dumps(asdict(record)))])
 

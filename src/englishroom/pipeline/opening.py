@@ -12,6 +12,7 @@ from englishroom.errors import ConfigError, UnsupportedModelError
 from englishroom.evaluate.talkers.program import ProgramTalker
 from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.pipeline.checking import TOLERANCE_NATS, positions_to_read
 from englishroom.pipeline.steps import Say
 from englishroom.sketch.folder import SOURCE, looks_like_sketch, read_sketch
 from englishroom.store import Manifest, looks_like_room
@@ -22,8 +23,8 @@ if TYPE_CHECKING:  # torch loads only where a target is needed
     from englishroom.evaluate.talkers.target import TargetTalker
     from englishroom.models.load import Target
 
-TOLERANCE_NATS = 1e-2
-"""Above this two implementations do not say the same, and what follows would be about another model."""
+FORWARD_POSITIONS = 64
+"""Random tokens on which our forward pass is compared with ``transformers``; more where attention is local."""
 
 
 def open_talker(
@@ -134,11 +135,12 @@ def check_forward(target: Target, say: Say) -> float:
     """
     from englishroom.models.reference import largest_difference
 
-    difference = largest_difference(target)
+    n_positions = positions_to_read(target.spec.windows, target.spec.n_ctx, FORWARD_POSITIONS)
+    difference = largest_difference(target, n_positions)
     if not difference <= TOLERANCE_NATS:
         raise UnsupportedModelError(
             f"{target.path}: our forward pass differs from transformers by {difference:.2g} nats, more than "
             f"{TOLERANCE_NATS:g}; this model needs something that is not supported, please report it"
         )
-    say(f"largest log-probability difference from transformers: {difference:.2g} nats (64 random tokens)")
+    say(f"largest log-probability difference from transformers: {difference:.2g} nats ({n_positions} random tokens)")
     return difference

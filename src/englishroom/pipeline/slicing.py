@@ -27,8 +27,9 @@ from englishroom.ir.verify import require_valid
 from englishroom.names import LABELS, ORIGINS, PROGRAM, SLICE, TABLES
 from englishroom.passes.base import Record
 from englishroom.passes.slice import Slice, SliceResult, n_entries
+from englishroom.pipeline.checking import CheckedText, positions_to_emit
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.writing import EMITTED_NUMBERS, Laid, write
+from englishroom.pipeline.writing import Laid, write
 from englishroom.store import Manifest, check_out, read_manifest, sha256
 
 
@@ -90,10 +91,9 @@ def slice_room(
     evidence: dict[str, Any] = {name: measured[name] for name in ("gap_nats", "description_bits", "entries", "rules")}
     evidence |= {"kl_program_slice_nats": measured["kl_program_slice_nats"]["mean"], "sliced_for": config.text}
     expected = Interpreter(found.program, np.float64).log_probs(tokens)
-    n_positions = max(1, min(len(tokens), EMITTED_NUMBERS // max(found.program.n_entries, 1)))
-    story = tokens.tolist()[:n_positions]
+    read = CheckedText(tokens.tolist()).first(positions_to_emit(found.program))
     n_ctx, level = found.program.n_ctx, found.program.level
-    laid = Laid(files, story, expected, level, n_ctx, before.target, records, evidence)
+    laid = Laid(files, read, expected, level, n_ctx, before.target, records, evidence)
     return write(laid, tokenizer, asdict(config), config.seed, out, progress)
 
 
