@@ -10,7 +10,8 @@ from pathlib import Path
 
 from englishroom.emit.python import Heading, emit
 from englishroom.ir.labels import load_labels
-from englishroom.ir.room import TABLES, load_program
+from englishroom.ir.room import load_program
+from englishroom.names import ORIGINS, PROGRAM, TABLES
 from englishroom.pipeline.labelling import heading_of
 from englishroom.store import read_room, write_room
 from englishroom.talkers.shipped import shipped_room
@@ -23,7 +24,7 @@ def write_anew(room: Path) -> None:
     manifest = stored.manifest
     heading = Heading(manifest.target["name"], heading_of(stored))
     emitted = emit(program, tokenizer, heading, manifest.files[TABLES], load_labels(room, program))
-    files = {"program.py": emitted.text.encode(), "origins.json": json.dumps(emitted.origins, indent=0).encode()}
+    files = {PROGRAM: emitted.text.encode(), ORIGINS: json.dumps(emitted.origins, indent=0).encode()}
     write_room(room, (dict(stored.contents) | files).items(), lambda _folder: manifest)
 
 

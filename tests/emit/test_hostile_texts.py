@@ -16,9 +16,10 @@ from englishroom.errors import ArtifactError
 from englishroom.interp import reference
 from englishroom.ir.labels import Feature, Labels, labels_from_json
 from englishroom.ir.program import Origin, Program
-from englishroom.ir.room import TABLES, pack
+from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.wording import as_word, comment, docstring, escaped
+from englishroom.names import PROGRAM, TABLES
 from englishroom.sketch.write import Tables, source
 from englishroom.store import sha256
 from englishroom.talkers.ngrams.emit import spell_program
@@ -94,7 +95,7 @@ def written(folder: Path, text: str) -> str:
     files = pack(program, words)
     (folder / TABLES).write_bytes(files[TABLES])
     file = emit(program, words, Heading(text, (text, f"{text} {text}")), sha256(files[TABLES]), labels_with(text))
-    (folder / "program.py").write_bytes(file.text.encode())
+    (folder / PROGRAM).write_bytes(file.text.encode())
     return file.text
 
 
@@ -105,7 +106,7 @@ def test_no_text_becomes_code_in_a_sparse_program(text: str, tmp_path: Path, mon
     found = written(tmp_path, text)
     assert shape_of(found) == shape_of(harmless)
     assert found.replace("\n", " ").isprintable()
-    answers, _ = looked_into(tmp_path / "program.py", TOKENS)
+    answers, _ = looked_into(tmp_path / PROGRAM, TOKENS)
     assert np.abs(np.array(answers) - reference.log_probs(staged(2), TOKENS)).max() < 1e-9
     assert not Path("ran").exists()
     assert not Path("/ran").exists()

@@ -12,8 +12,9 @@ from englishroom.emit.prelude import loading
 from englishroom.emit.python import Heading, emit
 from englishroom.interp import reference
 from englishroom.ir.program import LEVELS, Level, Program
-from englishroom.ir.room import TABLES, pack
+from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.names import PROGRAM, TABLES
 from englishroom.pipeline.slicing import SliceConfig, slice_room
 from englishroom.store import sha256
 from programs import full_program, run_file, tokenizer_for, tokens_for
@@ -41,7 +42,7 @@ def both(folder: Path, program: Program, words: Tokenizer) -> tuple[Path, Path]:
     """Write a program, and once more with its tables taken for large ones."""
     files = pack(program, words)
     (folder / TABLES).write_bytes(files[TABLES])
-    path = folder / "program.py"
+    path = folder / PROGRAM
     path.write_text(emit(program, words, Heading("x"), sha256(files[TABLES])).text, encoding="utf-8")
     return path, enlarged(path)
 
@@ -90,5 +91,5 @@ def test_rules_are_taken_out_of_large_programs(tmp_path: Path, capsys: pytest.Ca
 def test_a_slice_reads_large_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     room = write_small_room(tmp_path / "room", small_program())
     slice_room(SliceConfig(str(room), "abcd", 0.2, evaluations=10), tmp_path / "slice")
-    path = tmp_path / "slice" / "program.py"
+    path = tmp_path / "slice" / PROGRAM
     assert said(enlarged(path), capsys, "--told", "abcd") == said(path, capsys, "--told", "abcd")
