@@ -254,6 +254,18 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def check_apart(made_from: str | Path, out: Path) -> None:
+    """Refuse a place to write to that is what is read, or lies in it.
+
+    Raises:
+        ConfigError: it is, or lies in it.
+    """
+    if not Path(made_from).exists():  # a name of a shipped model, or of one on the hub
+        return
+    if _resolved(out).is_relative_to(_resolved(Path(made_from))):
+        raise ConfigError(f"{out}: is {made_from} itself, which is read, or lies in it; choose another --out")
+
+
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve()

@@ -92,9 +92,55 @@ def test_what_cannot_be_sliced_is_one_line(room: Path, tmp_path: Path, capsys: p
 
     assert error(str(room), "--text", "") == "error: the text has no tokens; give --text at least one word"
     assert "the prompt has 41 tokens, the context holds 12" in error(str(room), "--text", "a" * 40)
-    assert error(str(room), "--text", "a", "--tolerance", "-1") == "error: --tolerance is -1, expected 0 or more"
+    low = error(str(room), "--text", "a", "--tolerance", "-1")
+    assert low == "error: --tolerance is -1, expected a number of 0 or more"
     exact = write_small_room(tmp_path / "exact", full_program("exact", 1))
     assert error(str(exact), "--text", "a") == (
         "error: the program is at the exact level, and only sparse programs can be sliced; give a room made with "
         "englishroom decompile --level sparse"
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--tolerance", "inf", "--tolerance is inf, expected a number of 0 or more"),
+        ("--tolerance", "nan", "--tolerance is nan, expected a number of 0 or more"),
+        ("--seed", "-1", "--seed is -1, expected 0 or more"),
+        ("--evaluations", "0", "--evaluations is 0, expected 1 or more"),
+    ],
+)
+def test_settings_are_refused_before_anything_is_read(
+    option: str, value: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = str(tmp_path / "no room")
+    assert main(["slice", missing, "--text", "a", option, value, "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_slice_does_not_replace_the_room_that_it_is_cut_from(
+    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(room, target_is_directory=True)
+    before = {path.name: path.read_bytes() for path in room.iterdir()}
+    for out in (room, room.parent / "." / room.name, link, room / "inside"):
+        assert main(["slice", str(room), "--text", "a", "--out", str(out)]) == 1
+        assert capsys.readouterr().err == (
+            f"error: {out}: is {room} itself, which is read, or lies in it; choose another --out\n"
+        )
+    assert {path.name: path.read_bytes() for path in room.iterdir()} == before
+
+
+def test_a_sketch_does_not_replace_what_it_is_made_of(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sketch", str(room), "--out", str(room)]) == 1
+    assert "is " + str(room) + " itself, which is read, or lies in it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["frontier", "report"])
+def test_other_commands_refuse_such_a_seed_too(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(tmp_path / "no room"), "--out", str(tmp_path / "out"), "--seed", "-1"]) == 1
+    assert capsys.readouterr().err == "error: --seed is -1, expected 0 or more\n"

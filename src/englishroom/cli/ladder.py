@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from englishroom.cli.output import progress_bar, say, show
+from englishroom.cli.output import command, progress_bar, say, show
 from englishroom.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ class Rebuild:
 
         with progress_bar() as progress:
             rebuild_ladder(self.texts, self.out, LADDER, say, progress)
-        show(f"wrote {len(LADDER)} models to {self.out}; next: englishroom ladder measure {self.out} --text FILE")
+        measure = command("englishroom", "ladder", "measure", self.out, "--text", "FILE")
+        show(f"wrote {len(LADDER)} models to {self.out}; next: {measure}")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Measure:
             if len(texts) != len(self.text) or not texts:
                 raise ConfigError("--text needs texts, each of another name; give one or more")
             runs = measure_ladder(self.ladder, texts, self.runs, LADDER, say, progress)
-        show(f"wrote the scores of {len(runs)} models to {self.runs}; next: englishroom ladder show --runs {self.runs}")
+        table = command("englishroom", "ladder", "show", "--runs", self.runs)
+        show(f"wrote the scores of {len(runs)} models to {self.runs}; next: {table}")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,6 +18,11 @@ def say(line: str) -> None:
 def show(text: str, end: str = "\n") -> None:
     """Print a result, with control characters escaped."""
     print(shown(text), end=end, flush=True)
+
+
+def command(*words: object) -> str:
+    """Spell a command so that a shell takes every word of it as it is."""
+    return shlex.join(map(str, words))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], first_left: int = 1) -> None:

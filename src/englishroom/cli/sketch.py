@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from englishroom.cli.opening import Opening
-from englishroom.cli.output import print_table, progress_bar, say, show
+from englishroom.cli.output import command, print_table, progress_bar, say, show
 from englishroom.talkers.shipped import DEFAULT
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Command:
 
     def run(self) -> None:
         from englishroom.pipeline.sketching import SketchConfig, sketch
+        from englishroom.sketch.folder import SOURCE
 
         config = SketchConfig(
             self.talker,
@@ -66,7 +67,7 @@ class Command:
         with progress_bar() as progress:
             record = sketch(config, self.out, say, progress)
         print_sketch(record)
-        show(f'wrote {self.out}; next: python {self.out}/sketch.py "Once upon a time"')
+        show(f'wrote {self.out}; next: {command("python", self.out / SOURCE)} "Once upon a time"')
 
 
 def print_sketch(record: SketchRecord) -> None:

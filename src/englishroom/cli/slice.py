@@ -8,7 +8,8 @@ from typing import Literal
 
 import tyro
 
-from englishroom.cli.output import progress_bar, say, show
+from englishroom.cli.output import command, progress_bar, say, show
+from englishroom.names import PROGRAM
 
 
 @dataclass(frozen=True)
@@ -46,4 +47,5 @@ class Command:
         )
         with progress_bar() as progress:
             slice_room(config, self.out, say, progress)
-        show(f"wrote {self.out}; python {self.out}/program.py runs it, slice.json says what was kept")
+        run = command("python", self.out / PROGRAM)
+        show(f"wrote {self.out}; slice.json says what was kept; next: {run}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from englishroom.cli.output import progress_bar, say, show
+from englishroom.cli.output import command, progress_bar, say, show
 from englishroom.talkers.config import TrainConfig
 
 
@@ -33,4 +33,4 @@ class Command:
             f"held-out text: {last['nats_per_token']:.4f} nats per token, {last['bits_per_byte']:.4f} bits per byte "
             f"after {last['tokens']:,} tokens"
         )
-        show(f"wrote {self.out}; next: englishroom decompile {self.out}")
+        show(f"wrote {self.out}; next: {command('englishroom', 'decompile', self.out)}")

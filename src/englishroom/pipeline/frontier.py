@@ -52,7 +52,7 @@ from englishroom.pipeline.refitting import Smaller, refit
 from englishroom.pipeline.scoring import known_of
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.report.frontier import FIRED, LENGTH, RECOVERED, picture
-from englishroom.store import StoredRoom, read_room, sha256, write_room
+from englishroom.store import StoredRoom, check_apart, read_room, sha256, write_room
 
 POINTS, WORK = "points", "work"
 PICTURES = {"frontier.svg": LENGTH, "frontier-rules.svg": FIRED, "frontier-compute.svg": RECOVERED}
@@ -98,6 +98,8 @@ class FrontierConfig:
                 raise ConfigError(f"--keep has {share:g}, expected shares above 0 and at most 1")
         if self.refit < 0:
             raise ConfigError(f"--refit is {self.refit}, expected tokens to read, or 0")
+        if self.seed < 0:
+            raise ConfigError(f"--seed is {self.seed}, expected 0 or more")
         if not self.rooms:
             raise ConfigError("no room to sweep; name one or more")
         return found
@@ -115,6 +117,8 @@ def frontier(
         EnglishRoomError: a room, a text or a setting will not do.
     """
     steps = config.steps()
+    for path in config.rooms:
+        check_apart(path, out)
     rooms = [read_room(path) for path in config.rooms]
     _same_target(rooms)
     text, fit = open_text(config.text, progress, config.max_documents), open_text(config.fit, progress)

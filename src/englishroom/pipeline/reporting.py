@@ -71,6 +71,8 @@ def report(
     Raises:
         EnglishRoomError: the room, a text or a file is not what it should be.
     """
+    if config.seed < 0:
+        raise ConfigError(f"--seed is {config.seed}, expected 0 or more")
     stored = read_room(config.room)
     program, tokenizer = load_program(config.room)
     facts = _held(config, stored, program)

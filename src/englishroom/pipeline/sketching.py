@@ -22,7 +22,7 @@ from englishroom.errors import ConfigError
 from englishroom.evaluate.rising_loss import rising_loss
 from englishroom.pipeline.opening import open_talker
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.store import read_manifest, sha256
+from englishroom.store import check_apart, read_manifest, sha256
 
 if TYPE_CHECKING:  # scipy and numba load only where something is fitted
     from englishroom.sketch.folder import SketchRecord
@@ -109,6 +109,7 @@ def sketch(
     from englishroom.sketch.studio import Ask, Studio
 
     config.verify()
+    check_apart(config.talker, out)
     check_place(out)
     fit, choose, report = (_joined(names, progress) for names in (config.fit, (config.choose,), (config.report,)))
     for first, second in ((fit, report), (choose, report), (fit, choose)):

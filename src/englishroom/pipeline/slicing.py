@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from englishroom.passes.slice import Slice, SliceResult, n_entries
 from englishroom.pipeline.checking import CheckedText, positions_to_emit
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import Laid, write
-from englishroom.store import Manifest, check_out, read_manifest, sha256
+from englishroom.store import Manifest, check_apart, check_out, read_manifest, sha256
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,19 @@ class SliceConfig:
     evaluations: int = 1000
     fold: bool = True
     seed: int = 0
+
+    def verify(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ConfigError: one of them makes no sense.
+        """
+        if not 0 <= self.tolerance < math.inf:
+            raise ConfigError(f"--tolerance is {self.tolerance:g}, expected a number of 0 or more")
+        if self.evaluations < 1:
+            raise ConfigError(f"--evaluations is {self.evaluations}, expected 1 or more")
+        if self.seed < 0:
+            raise ConfigError(f"--seed is {self.seed}, expected 0 or more")
 
 
 def slice_room(
@@ -61,8 +75,10 @@ def slice_room(
     Raises:
         EnglishRoomError: the room, the text, a setting, or the place to write to will not do.
     """
-    check_out(out)
+    config.verify()
     path = Path(config.room)
+    check_apart(path, out)
+    check_out(out)
     whole, tokenizer = load_program(path)
     require_sparse(whole, "sliced")
     tokens = np.array(prompt_tokens(ProgramTalker(config.room, whole, tokenizer, np.float64), config.text))

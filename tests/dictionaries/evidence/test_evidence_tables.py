@@ -264,9 +264,7 @@ def test_files_of_another_kind_are_refused(found: LatentEvidence, tmp_path: Path
     with pytest.raises(ArtifactError, match=r"latents\.parquet: missing; harvest the evidence again"):
         read_evidence(tmp_path)
     (tmp_path / LATENTS).mkdir()
-    with pytest.raises(
-        ArtifactError, match=r"latents\.parquet: is a folder, expected a file; harvest"
-    ):
+    with pytest.raises(ArtifactError, match=r"latents\.parquet: is a folder, expected a file; harvest"):
         read_evidence(tmp_path)
     other = replace(found.about, positions=1)
     with pytest.raises(ArtifactError, match=r"of another harvest than latents\.parquet beside it"):
