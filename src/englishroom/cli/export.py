@@ -9,8 +9,6 @@ import tyro
 
 from englishroom.cli.output import show
 
-FORMATS = ("englishroom", "saelens", "sparsify", "dictionary_learning", "circuit_tracer")
-
 
 @dataclass(frozen=True)
 class Command:
@@ -21,7 +19,7 @@ class Command:
     out: Path
     """Folder to write; it must not be there yet."""
     format: str = "saelens"
-    """englishroom, saelens, sparsify, dictionary_learning or circuit_tracer. What a format cannot hold is refused."""
+    """englishroom, saelens, sparsify, dictionary_learning, circuit_tracer. What a format cannot hold is refused."""
 
     def run(self) -> None:
         from englishroom.pipeline.exporting import export

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
-from englishroom.dictionaries.formats import FORMATS, Format, write_dictionaries
-from englishroom.errors import ConfigError
+from englishroom.dictionaries.formats import format_named, write_dictionaries
 from englishroom.ir.room import load_program
 from englishroom.lower.recover import dictionaries_of
 from englishroom.store import read_manifest
@@ -19,11 +17,10 @@ def export(room: Path, out: Path, format: str) -> Iterator[str]:
     Raises:
         EnglishRoomError: the room has none, the format cannot hold them, or the folder will not do.
     """
-    if format not in FORMATS:
-        raise ConfigError(f"--format is {format}, expected {', '.join(FORMATS)}")
+    format_named(format)
     target = read_manifest(room).target
     found = dictionaries_of(load_program(room)[0])
-    write_dictionaries(out, cast(Format, format), found, target["name"], target["spec"]["family"])
+    write_dictionaries(out, format, found, target["name"], target["spec"]["family"])
     for dictionary in found:
         spec = dictionary.spec
         yield f"{spec.name}: {spec.activation}, {spec.n_latents:,} latents, {spec.d_in} numbers in, {spec.d_out} out"

@@ -14,11 +14,11 @@ from coders import D, K, N, assert_alike, coder, dense, rows, transcoder
 from safetensors.torch import load_file, save_file
 
 from englishroom.dictionaries.dictionary import Dictionary
-from englishroom.dictionaries.formats import FORMATS, Format, read_dictionaries, write_dictionaries
+from englishroom.dictionaries.formats import FORMATS, read_dictionaries, write_dictionaries
 from englishroom.dictionaries.formats.registry import detect_format
 from englishroom.errors import ArtifactError
 
-HELD: dict[Format, list[Callable[[], Dictionary]]] = {
+HELD: dict[str, list[Callable[[], Dictionary]]] = {
     "englishroom": [
         lambda: coder(),
         lambda: coder("blocks.1.hook_resid_post", activation="batchtopk"),
@@ -51,14 +51,14 @@ HELD: dict[Format, list[Callable[[], Dictionary]]] = {
 
 
 def test_every_format_is_tried():
-    assert tuple(HELD) == FORMATS
+    assert tuple(HELD) == tuple(known.name for known in FORMATS)
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_round_trips(format: Format, tmp_path: Path):
+@pytest.mark.parametrize("format", HELD)
+def test_round_trips(format: str, tmp_path: Path):
     ours = [make() for make in HELD[format]]
     write_dictionaries(tmp_path / "out", format, ours, "tiny")
-    assert detect_format(tmp_path / "out")[0] == format
+    assert detect_format(tmp_path / "out")[0].name == format
     read = {d.spec.name: d for d in read_dictionaries(tmp_path / "out")}
     assert set(read) == {d.spec.name for d in ours}
     for d in ours:
@@ -66,8 +66,8 @@ def test_round_trips(format: Format, tmp_path: Path):
     assert not list(tmp_path.glob(".*"))  # nothing is left of the writing
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_the_same_dictionaries_give_the_same_bytes(format: Format, tmp_path: Path):
+@pytest.mark.parametrize("format", HELD)
+def test_the_same_dictionaries_give_the_same_bytes(format: str, tmp_path: Path):
     for name in ("a", "b"):
         write_dictionaries(tmp_path / name, format, [make() for make in HELD[format]], "tiny")
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())

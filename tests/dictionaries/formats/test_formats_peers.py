@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from englishroom.dictionaries.dictionary import Dictionary
-from englishroom.dictionaries.formats import Format, read_dictionaries, write_dictionaries
+from englishroom.dictionaries.formats import read_dictionaries, write_dictionaries
 from englishroom.dictionaries.formats.saelens import folder_name
 from englishroom.dictionaries.formats.sites import module_path, to_lens
 from englishroom.models.forward import final_normalized
@@ -57,7 +57,7 @@ def assert_same(dictionary: Dictionary, name: str, answers: dict[str, Tensor]) -
     torch.testing.assert_close(answers[f"{name} out"], out, atol=1e-5, rtol=1e-5, msg=lambda m: f"{name}: {m}")
 
 
-def check_both_ways(peer: Format, ours: Sequence[Dictionary], names: Sequence[str], folder: Path, n: int) -> None:
+def check_both_ways(peer: str, ours: Sequence[Dictionary], names: Sequence[str], folder: Path, n: int) -> None:
     """Check that a peer computes what ``ours`` do, and that its own ``n`` dictionaries compute the same here."""
     write_dictionaries(folder / "ours", peer, ours, "tiny")
     answers = run_peer(peer, folder)

@@ -14,7 +14,7 @@ from coders import D, N, coder, transcoder
 from safetensors.torch import load_file, save_file
 
 from englishroom.dictionaries.dictionary import Dictionary
-from englishroom.dictionaries.formats import Format, read_dictionaries, write_dictionaries
+from englishroom.dictionaries.formats import read_dictionaries, write_dictionaries
 from englishroom.errors import ArtifactError, ConfigError, EnglishRoomError, UnsupportedModelError
 
 
@@ -29,7 +29,7 @@ def refusal(kind: type[Exception], folder: Path) -> str:
     return message.removeprefix(str(folder))
 
 
-def written(folder: Path, format: Format, *dictionaries: Dictionary) -> Path:
+def written(folder: Path, format: str, *dictionaries: Dictionary) -> Path:
     """Write dictionaries and return the folder of the first."""
     write_dictionaries(folder / "out", format, dictionaries, "tiny")
     if format == "circuit_tracer":
@@ -201,7 +201,7 @@ def test_tensors(change: Callable[[dict], dict], kind: type[Exception], message:
 
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])
 @pytest.mark.parametrize("format", ["saelens", "sparsify", "circuit_tracer"])
-def test_truncated_safetensors_files(format: Format, kept: int, tmp_path: Path):
+def test_truncated_safetensors_files(format: str, kept: int, tmp_path: Path):
     made = transcoder(activation="jumprelu") if format == "circuit_tracer" else coder()
     folder = written(tmp_path, format, made)
     (path,) = folder.glob("*.safetensors")

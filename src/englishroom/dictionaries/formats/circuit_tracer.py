@@ -28,6 +28,7 @@ from englishroom.dictionaries.formats.files import (
     tensors_to_bytes,
 )
 from englishroom.dictionaries.formats.fold import check_holds, pad_latents, thresholds
+from englishroom.dictionaries.formats.format import CodedModel, DictionaryFormat, in_new_folder
 from englishroom.dictionaries.formats.sites import from_lens, split, to_lens
 from englishroom.errors import ArtifactError, UnsupportedModelError
 from englishroom.models.adapters.mapping import Config
@@ -130,7 +131,7 @@ def _above_zero(found: Tensor | None, like: Tensor, path: Path) -> Tensor:
     return found
 
 
-def contents(dictionaries: Sequence[Dictionary], target_name: str) -> dict[str, bytes]:
+def contents(dictionaries: Sequence[Dictionary], model: CodedModel) -> dict[str, bytes]:
     """Lay the transcoders of a model's MLPs out as files: a cross-layer transcoder where one writes several layers.
 
     Raises:
@@ -157,7 +158,7 @@ def contents(dictionaries: Sequence[Dictionary], target_name: str) -> dict[str, 
             )
     crossing = any(len(d.spec.writes) > 1 for d in ordered)
     config: dict[str, Any] = {
-        "model_name": target_name,
+        "model_name": model.name,
         "model_kind": "cross_layer_transcoder" if crossing else "transcoder_set",
         "feature_input_hook": tail,
         "feature_output_hook": "hook_mlp_out",
@@ -219,3 +220,6 @@ def _crossing_files(ordered: Sequence[Dictionary], weights: Sequence[Mapping[str
         files[f"W_enc_{layer}.safetensors"] = tensors_to_bytes({f"{name}_{layer}": t for name, t in tensors.items()})
         files[f"W_dec_{layer}.safetensors"] = tensors_to_bytes({f"W_dec_{layer}": decoder})
     return files
+
+
+FORMAT = DictionaryFormat("circuit_tracer", MARKER, read, in_new_folder(contents))

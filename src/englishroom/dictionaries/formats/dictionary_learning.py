@@ -26,6 +26,7 @@ from englishroom.dictionaries.formats.files import (
     take_number,
 )
 from englishroom.dictionaries.formats.fold import check_holds, shift_input, thresholds, ungate
+from englishroom.dictionaries.formats.format import CodedModel, DictionaryFormat, in_new_folder
 from englishroom.dictionaries.formats.saelens import folder_name
 from englishroom.dictionaries.formats.sites import from_lens, module_sites, split, to_lens
 from englishroom.errors import ArtifactError, UnsupportedModelError
@@ -129,7 +130,7 @@ def _site(config: Config, buffer: Any, where: Path) -> str:
     )
 
 
-def contents(dictionaries: Sequence[Dictionary], target_name: str) -> dict[str, bytes]:
+def contents(dictionaries: Sequence[Dictionary], model: CodedModel) -> dict[str, bytes]:
     """Lay dictionaries out as files, each in a folder of its own.
 
     Raises:
@@ -145,7 +146,7 @@ def contents(dictionaries: Sequence[Dictionary], target_name: str) -> dict[str, 
             )
         kind, tensors = _theirs(dictionary)
         trainer: dict[str, Any] = {"trainer_class": None, "dict_class": kind, "activation_dim": spec.d_in}
-        trainer |= {"dict_size": spec.n_latents, "layer": split(spec.reads)[0], "lm_name": target_name}
+        trainer |= {"dict_size": spec.n_latents, "layer": split(spec.reads)[0], "lm_name": model.name}
         trainer |= {"submodule_name": to_lens(spec.reads)} | ({"k": spec.k} if "k" in tensors else {})
         settings = {"trainer": trainer, "buffer": {"d_submodule": spec.d_in, "io": "out"}}
         stream = io.BytesIO()
@@ -166,3 +167,6 @@ def _theirs(dictionary: Dictionary) -> tuple[str, dict[str, Tensor]]:
     tensors |= {"b_dec": w["b_dec"], "k": torch.tensor(spec.k, dtype=torch.int32)}
     tensors["threshold"] = torch.tensor(-1.0) if bounds is None else bounds[0]
     return ("AutoEncoderTopK" if bounds is None else "BatchTopKSAE"), tensors
+
+
+FORMAT = DictionaryFormat("dictionary_learning", MARKER, read, in_new_folder(contents))

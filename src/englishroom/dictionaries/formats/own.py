@@ -27,11 +27,12 @@ from englishroom.dictionaries.formats.files import (
     tensors_to_bytes,
     write_file,
 )
+from englishroom.dictionaries.formats.format import DictionaryFormat
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.store import sha256
 
 MARKER = "dictionaries.json"
-FORMAT = "englishroom dictionaries"
+LISTING = "englishroom dictionaries"
 SCHEMA_VERSION = 1
 
 
@@ -93,7 +94,7 @@ def save_dictionaries(
         ListedDictionary(asdict(d.spec), f"dictionary-{sha256(data)[:16]}.safetensors", sha256(data))
         for d, data in zip(dictionaries, contents, strict=True)
     ]
-    listing = Listing(FORMAT, SCHEMA_VERSION, target_name, dict(about or {}), entries)
+    listing = Listing(LISTING, SCHEMA_VERSION, target_name, dict(about or {}), entries)
     try:
         text = json.dumps(asdict(listing), indent=1, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
@@ -164,7 +165,7 @@ def _listing(where: Path) -> Listing:
         values = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{where}: not valid JSON ({error}); restore the file") from None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+    if not isinstance(values, dict) or values.get("format") != LISTING:
         raise ArtifactError(f"{where}: does not list dictionaries of englishroom; give a folder of dictionaries")
     if values.get("schema_version") != SCHEMA_VERSION:
         raise ArtifactError(
@@ -181,3 +182,8 @@ def _first(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+FORMAT = DictionaryFormat(
+    "englishroom", MARKER, read, lambda path, found, model: save_dictionaries(path, found, model.name), holds_two=True
+)

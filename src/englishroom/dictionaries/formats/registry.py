@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal, get_args
 
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.formats import circuit_tracer, dictionary_learning, own, saelens, sparsify
-from englishroom.dictionaries.formats.files import natural, write_folder
+from englishroom.dictionaries.formats.files import natural
+from englishroom.dictionaries.formats.format import CodedModel, DictionaryFormat
 from englishroom.errors import ArtifactError, ConfigError, UnsupportedModelError
 from englishroom.models.spec import Family
 
-Format = Literal["englishroom", "saelens", "sparsify", "dictionary_learning", "circuit_tracer"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-
-_READERS: Mapping[Format, tuple[str, Callable[[Path], list[Dictionary]]]] = MappingProxyType(
-    {
-        "englishroom": (own.MARKER, own.read),
-        "saelens": (saelens.MARKER, saelens.read),
-        "sparsify": (sparsify.MARKER, sparsify.read),
-        "dictionary_learning": (dictionary_learning.MARKER, dictionary_learning.read),
-        "circuit_tracer": (circuit_tracer.MARKER, circuit_tracer.read),
-    }
+FORMATS: tuple[DictionaryFormat, ...] = (
+    own.FORMAT,
+    saelens.FORMAT,
+    sparsify.FORMAT,
+    dictionary_learning.FORMAT,
+    circuit_tracer.FORMAT,
 )
-"""Format -> the file by which a folder of it is known, and its reader."""
+"""Every format that is read and written; a folder is looked through for their markers in this order."""
 
 
-def detect_format(path: Path) -> tuple[Format, list[Path]]:
+def format_named(name: str) -> DictionaryFormat:
+    """Return the format of a name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for found in FORMATS:
+        if found.name == name:
+            return found
+    raise ConfigError(f"--format is {name}, expected {', '.join(known.name for known in FORMATS)}")
+
+
+def detect_format(path: Path) -> tuple[DictionaryFormat, list[Path]]:
     """Say which format a folder is of, and which folders in it (or itself) hold dictionaries, in order of their names.
 
     Raises:
@@ -37,20 +43,18 @@ def detect_format(path: Path) -> tuple[Format, list[Path]]:
     """
     if not path.is_dir():
         raise ConfigError(f"{path}: no such folder; give a folder of dictionaries")
-    for format_, (marker, _) in _READERS.items():
-        if (path / marker).is_file():
-            return format_, [path]
-    found: dict[Format, list[Path]] = {
-        format_: sorted((p.parent for p in path.rglob(marker)), key=lambda p: natural(p.relative_to(path).as_posix()))
-        for format_, (marker, _) in _READERS.items()
-    }
-    found = {format_: folders for format_, folders in found.items() if folders}
+    for known in FORMATS:
+        if (path / known.marker).is_file():
+            return known, [path]
+    found = [(known, sorted((p.parent for p in path.rglob(known.marker)), key=_in(path))) for known in FORMATS]
+    found = [(known, folders) for known, folders in found if folders]
     if not found:
-        markers = ", ".join(f"{marker} ({format_})" for format_, (marker, _) in _READERS.items())
+        markers = ", ".join(f"{known.marker} ({known.name})" for known in FORMATS)
         raise ArtifactError(f"{path}: holds no dictionaries; expected, there or in its folders, {markers}")
     if len(found) > 1:
-        raise ArtifactError(f"{path}: holds dictionaries of {' and '.join(found)}; give the folder of one of them")
-    return next(iter(found.items()))
+        names = " and ".join(known.name for known, _ in found)
+        raise ArtifactError(f"{path}: holds dictionaries of {names}; give the folder of one of them")
+    return found[0]
 
 
 def read_dictionaries(path: Path) -> list[Dictionary]:
@@ -61,12 +65,12 @@ def read_dictionaries(path: Path) -> list[Dictionary]:
         UnsupportedModelError: one is of a kind that a :class:`Dictionary` cannot hold exactly.
         ArtifactError: files are damaged, missing, or contradict each other.
     """
-    format_, folders = detect_format(path)
-    return [dictionary for folder in folders for dictionary in _READERS[format_][1](folder)]
+    known, folders = detect_format(path)
+    return [dictionary for folder in folders for dictionary in known.read(folder)]
 
 
 def write_dictionaries(
-    path: Path, format: Format, dictionaries: Sequence[Dictionary], target_name: str, family: Family = "gpt2"
+    path: Path, format: str, dictionaries: Sequence[Dictionary], target_name: str, family: Family = "gpt2"
 ) -> None:
     """Write dictionaries to a folder in one format, all of them or none.
 
@@ -80,24 +84,16 @@ def write_dictionaries(
         UnsupportedModelError: the format cannot hold one of them exactly.
         ArtifactError: the disk is full or not writable.
     """
+    chosen = format_named(format)
     if not dictionaries:
         raise ConfigError(f"{path}: no dictionaries to write; give at least one")
     places = [(d.spec.reads, d.spec.writes[0]) for d in dictionaries]
-    if format != "englishroom" and len(set(places)) < len(places):
+    if not chosen.holds_two and len(set(places)) < len(places):
         twice = next(d.spec.name for d, place in zip(dictionaries, places, strict=True) if places.count(place) > 1)
         raise UnsupportedModelError(f"{twice}: two dictionaries stand there, {format} holds one; write them apart")
-    match format:
-        case "englishroom":
-            return own.save_dictionaries(path, dictionaries, target_name)
-        case "saelens":
-            files = saelens.contents(dictionaries, target_name)
-        case "sparsify":
-            files = sparsify.contents(dictionaries, family)
-        case "dictionary_learning":
-            files = dictionary_learning.contents(dictionaries, target_name)
-        case "circuit_tracer":
-            files = circuit_tracer.contents(dictionaries, target_name)
-        case _:
-            raise ConfigError(f"format {format!r} is not known; known: {', '.join(FORMATS)}")
-    write_folder(path, files)
-    return None
+    chosen.write(path, dictionaries, CodedModel(target_name, family))
+
+
+def _in(path: Path) -> Callable[[Path], list[tuple[int, str]]]:
+    """Return the key that sorts folders by their names in ``path``, numbers by their size."""
+    return lambda folder: natural(folder.relative_to(path).as_posix())

@@ -24,6 +24,7 @@ from englishroom.dictionaries.formats.files import (
     tensors_to_bytes,
 )
 from englishroom.dictionaries.formats.fold import check_holds, scale_latents, shift_input, thresholds, ungate
+from englishroom.dictionaries.formats.format import CodedModel, DictionaryFormat, in_new_folder
 from englishroom.dictionaries.formats.sites import lens_pair, to_lens
 from englishroom.errors import ArtifactError, UnsupportedModelError
 from englishroom.models.adapters.mapping import Config
@@ -108,7 +109,7 @@ def read(folder: Path) -> list[Dictionary]:
     return [make_dictionary(spec, w, folder)]
 
 
-def contents(dictionaries: Sequence[Dictionary], target_name: str) -> dict[str, bytes]:
+def contents(dictionaries: Sequence[Dictionary], model: CodedModel) -> dict[str, bytes]:
     """Lay dictionaries out as files, each in a folder of its own.
 
     Raises:
@@ -117,7 +118,7 @@ def contents(dictionaries: Sequence[Dictionary], target_name: str) -> dict[str, 
     files: dict[str, bytes] = {}
     for dictionary in dictionaries:
         folder = folder_name(dictionary)
-        cfg, tensors = _described(dictionary, target_name)
+        cfg, tensors = _described(dictionary, model.name)
         files[f"{folder}/{CONFIG}"] = json.dumps(cfg, indent=1).encode()
         files[f"{folder}/{MARKER}"] = tensors_to_bytes(tensors)
     return files
@@ -163,3 +164,6 @@ def _described(dictionary: Dictionary, target_name: str) -> tuple[dict[str, Any]
     if spec.skip:
         w["W_skip"] = w["W_skip"].T
     return cfg, w
+
+
+FORMAT = DictionaryFormat("saelens", MARKER, read, in_new_folder(contents))

@@ -20,11 +20,11 @@ from englishroom.dictionaries.formats.files import (
     tensors_to_bytes,
 )
 from englishroom.dictionaries.formats.fold import check_holds, shift_input
+from englishroom.dictionaries.formats.format import CodedModel, DictionaryFormat, in_new_folder
 from englishroom.dictionaries.formats.sites import module_path, module_sites
 from englishroom.errors import UnsupportedModelError
 from englishroom.models.adapters.mapping import Config
 from englishroom.models.load import read_json
-from englishroom.models.spec import Family
 
 NAME = "sparsify"
 MARKER = "sae.safetensors"
@@ -83,7 +83,7 @@ def read(folder: Path) -> list[Dictionary]:
     return [make_dictionary({**spec, "activation": "topk", "k": k, "skip": skip}, w, folder)]
 
 
-def contents(dictionaries: Sequence[Dictionary], family: Family) -> dict[str, bytes]:
+def contents(dictionaries: Sequence[Dictionary], model: CodedModel) -> dict[str, bytes]:
     """Lay dictionaries out as files, each in the folder of its module.
 
     Args:
@@ -100,7 +100,7 @@ def contents(dictionaries: Sequence[Dictionary], family: Family) -> dict[str, by
             raise UnsupportedModelError(
                 f"{spec.name}: sparsify knows TopK only, not {spec.activation}; write it as saelens"
             )
-        folder = module_path(spec.reads, spec.writes[0], family)
+        folder = module_path(spec.reads, spec.writes[0], model.family)
         if f"{folder}/{CONFIG}" in files:
             raise UnsupportedModelError(f"{spec.name}: another dictionary stands at {folder}; write them apart")
         transcodes = spec.reads != spec.writes[0]
@@ -124,3 +124,6 @@ def contents(dictionaries: Sequence[Dictionary], family: Family) -> dict[str, by
         files[f"{folder}/{CONFIG}"] = json.dumps(cfg, indent=1).encode()
         files[f"{folder}/{MARKER}"] = tensors_to_bytes(tensors)
     return files
+
+
+FORMAT = DictionaryFormat("sparsify", MARKER, read, in_new_folder(contents))
