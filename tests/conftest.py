@@ -25,6 +25,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core for each worker, and for wha
 TINY = TrainConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=32, vocabulary=300, tokens=4 * 32 * 12, batch=4)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what tests write here apart from what the user wrote."""
+    os.environ["ENGLISHROOM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """Return the folder of third-party models and texts, or skip the test where it is absent."""

@@ -26,7 +26,8 @@ def sign(room: Path, **changes: Any) -> Path:
         values[name] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
     values = {name: value for name, value in values.items() if value is not ...} | {"sha256": "0" * 64}
     raw = json.dumps(values, indent=1).encode() + b"\n"
-    path.write_bytes(raw.replace(b"0" * 64, hashlib.sha256(raw).hexdigest().encode(), 1))
+    before, _, after = raw.rpartition(b"0" * 64)
+    path.write_bytes(before + hashlib.sha256(raw).hexdigest().encode() + after)
     return room
 
 

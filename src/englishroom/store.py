@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -28,7 +29,8 @@ from englishroom.errors import ArtifactError, ConfigError
 from englishroom.manifest import NO_HASH, Manifest, is_plain, manifest_to_bytes, parse_manifest
 from englishroom.manifest import SCHEMA_VERSION as SCHEMA_VERSION
 from englishroom.names import MANIFEST
-from englishroom.untrusted import ARRAY_BYTES, TEXT_BYTES, T, parse_arrays, parse_json, parse_text, read_bytes
+from englishroom.untrusted import ARRAY_BYTES, TEXT_BYTES, parse_arrays, parse_plain, parse_text, read_bytes
+from englishroom.written import remember, written_here
 
 _OURS = (MANIFEST, "__pycache__")  # importing program.py leaves the latter
 _NUMBERS = (".safetensors", ".parquet")
@@ -47,9 +49,9 @@ class StoredRoom:
         """Return a file as text."""
         return parse_text(self.contents[name], self.path / name, "decompile again")
 
-    def json(self, name: str, kind: TypeAdapter[T]) -> T:
-        """Return what a JSON file of a stated form holds."""
-        return parse_json(self.contents[name], kind, self.path / name, "decompile again")
+    def json(self, name: str, kind: TypeAdapter[Any]) -> Any:
+        """Return what a JSON file of a stated form holds, as plain data."""
+        return parse_plain(self.contents[name], self.path / name, "decompile again", kind)
 
     def arrays(self, name: str) -> dict[str, NDArray]:
         """Return the arrays of a safetensors file."""
@@ -71,13 +73,19 @@ def looks_like_room(path: Path) -> bool:
     return (_place(path) / MANIFEST).is_file()
 
 
-def write_room(path: Path, contents: Iterable[tuple[str, bytes]], describe: Callable[[Path], Manifest]) -> Manifest:
+def write_room(
+    path: Path,
+    contents: Iterable[tuple[str, bytes]],
+    describe: Callable[[Path], Manifest],
+    made_of: Manifest | None = None,
+) -> Manifest:
     """Write a room, replacing the one at ``path`` if there is one.
 
     Args:
         contents: name and bytes of every file but the manifest; each is let go once it is written.
         describe: given the unfinished folder, with every other file in it, returns the manifest. Whatever it raises
             stops the writing, so a room that fails its own measurement never takes its place.
+        made_of: the room that it takes names of models and texts from; it counts as written here where that one does.
 
     Raises:
         ConfigError: something else than a room stands at ``path``, or the name of a file is a path.
@@ -104,6 +112,8 @@ def write_room(path: Path, contents: Iterable[tuple[str, bytes]], describe: Call
             _sync(part)
             with _locked(path.parent):
                 _swap(part, path)
+        if made_of is None or written_here(made_of.sha256):
+            remember(manifest.sha256)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return manifest

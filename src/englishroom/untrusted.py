@@ -107,25 +107,31 @@ def parse_json(data: bytes | str, kind: TypeAdapter[T], where: str | Path, advic
     Raises:
         ArtifactError: no JSON, or JSON of another form; names the first fault alone.
     """
+    return _parsed(data, kind, where, advice)[0]
+
+
+def parse_plain(data: bytes | str, where: str | Path, advice: str, kind: TypeAdapter[Any] = _ANY) -> Any:
+    """Read JSON as plain data in the order of the file, once it has a stated form; see :func:`parse_json`.
+
+    Raises:
+        ArtifactError: no JSON, or JSON of another form.
+    """
+    return _parsed(data, kind, where, advice)[1]
+
+
+def _parsed(data: bytes | str, kind: TypeAdapter[T], where: str | Path, advice: str) -> tuple[T, Any]:
+    """Return what JSON holds in its form, and plainly."""
     text = parse_text(data, where, advice) if isinstance(data, bytes) else data
     try:
         found = kind.validate_json(text)
-        _check_depth(json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_no_number))
+        plain = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_no_number)
+        _check_depth(plain)
     except ValidationError as error:
         raise ArtifactError(f"{where}: {first_fault(error)}; {advice}") from None
     except (ValueError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else bounded(str(error), 200)
         raise ArtifactError(f"{where}: no JSON that can be read ({why}); {advice}") from None
-    return found
-
-
-def parse_plain(data: bytes | str, where: str | Path, advice: str) -> Any:
-    """Read JSON of any form; see :func:`parse_json`.
-
-    Raises:
-        ArtifactError: no JSON.
-    """
-    return parse_json(data, _ANY, where, advice)
+    return found, plain
 
 
 def parse_arrays(data: bytes, where: str | Path, advice: str) -> dict[str, NDArray[Any]]:

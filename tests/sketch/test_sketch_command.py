@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -153,7 +155,7 @@ def test_texts_that_share_documents(tiny_talker: Path, texts: list[str], tmp_pat
 
 
 def test_damaged_sketches_are_refused(written: Path, tmp_path: Path) -> None:
-    for name, said in (("sketch.py", "changed since it was written"), ("sketch.json", "no sketch that can be read")):
+    for name, said in (("sketch.py", "changed since it was written"), ("sketch.json", "talker: Field required")):
         copy = tmp_path / name.replace(".", "_")
         copy.mkdir()
         for file in ("sketch.py", "sketch.json", "tokenizer.json"):
@@ -188,3 +190,65 @@ def test_words_that_are_no_tokens_are_refused(written: Path, tmp_path: Path) -> 
     (tmp_path / "sketch.py").write_text(text.replace("if __name__ ==", 'KNOWN["no such"] = 1\nif __name__ =='), "utf-8")
     with pytest.raises(ArtifactError, match=r"it says words that are no tokens: \['no such'\]"):
         SketchTalker(tmp_path / "sketch.py", tokenizer, 32).log_probs(np.array([[1]]))
+
+
+@pytest.fixture
+def foreign(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a sketch of others, with code that says that it ran."""
+    monkeypatch.setenv("ENGLISHROOM_CACHE", str(tmp_path / "another_user"))
+    copy = Path(shutil.copytree(written, tmp_path / "foreign"))
+    source = (copy / "sketch.py").read_bytes() + b"\nopen(__file__ + '.ran', 'w').close()\n"
+    (copy / "sketch.py").write_bytes(source)
+    record = json.loads((copy / "sketch.json").read_bytes())
+    record["files"]["sketch.py"] = hashlib.sha256(source).hexdigest()
+    (copy / "sketch.json").write_text(json.dumps(record), encoding="utf-8")
+    return copy
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["talk", "{}", "Lily", "--max-tokens", "3"],
+        ["score", "{}", "--max-documents", "1", "--greedy-prompts", "0"],
+        ["compare", "{}", "{}", "--max-documents", "1", "--prompt", "Lily"],
+        ["sample", "{}", "--documents", "1", "--max-tokens", "3", "--out", "{}.txt"],
+        ["sketch", "{}"],
+    ],
+)
+def test_a_sketch_of_others_is_code_and_runs_on_request_only(
+    foreign: Path, unseen_file: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word.format(foreign) for word in command]
+    words += ["--text", str(unseen_file)] if command[0] in ("score", "compare") else []
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "a sketch is Python code, and this one was not written here; read" in said
+    assert "then give --run-code to run it" in said
+    assert not foreign.with_name("foreign").joinpath("sketch.py.ran").exists()
+    if command[0] == "sketch":
+        return
+    assert main([*words, "--run-code"]) == 0
+    assert f"{foreign / 'sketch.py'} is Python code; running it" in capsys.readouterr().err
+    assert (foreign / "sketch.py.ran").exists()
+
+
+def test_an_own_sketch_says_that_it_is_code(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["talk", str(written), "Lily", "--max-tokens", "3"]) == 0
+    assert f"{written / 'sketch.py'} is Python code; running it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"n_ctx": "many"}, "n_ctx: Input should be a valid integer"),
+        ({"n_ctx": 0}, "not the record of sketch.py and tokenizer.json"),
+        ({"files": {"../x": "0"}}, "not the record of sketch.py and tokenizer.json"),
+        ({"gears": 3}, "gears: Input should be a valid array"),
+    ],
+)
+def test_a_record_of_another_form_is_refused(written: Path, tmp_path: Path, changes, said: str) -> None:
+    copy = Path(shutil.copytree(written, tmp_path / "copy"))
+    record = json.loads((copy / "sketch.json").read_bytes()) | changes
+    (copy / "sketch.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(ArtifactError, match=f"sketch.json: {said}.*; sketch the talker again"):
+        read_sketch(copy)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from englishroom.cli.opening import Opening
+from englishroom.cli.opening import TalkerOpening
 from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.errors import ConfigError
 
@@ -35,7 +35,7 @@ class Command:
     """Tokens to show in each direction."""
     out: Path | None = None
     """Write everything as JSON to this file, too."""
-    opening: Opening = Opening()
+    opening: TalkerOpening = TalkerOpening()
 
     def run(self) -> None:
         from englishroom.data.texts import open_text
@@ -49,7 +49,7 @@ class Command:
             raise ConfigError(f"{self.out.parent}: no such folder; create it first, or choose another --out")
         asked = self.opening
         first, second = (
-            open_talker(name, asked.tokenizer, asked.check, say, context=asked.context)
+            open_talker(name, asked.tokenizer, asked.check, say, context=asked.context, run_code=asked.run_code)
             for name in (self.first, self.second)
         )
         with progress_bar() as progress:

@@ -17,3 +17,11 @@ class Opening:
     all that it says."""
     check: bool = True
     """Do not compare a model's forward pass with transformers first."""
+
+
+@dataclass(frozen=True)
+class TalkerOpening(Opening):
+    """How rooms, sketches and models are opened."""
+
+    run_code: bool = False
+    """Run a sketch that was not written here; it is Python code, so read its sketch.py first."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import tyro
 
-from englishroom.cli.opening import Opening
+from englishroom.cli.opening import TalkerOpening
 from englishroom.cli.output import progress_bar, say, show
 from englishroom.errors import ConfigError
 from englishroom.talkers.shipped import DEFAULT
@@ -39,7 +39,7 @@ class Command:
     """Keep or drop documents that were cut; without them, short ones are more frequent than they should be."""
     precision: Literal["float64", "float32"] = "float64"
     """Precision of a model; float32 is twice as fast, but a document may then differ from one processor to the next."""
-    opening: Opening = Opening()
+    opening: TalkerOpening = TalkerOpening()
 
     def run(self) -> None:
         if self.parts is not None and self.documents is not None:
@@ -53,7 +53,13 @@ class Command:
         options.check()
         (check_file if self.parts is None else check_folder)(self.out)
         talker = open_talker(
-            self.talker, self.opening.tokenizer, self.opening.check, say, self.precision, self.opening.context
+            self.talker,
+            self.opening.tokenizer,
+            self.opening.check,
+            say,
+            self.precision,
+            self.opening.context,
+            self.opening.run_code,
         )
         source = _source(self.talker, talker)
         with progress_bar() as progress:

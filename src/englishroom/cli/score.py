@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from englishroom.cli.opening import Opening
+from englishroom.cli.opening import TalkerOpening
 from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.errors import ConfigError
 from englishroom.number import number, signed
@@ -43,7 +43,7 @@ class Command:
     """Write OUT.json, OUT.parquet and OUT.categories.parquet."""
     seed: int = 0
     """Seed of the intervals and of the random replacement."""
-    opening: Opening = Opening()
+    opening: TalkerOpening = TalkerOpening()
 
     def run(self) -> None:
         from englishroom.pipeline import ScoreConfig, score_table
@@ -64,6 +64,7 @@ class Command:
             tokenizer=self.opening.tokenizer,
             check=self.opening.check,
             context=self.opening.context,
+            run_code=self.opening.run_code,
         )
         with progress_bar() as progress:
             table = score_table(config, say, progress)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from englishroom.cli.opening import Opening
+from englishroom.cli.opening import TalkerOpening
 from englishroom.cli.output import command, print_table, progress_bar, say, show
 from englishroom.talkers.shipped import DEFAULT
 
@@ -43,7 +43,7 @@ class Command:
     """How many words are listed; by default as many as suit the lines."""
     kinds: int | None = None
     """In how many kinds."""
-    opening: Opening = Opening()
+    opening: TalkerOpening = TalkerOpening()
 
     def run(self) -> None:
         from englishroom.pipeline.sketching import SketchConfig, sketch
@@ -63,6 +63,7 @@ class Command:
             self.opening.tokenizer,
             self.opening.check,
             self.opening.context,
+            self.opening.run_code,
         )
         with progress_bar() as progress:
             record = sketch(config, self.out, say, progress)

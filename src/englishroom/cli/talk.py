@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from englishroom.cli.opening import Opening
+from englishroom.cli.opening import TalkerOpening
 from englishroom.cli.output import say, show
 from englishroom.evaluate.talk import TalkOptions, talk
 
@@ -22,7 +22,7 @@ class Command:
     """Text to go on from; none starts a new story."""
     choice: TalkOptions = TalkOptions()
     """How tokens are chosen."""
-    opening: Opening = Opening()
+    opening: TalkerOpening = TalkerOpening()
     explain: bool = False
     """Say why each token is said: features on, rules that fired, what was copied from where, and the votes. For rooms
     of sparse programs."""
@@ -37,7 +37,13 @@ class Command:
             self._explain()
             return
         talker = open_talker(
-            self._name(), self.opening.tokenizer, self.opening.check, say, "float64", self.opening.context
+            self._name(),
+            self.opening.tokenizer,
+            self.opening.check,
+            say,
+            "float64",
+            self.opening.context,
+            self.opening.run_code,
         )
         if not self.prompt:
             say("the prompt is empty; starting a new story")

@@ -78,4 +78,4 @@ def write_derived(
             versions=versions(),
         )
 
-    return write_room(out, files.items(), describe)
+    return write_room(out, files.items(), describe, source.manifest)

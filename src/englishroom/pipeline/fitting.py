@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
@@ -27,13 +28,13 @@ from englishroom.errors import ConfigError
 from englishroom.evaluate.baselines import check_texts
 from englishroom.evaluate.rising_loss import rising_loss
 from englishroom.evaluate.sample import SampleOptions
-from englishroom.evaluate.sample_file import PARTS_RECORD, SampledModel, write_parts
+from englishroom.evaluate.sample_file import PARTS_RECORD, SampledModel, write_parts, write_sample
 from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.models.load import Target
 from englishroom.pipeline.measuring import Texts
 from englishroom.pipeline.presets import Preset
-from englishroom.pipeline.settings import DecompileConfig
+from englishroom.pipeline.settings import OWN_SAMPLES, DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
 
 
@@ -87,7 +88,7 @@ class Fitting:
             if name is not None or own[part].startswith(READY):
                 return text
             limited = f" (first {limit:,} documents)" if limit and len(text.documents) == limit else ""
-            return replace(text, name=f"samples of {self.target.name}, {part}{limited}")
+            return replace(text, name=f"{OWN_SAMPLES} {self.target.name}, {part}{limited}")
 
         fits = [read(name, "fit") for name in config.fit or (None,)]
         fit = fits[0]
@@ -110,9 +111,8 @@ class Fitting:
         if (folder / PARTS_RECORD).exists():  # it is written last
             return found
         self.say(f"sampling {sum(sizes):,} documents from {target.name}")
-        options = SampleOptions(seed=self.config.seed, precision="float32")
         talker, source = TargetTalker(target, self.tokenizer), SampledModel(target.name, target.sha256)
-        write_parts(talker, source, options, sizes, folder, progress=self.progress)
+        write_parts(talker, source, own_options(self.config.seed), sizes, folder, progress=self.progress)
         return found
 
     def fitted(self, texts: Texts) -> Replacement:
@@ -133,6 +133,20 @@ class Fitting:
                 self.progress("fitting together", run.step - run.n_local, run.n_joint)
 
         return fit(run, self.work / "fit.pt", show)
+
+
+def own_options(seed: int) -> SampleOptions:
+    """Return how a target is sampled for its own decompilation."""
+    return SampleOptions(seed=seed, precision="float32")
+
+
+def sampled_again(talker: TargetTalker, seed: int, n_documents: int, progress: Progress) -> Text:
+    """Return the first documents that a target told to be fitted on; they are not kept, and sampled again."""
+    source = SampledModel(talker.target.name, talker.target.sha256)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "fit.txt"
+        write_sample(talker, source, own_options(seed), n_documents, file, progress=progress)
+        return replace(open_text(file), name=f"{OWN_SAMPLES} {source.name}, fit (first {n_documents:,} documents)")
 
 
 def ready_source() -> str:

@@ -47,7 +47,7 @@ from englishroom.passes.prune import Prune, edge_tables
 from englishroom.passes.quantise import Bits, Quantise
 from englishroom.pipeline.deriving import write_derived
 from englishroom.pipeline.measuring import json_bytes
-from englishroom.pipeline.opening import open_original
+from englishroom.pipeline.opening import open_original, original_name
 from englishroom.pipeline.refitting import Smaller, refit
 from englishroom.pipeline.scoring import known_of
 from englishroom.pipeline.steps import Progress, Say
@@ -125,8 +125,8 @@ def frontier(
     choose = open_text(config.choose, progress)
     check_texts(fit, choose, text)
     manifest = rooms[0].manifest
-    name = config.model or str(manifest.config.get("model", manifest.target["name"]))
-    target = open_original(name, manifest, load_program(rooms[0].path)[0].n_ctx)
+    name = original_name(rooms[0].path, manifest, config.model)
+    target = open_original(rooms[0].path, manifest, load_program(rooms[0].path)[0].n_ctx, name)
     sweep = _Sweep(config, out, name, target, text, fit, choose, known_of(target, text), say, progress)
     points = [sweep.of_target(), *(sweep.of_room(room) for room in rooms)]
     sparse = next((room for room in rooms if room.manifest.level == "sparse"), None)
@@ -367,7 +367,7 @@ def _store(room: StoredRoom, found: dict[str, Any]) -> None:
     if _program_sha256(now) != _program_sha256(room):
         raise ConfigError(f"{room.path}: holds another program than when the sweep began; give the command again")
     files = dict(now.contents) | {FRONTIER: json_bytes(found)}
-    write_room(room.path, files.items(), lambda _folder: now.manifest)
+    write_room(room.path, files.items(), lambda _folder: now.manifest, now.manifest)
 
 
 def _slug(name: str) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from englishroom.data.corpus import replace_file
 from englishroom.data.texts import Text, open_text
 from englishroom.emit.python import Heading, emit
-from englishroom.errors import ConfigError
+from englishroom.errors import ConfigError, EnglishRoomError
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.inside.labelling import label
 from englishroom.inside.memory import measure_memory
@@ -25,6 +25,8 @@ from englishroom.ir.tokenizer import Tokenizer
 from englishroom.names import LABELS, ORIGINS, PROGRAM, TABLES
 from englishroom.passes.base import Record
 from englishroom.pipeline.checking import check_emitted, lengthened, positions_to_emit
+from englishroom.pipeline.opening import may_open_text, open_original
+from englishroom.pipeline.settings import OWN_SAMPLES
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.store import Manifest, StoredRoom, read_manifest, read_room, write_room
 from englishroom.untrusted import parse_python
@@ -75,7 +77,7 @@ def memory_of_room(room: Path, fit: str | None, report: str, progress: Progress)
     """
     program, tokenizer = load_program(room)
     return memory_of(
-        program, tokenizer, _fit_text(room, fit, MEMORY_ROWS, progress), open_text(report, progress), progress
+        program, tokenizer, fit_text(room, fit, "--fit", MEMORY_ROWS, progress), open_text(report, progress), progress
     )
 
 
@@ -102,7 +104,7 @@ def relabel(
         raise ConfigError(f"{room}: its program is {program.level}; features are named in sparse rooms only")
     if n_rows < 1:
         raise ConfigError(f"--rows is {n_rows}, expected 1 or more")
-    chosen = _fit_text(room, text, n_rows, progress)
+    chosen = fit_text(room, text, "--text", n_rows, progress)
     labels = labels_of(program, tokenizer, chosen, progress, n_rows)
     stored = read_room(room)
     manifest = stored.manifest
@@ -129,7 +131,7 @@ def relabel(
         kept = [known for known in manifest.records if known["made_by"] != record.made_by]
         return replace(manifest, evidence=evidence, records=[*kept, json.loads(json.dumps(asdict(record)))])
 
-    return write_room(room, files.items(), describe)
+    return write_room(room, files.items(), describe, stored.manifest)
 
 
 def heading_of(stored: StoredRoom) -> tuple[str, ...]:
@@ -144,15 +146,40 @@ def heading_of(stored: StoredRoom) -> tuple[str, ...]:
     return tuple(lines[5 : lines.index("", 5)])
 
 
-def _fit_text(room: Path, text: str | None, limit: int, progress: Progress) -> Text:
-    """Open the text to name features on; refuse the one that the room is judged on."""
-    texts: dict[str, Any] = read_manifest(room).evidence.get("texts", {})
-    name = texts.get("fit", {}).get("name") if text is None else text
-    if name is None:
-        raise ConfigError(f"{room}: does not say what it was fitted on; give --text")
-    found = open_text(name, progress)
-    if found.sha256 == texts.get("report", {}).get("sha256"):
-        raise ConfigError(
-            f"{name}: is the text that the room is judged on; give --text another one to name features on"
-        )
-    return replace(found, documents=found.documents[:limit])
+def fit_text(room: Path, text: str | None, flag: str, limit: int, progress: Progress) -> Text:
+    """Open the text to name features on, and refuse the one that the room is judged on.
+
+    By default it is the beginning of what the room was fitted on: the texts that its settings name, or what its model
+    told, which is told again.
+    """
+    manifest = read_manifest(room)
+    texts = manifest.evidence.get("texts", {})
+    fitted = str(texts.get("fit", {}).get("name", ""))
+    if text is None and not fitted:
+        raise ConfigError(f"{room}: does not say what it was fitted on; give {flag}")
+    if text is None and fitted.startswith(OWN_SAMPLES):
+        from englishroom.pipeline.fitting import sampled_again
+
+        try:
+            talker = open_original(room, manifest, load_program(room)[0].n_ctx, None)
+        except EnglishRoomError as error:
+            raise ConfigError(f"{room}: was fitted on {fitted}, and needs the model ({error}); give {flag}") from None
+        return sampled_again(talker, manifest.seed, limit, progress)
+    named = manifest.config.get("fit") or fitted
+    names = [text] if text is not None else [named] if isinstance(named, str) else named
+    documents: list[str] = []
+    for name in names:
+        if text is None and not may_open_text(manifest, name):
+            raise ConfigError(
+                f"{room}: was fitted on {name}, which is not read unasked, as the room was not written here; give "
+                f"{flag}"
+            )
+        found = open_text(name, progress)
+        if found.sha256 == texts.get("report", {}).get("sha256"):
+            raise ConfigError(f"{name}: is the text that the room is judged on; give {flag} another one")
+        if len(names) == 1:
+            return replace(found, documents=found.documents[:limit])
+        documents += found.documents[: limit - len(documents)]
+        if len(documents) == limit:
+            break
+    return Text.of(" + ".join(names), documents)

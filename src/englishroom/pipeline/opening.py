@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import DTypeLike
 
+from englishroom.data.texts import READY
 from englishroom.errors import ConfigError, UnsupportedModelError
 from englishroom.evaluate.talkers.program import ProgramTalker
 from englishroom.ir.room import load_program
@@ -17,7 +18,8 @@ from englishroom.pipeline.steps import Say
 from englishroom.sketch.folder import SOURCE, looks_like_sketch, read_sketch
 from englishroom.store import Manifest, looks_like_room
 from englishroom.talker import Talker
-from englishroom.talkers.shipped import shipped_path
+from englishroom.talkers.shipped import shipped_names, shipped_path
+from englishroom.written import written_here
 
 if TYPE_CHECKING:  # torch loads only where a target is needed
     from englishroom.evaluate.talkers.target import TargetTalker
@@ -34,12 +36,17 @@ def open_talker(
     say: Say = lambda _line: None,
     dtype: DTypeLike = np.float32,
     context: int | None = None,
+    run_code: bool = False,
 ) -> Talker:
     """Open a room, a sketch or a model as a talker; torch is loaded for models only.
 
     Args:
         dtype: precision in which a room's program is run.
         context: positions that it is to read at most; by default all that it can.
+        run_code: whether a sketch is run that was not written here.
+
+    Raises:
+        ConfigError: there is no such talker, or it is a sketch of others, which is not run unasked.
     """
     path = Path(name_or_path)
     if looks_like_room(path):
@@ -49,6 +56,12 @@ def open_talker(
         from englishroom.evaluate.talkers.sketch import SketchTalker
 
         record, own = read_sketch(path)
+        if not (run_code or written_here(record.files[SOURCE])):
+            raise ConfigError(
+                f"{path}: a sketch is Python code, and this one was not written here; read {path / SOURCE}, then give "
+                "--run-code to run it"
+            )
+        say(f"{path / SOURCE} is Python code; running it")
         talker = SketchTalker(path / SOURCE, own, record.n_ctx, f"{name_or_path} (sketch)")
     else:
         from englishroom.evaluate.talkers.target import TargetTalker
@@ -83,8 +96,32 @@ def open_target(
     return target, _read_tokenizer(tokenizer, target)
 
 
-def open_original(name_or_path: str, manifest: Manifest, n_ctx: int) -> TargetTalker:
-    """Open the model that a room was made of, with the context of the room's program.
+def original_name(room: Path, manifest: Manifest, given: str | None) -> str:
+    """Name the model that a room was made of: the one given, the one that the room names, or a shipped one of its hash.
+
+    A room may name any path or hub name. It is listened to only where it was written here.
+
+    Raises:
+        ConfigError: the room was written elsewhere, of a model that is not at hand.
+    """
+    if given is not None:
+        return given
+    named = str(manifest.config.get("model", manifest.target["name"]))
+    if written_here(manifest.sha256):
+        return named
+    from englishroom.models.load import load_target
+
+    for name in shipped_names():
+        if load_target(str(shipped_path(name))).sha256 == manifest.target.get("sha256"):
+            return name
+    raise ConfigError(
+        f"{room}: was made of {named}, which is not fetched or read unasked, as the room was not written here; name "
+        "the model with --model"
+    )
+
+
+def open_original(room: Path, manifest: Manifest, n_ctx: int, given: str | None) -> TargetTalker:
+    """Open the model that a room was made of, with the context of the room's program; see :func:`original_name`.
 
     Raises:
         ConfigError: there is no such model, or it is another one.
@@ -92,14 +129,24 @@ def open_original(name_or_path: str, manifest: Manifest, n_ctx: int) -> TargetTa
     from englishroom.evaluate.talkers.target import TargetTalker
     from englishroom.models.load import in_context
 
-    target, tokenizer = open_target(name_or_path, manifest.config.get("tokenizer"))
+    name = original_name(room, manifest, given)
+    target, tokenizer = open_target(name, original_tokenizer(manifest))
     expected = manifest.target.get("sha256")
     if target.sha256 != expected:
         raise ConfigError(
-            f"{name_or_path}: not the model that this room was made of (sha256 {str(expected)[:16]}); name it with "
-            "--model"
+            f"{name}: not the model that this room was made of (sha256 {str(expected)[:16]}); name it with --model"
         )
     return TargetTalker(in_context(target, n_ctx), tokenizer)
+
+
+def original_tokenizer(manifest: Manifest) -> str | None:
+    """Return the tokenizer that a room names, where it was written here; otherwise what stands beside the model is."""
+    return manifest.config.get("tokenizer") if written_here(manifest.sha256) else None
+
+
+def may_open_text(manifest: Manifest, name: str) -> bool:
+    """Say whether a text that a room names is opened unasked: a part of the ready corpus, or of a room from here."""
+    return name.partition(":")[0] == READY or written_here(manifest.sha256)
 
 
 def _read_tokenizer(given: str | Path | None, target: Target) -> Tokenizer:

@@ -23,13 +23,13 @@ from englishroom.ir.program import Program, Rules
 from englishroom.ir.room import load_program
 from englishroom.names import FIDELITY, FRONTIER, LABELS, MANIFEST, MEMORY, SCORES, TRACE
 from englishroom.pipeline.measuring import json_bytes
-from englishroom.pipeline.opening import open_original
+from englishroom.pipeline.opening import may_open_text, open_original, original_name, original_tokenizer
 from englishroom.pipeline.scoring import ScoreConfig, score_table
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.report.forms import FORMS, REPORTED
 from englishroom.report.page import page
 from englishroom.store import Manifest, StoredRoom, read_room, sha256
-from englishroom.untrusted import parse_json, read_bytes
+from englishroom.untrusted import parse_plain, read_bytes
 
 if TYPE_CHECKING:
     from englishroom.ir.tokenizer import Tokenizer
@@ -40,7 +40,7 @@ COMPARED_DOCUMENTS = 40
 TRACED_DOCUMENTS = 12
 IMPORTANT_RULES = 40
 PROMPTS = ("Once upon a time", "Lily and Tom", "")
-_FIRST = re.compile(r"(?P<name>.*) \(first (?P<count>[\d,]+) documents\)", re.DOTALL)
+_FIRST = re.compile(r"(?P<name>.*) \(first (?P<count>[0-9,]{0,20}[0-9]) documents\)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _held(config: ReportConfig, stored: StoredRoom, program: Program) -> dict[st
 
 def _frontier(path: Path) -> Any:
     file, advice = path / FRONTIER if path.is_dir() else path, "make it with englishroom frontier"
-    return parse_json(read_bytes(file, advice), FORMS[FRONTIER], file, advice)
+    return parse_plain(read_bytes(file, advice), file, advice, FORMS[FRONTIER])
 
 
 def _labels(stored: StoredRoom, program: Program) -> Labels:
@@ -185,11 +185,14 @@ def _text(config: ReportConfig, manifest: Manifest, say: Say, progress: Progress
     name, limit = str(about.get("name", READY)), config.max_documents
     if cut := _FIRST.fullmatch(name):
         name, limit = cut["name"], limit or int(cut["count"].replace(",", ""))
+    asked = may_open_text(manifest, name)
     try:
-        found = open_text(name, progress, limit)
+        found = open_text(name if asked else READY, progress, limit if asked else config.max_documents)
     except EnglishRoomError:
-        say(f"{name}: the text that this room was measured on is not here; measuring on {READY} in its place")
-        return open_text(READY, progress, config.max_documents)
+        asked, found = False, open_text(READY, progress, config.max_documents)
+    if not asked:
+        say(f"{name}: the text that this room was measured on is not here, or not read unasked; measuring on {READY}")
+        return found
     if config.max_documents is None and about and found.sha256 != about.get("sha256"):
         say(f"{name}: holds other documents than when this room was measured on it")
     return found
@@ -212,7 +215,7 @@ def _before(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        found = parse_json(read_bytes(path, ""), REPORTED, path, "")
+        found = parse_plain(read_bytes(path, ""), path, "", REPORTED)
     except ArtifactError:  # of another version, or without a comparison: it is measured again
         return None
     return dict(found["measured"]) if found["identity"] == wanted else None
@@ -251,10 +254,10 @@ class _Measuring:
         return found
 
     def _name(self) -> str:
-        return self.config.model or str(self.stored.manifest.config.get("model", self.stored.manifest.target["name"]))
+        return original_name(self.stored.path, self.stored.manifest, self.config.model)
 
     def _target(self) -> Talker:
-        talker = open_original(self._name(), self.stored.manifest, self.program.n_ctx)
+        talker = open_original(self.stored.path, self.stored.manifest, self.program.n_ctx, self._name())
         if talker.tokenizer != self.tokenizer:
             raise ConfigError(f"{self._name()}: has another tokenizer than the room; name the model with --model")
         return talker
@@ -275,7 +278,7 @@ class _Measuring:
             self.config.text or READY,
             max_documents=len(self.text.documents),
             seed=self.config.seed,
-            tokenizer=self.stored.manifest.config.get("tokenizer"),
+            tokenizer=original_tokenizer(self.stored.manifest),
             check=False,
             context=self.program.n_ctx,
         )

@@ -40,6 +40,7 @@ class ScoreConfig:
     tokenizer: str | Path | None = None
     check: bool = True
     context: int | None = None
+    run_code: bool = False
 
 
 def score_table(
@@ -66,7 +67,14 @@ def score_table(
         raise ConfigError("--greedy-prompts and --seed are 0 or more; correct them")
     text = open_text(config.text, progress, config.max_documents)
     beside = _Beside.read(config, text, progress) if config.baselines else None
-    opened = partial(open_talker, tokenizer=config.tokenizer, check=config.check, say=say, context=config.context)
+    opened = partial(
+        open_talker,
+        tokenizer=config.tokenizer,
+        check=config.check,
+        say=say,
+        context=config.context,
+        run_code=config.run_code,
+    )
     talkers = [opened(name) for name in config.talkers]
     notes = [line for talker in talkers if (line := _overlap(talker, text)) is not None]
     notes += [line for talker in filter(_is_model, talkers) if (line := rising_loss(talker, text.documents, False))]

@@ -8,6 +8,8 @@ from typing import Any
 
 from englishroom.talkers.shipped import DEFAULT
 
+OWN_SAMPLES = "samples of"
+"""How the names of texts begin that a model told for its own decompilation."""
 LEVELS = ("exact", "featured", "sparse")
 
 

@@ -67,6 +67,7 @@ class SketchConfig:
     tokenizer: str | Path | None = None
     check: bool = True
     context: int | None = None
+    run_code: bool = False
 
     def verify(self) -> None:
         """Check the settings.
@@ -114,7 +115,9 @@ def sketch(
     fit, choose, report = (_joined(names, progress) for names in (config.fit, (config.choose,), (config.report,)))
     for first, second in ((fit, report), (choose, report), (fit, choose)):
         check_overlap(first.name, document_marks(first.documents), second)
-    talker = open_talker(config.talker, config.tokenizer, config.check, say, context=config.context)
+    talker = open_talker(
+        config.talker, config.tokenizer, config.check, say, context=config.context, run_code=config.run_code
+    )
     if hasattr(talker, "target") and (rising := rising_loss(talker, fit.documents, run_on=False)):
         say(rising)
 

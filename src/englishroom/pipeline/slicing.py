@@ -110,7 +110,7 @@ def slice_room(
     read = CheckedText(tokens.tolist()).first(positions_to_emit(found.program))
     n_ctx, level = found.program.n_ctx, found.program.level
     laid = Laid(files, read, expected, level, n_ctx, before.target, records, evidence)
-    return write(laid, tokenizer, asdict(config), config.seed, out, progress)
+    return write(laid, tokenizer, asdict(config), config.seed, out, progress, before)
 
 
 def told(measured: Mapping[str, Any]) -> list[str]:

@@ -104,9 +104,18 @@ def lay_out(made: Made, target: Target, tokenizer: Tokenizer, say: Say, progress
 
 
 def write(
-    laid: Laid, tokenizer: Tokenizer, config: dict[str, Any], seed: int, out: Path, progress: Progress
+    laid: Laid,
+    tokenizer: Tokenizer,
+    config: dict[str, Any],
+    seed: int,
+    out: Path,
+    progress: Progress,
+    made_of: Manifest | None = None,
 ) -> Manifest:
     """Write a room, run the program in it, and put it in its place.
+
+    Args:
+        made_of: the room that its program comes from, where it comes from one.
 
     Raises:
         EnglishRoomError: the written program says something else, or the place to write to will not do.
@@ -127,7 +136,7 @@ def write(
             versions=versions(),
         )
 
-    return write_room(out, _emptying(laid.files), describe)
+    return write_room(out, _emptying(laid.files), describe, made_of)
 
 
 def _emptying(contents: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, TypeAdapter, with_config
 
 from englishroom.data.corpus import replace_file
 from englishroom.errors import ArtifactError, ConfigError, one_line
@@ -15,14 +15,17 @@ from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.tokenizer_json import tokenizer_from_json, tokenizer_to_json
 from englishroom.names import TOKENIZER
 from englishroom.store import sha256
+from englishroom.untrusted import parse_json, read_bytes
+from englishroom.written import remember
 
 SOURCE, RECORD = "sketch.py", "sketch.json"
 FORMAT = "englishroom sketch"
+_ADVICE = "sketch the talker again"
 _OURS = {SOURCE, RECORD, TOKENIZER, "__pycache__"}
 SHARE = "1 - KL(talker‖sketch) / KL(talker‖unigram), the unigram being the talker's mean over the fitting text"
 
 
-@with_config(ConfigDict(extra="forbid"))
+@with_config(ConfigDict(extra="forbid", strict=True))
 @dataclass(frozen=True)
 class SketchRecord:
     """What a sketch says of itself; every KL is KL(talker‖...), in nats per token of the reporting text.
@@ -61,6 +64,9 @@ class SketchRecord:
     format: str = FORMAT
 
 
+_FORM = TypeAdapter(SketchRecord)
+
+
 def looks_like_sketch(path: Path) -> bool:
     """Say whether a path should be read as a sketch."""
     return (path / RECORD).is_file() and (path / SOURCE).is_file()
@@ -89,6 +95,7 @@ def write_sketch(path: Path, source: str, tokenizer: Tokenizer, record: dict[str
     for name, data in contents.items():
         replace_file(path / name, data)
     replace_file(path / RECORD, (json.dumps(asdict(made), indent=1, ensure_ascii=False) + "\n").encode())
+    remember(made.files[SOURCE])
     return made
 
 
@@ -98,13 +105,11 @@ def read_sketch(path: Path) -> tuple[SketchRecord, Tokenizer]:
     Raises:
         ArtifactError: a file is missing, changed or damaged.
     """
-    try:
-        record = TypeAdapter(SketchRecord).validate_json((path / RECORD).read_bytes())
-        found = {name: (path / name).read_bytes() for name in record.files}
-    except (OSError, ValidationError) as error:
-        what = str(error).splitlines()[0]
-        raise ArtifactError(f"{path}: no sketch that can be read ({one_line(what)}); sketch the talker again") from None
+    record = parse_json(read_bytes(path / RECORD, _ADVICE), _FORM, path / RECORD, _ADVICE)
+    if set(record.files) != {SOURCE, TOKENIZER} or record.n_ctx < 1:
+        raise ArtifactError(f"{path / RECORD}: not the record of {SOURCE} and {TOKENIZER}; {_ADVICE}")
+    found = {name: read_bytes(path / name, _ADVICE) for name in record.files}
     for name, data in found.items():
         if sha256(data) != record.files[name]:
-            raise ArtifactError(f"{path / name}: changed since it was written; sketch the talker again")
-    return record, tokenizer_from_json(found[TOKENIZER].decode(), str(path / TOKENIZER))
+            raise ArtifactError(f"{path / name}: changed since it was written; {_ADVICE}")
+    return record, tokenizer_from_json(found[TOKENIZER], str(path / TOKENIZER))
