@@ -48,6 +48,8 @@ def check_python(version=sys.version_info):
 
 def check_machine(venv=VENV, free_bytes=None):
     """Refuse a machine on which no environment can be made."""
+    if sys.platform == "win32":
+        raise Refusal("englishroom runs on Linux and macOS; on Windows, run it inside WSL")
     if not venv.exists():
         try:
             import ensurepip

@@ -179,3 +179,12 @@ def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixt
     printed = capsys.readouterr().err
     assert "\x1b" not in printed
     assert "evil\\x1b[2Jname" in printed
+
+
+def test_a_system_that_is_not_supported_is_told_so_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert main(["talk", "tiny-2l", "Once"]) == 1
+    message = "error: englishroom runs on Linux and macOS; on Windows, run it inside WSL\n"
+    assert capsys.readouterr() == ("", message)

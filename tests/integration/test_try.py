@@ -140,3 +140,11 @@ def test_story_and_explanation_come_with_python_alone() -> None:
     assert re.search(r"' Lily' after ' little' ' girl' ' named': log p -0\.153", run.stdout)
     first = run.stdout.index("moved.1[67]")
     assert "head 0 from ' girl' 1 back" in run.stdout[first : first + 150]
+
+
+def test_a_system_that_is_not_supported_is_refused_before_anything_is_made(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(script.Refusal, match="runs on Linux and macOS; on Windows, run it inside WSL"):
+        script.check_machine()

@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"englishroom {englishroom.__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="what to do, see below")
     parsed = parser.parse_args(given[:1])
+    if sys.platform == "win32":
+        print("error: englishroom runs on Linux and macOS; on Windows, run it inside WSL", file=sys.stderr)
+        return 1
     try:
         return _run(parsed.command, given[1:])
     except KeyboardInterrupt:
