@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import get_args
@@ -9,6 +10,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from englishroom.ir.program import (
     LEVELS,
@@ -202,3 +204,35 @@ def test_programs_are_equal_by_what_they_hold() -> None:
     assert one != replace(one, n_ctx=one.n_ctx + 1)
     first = replace(one.blocks[0], origin=Origin("someone else"))
     assert one != replace(one, blocks=(first, *one.blocks[1:]))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 7), st.integers(1, 7))
+def test_a_sparse_table_is_seen_as_rows_as_a_matrix_and_as_scipy_has_it(seed: int, n_rows: int, n_columns: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(n_rows, n_columns)).astype(np.float32) * (rng.random((n_rows, n_columns)) < 0.4)
+    rows, columns = np.nonzero(matrix)
+    starts = np.append(0, np.cumsum(np.bincount(rows, minlength=n_rows)))
+    table = SparseTable("t", starts, columns.astype(np.int32), matrix[rows, columns], n_columns)
+    assert table.rows().tolist() == rows.tolist()
+    assert table.dense().dtype == np.float64
+    assert np.array_equal(table.dense(), matrix)
+    assert table.csr().dtype == np.float32
+    assert table.csr(np.float64).dtype == np.float64
+    assert np.array_equal(table.csr().toarray(), matrix)
+    assert [table.row(at) for at in range(n_rows)] == [
+        [(int(column), float(matrix[at, column])) for column in np.flatnonzero(matrix[at])] for at in range(n_rows)
+    ]
+    some = rng.random(table.n_entries) < 0.5
+    kept = table.keep(some)
+    assert np.array_equal(kept.dense()[rows, columns], np.where(some, table.values, 0))
+    assert (kept.n_entries, kept.shape, kept.name) == (some.sum(), table.shape, "t")
+    assert kept.starts.dtype == table.starts.dtype
+    assert table.keep(np.ones(table.n_entries, bool)) == table
+
+
+def test_a_large_table_is_spelt_out_at_once() -> None:
+    n = 300_000
+    table = SparseTable("t", np.arange(n + 1), np.zeros(n, np.int32), np.ones(n, np.float32), 2)
+    began = time.process_time()
+    assert table.dense()[:, 0].sum() == n
+    assert time.process_time() - began < 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -130,9 +131,14 @@ def test_where_leaving_unused_parts_out_is_no_use_the_whole_program_stays() -> N
         (lambda: slicing(small_program(), TEXT, -1.0), r"--tolerance is -1, expected 0 or more"),
         (lambda: slicing(small_program(), TEXT, float("nan")), r"--tolerance is nan, expected 0 or more"),
         (lambda: slicing(small_program(), TEXT, 0.1, evaluations=0), r"--evaluations is 0, expected 1 or more"),
-        (lambda: Slice(0.1), r"a slice needs a gap and a weigh function; give both"),
     ],
 )
 def test_bad_settings_are_one_line(make: Callable[[], Slice], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_its_record_holds_its_options_and_nothing_that_it_was_given() -> None:
+    _, (record,) = run_passes(small_program(), [slicing(small_program(), TEXT, 0.1, evaluations=3)])
+    assert record.options == {"tolerance": 0.1, "evaluations": 3, "fold": True}
+    assert json.loads(json.dumps(record.options)) == record.options

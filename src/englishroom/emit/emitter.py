@@ -43,9 +43,24 @@ from englishroom.ir.wording import comment, docstring
 
 _EMIT = LineOrigin("emit")
 _FIXED = (
-    *("step", "new_memory", "memory", "token", "position", "N_CTX", "D_VOCAB"),
-    *("blocks_of_program", "NAMES", "TABLES", "PIECES", "MERGES", "BYTE_IDS", "TOKENIZER", "__file__", "__builtins__"),
+    "step",
+    "new_memory",
+    "memory",
+    "token",
+    "position",
+    "N_CTX",
+    "D_VOCAB",
+    "blocks_of_program",
+    "NAMES",
+    "TABLES",
+    "PIECES",
+    "MERGES",
+    "BYTE_IDS",
+    "TOKENIZER",
+    "__file__",
+    "__builtins__",
 )
+"""Names that emitted code has beside those of its blocks and tables."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,6 @@ class Emitter:
         self.calls |= {graph.MAIN, "rows", "sparse_rows"} if self.explains else set()
         taken = (*self.verbatim.pieces, *self.verbatim.imports, *_FIXED)
         self.name = identifiers([block.name for block in program.blocks], taken)
-        self.value = dict(self.name)
         self.writing = _writing(program)
         self.layouts = _layouts(program)
         tables = list(program.tables())
@@ -195,11 +209,15 @@ class Emitter:
         why = purpose(block.name)
         head = block.name + (f": {why}" if why else "")
         comments = [f"    {comment(line)}" for line in (head, "; ".join(facts))]
-        return "\n".join(["", *comments, f"    {self.name[block.name]} = {self._expression(block)}"])
+        return "\n".join(["", *comments, f"    {self.name[block.name]} = {self._expression(block, self.name)}"])
 
-    def _expression(self, block: Block) -> str:
+    def _expression(self, block: Block, v: Mapping[str, str]) -> str:
+        """Spell what a block computes.
+
+        Args:
+            v: how the variables that it reads are spelt.
+        """
         size = self.program.space(block.space).size
-        v = self.value
         match block:
             case Lookup(index=index, table=table):
                 row = f"{self._table(table, 'rows')}[{index}]"
@@ -234,7 +252,7 @@ class Emitter:
                 heads = {"n_heads": str(block.n_heads), "n_kv_heads": str(block.n_kv_heads)}
                 return self._call("attend", *parts, **heads, scale=repr(float(block.scale)), **window)
             case Match():
-                return self._match(block)
+                return self._match(block, v)
             case Rules(reads=reads):
                 parts = [self._table(t, "rows") for t in (block.conditions, block.thresholds, block.effects)]
                 options = {k: self._table(t, "rows") for k in ("biases", "offset") if (t := getattr(block, k))}
@@ -263,8 +281,7 @@ class Emitter:
         products = self._call("sparse_products", x, rows)
         return self._call("total", products, *bias) if bias else products
 
-    def _match(self, block: Match) -> str:
-        v = self.value
+    def _match(self, block: Match, v: Mapping[str, str]) -> str:
         options = {"scores": f"[{', '.join(map(self._pairs, block.scores))}]"}
         if block.buckets != (0,):
             options["buckets"] = repr(block.buckets)

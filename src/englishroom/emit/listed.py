@@ -59,7 +59,7 @@ def lists(table: SparseTable, names: Sequence[str], members: Sequence[str], feat
         members: names of the rows.
         features: labels of the columns, which say in which order they stand; none keeps their own.
     """
-    rows = np.repeat(np.arange(table.shape[0]), np.diff(table.starts))
+    rows = table.rows()
     order = np.lexsort((rows, -np.abs(table.values), table.columns))
     words, rows = decimals(table.values[order]), rows[order].tolist()
     starts = np.searchsorted(table.columns[order], np.arange(table.n_columns + 1)).tolist()

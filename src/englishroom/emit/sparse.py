@@ -152,40 +152,38 @@ class SparseEmitter(Emitter):
             return ""
         sources = [part.variable for part in self.stages[block.name].parts] if block.name in self.stages else None
         does = PURPOSES.get(block.name.partition(".")[0])
-        plain = self.value
         if sources is None:  # what stands for itself reads whole vectors
-            self.value = {
-                n: self._call("spread", own, self.sizes[n]) if n in self.on else own for n, own in plain.items()
+            whole = {
+                n: self._call("spread", own, self.sizes[n]) if n in self.on else own for n, own in self.name.items()
             }
-            expression = self._expression(block)
+            expression = self._expression(block, whole)
             about = f"reads {', '.join(reads_of(block))}" if reads_of(block) else "read by its number in a list below"
         else:
             expression, about = self._staged(self.stages[block.name]), f"reads {', '.join(sources)}"
-        self.value = plain
         head = block.name + (f": {does}" if does else "")
         made = f"    {self.name[block.name]} = {expression}"
         return "\n".join(["", f"    {comment(head)}", f"    {comment(about)}", made])
 
-    def _expression(self, block: Block) -> str:
+    def _expression(self, block: Block, v: Mapping[str, str]) -> str:
         match block:
             case Lookup(index=index) if block.name in self.on:
                 return f"{self._part(block.name, 'of')}[{index}]"
             case Linear(bias=bias) if block.name in self.on and bias is not None:
                 return self._call("features_on", self._table(bias, "rows"))
             case Linear(reads=reads) if block.name in self.lists:
-                return self._call("vote_for", self.value[reads], self._part(block.name, "ballots"))
+                return self._call("vote_for", v[reads], self._part(block.name, "ballots"))
             case Match(distance=distance, window=window) if self._looks_back(block):
                 options = {} if distance is None else {"distances": self._table(distance, "rows")}
                 options |= {} if window is None else {"window": str(window)}
                 heads, size = self._part(block.name, "heads"), self.sizes[block.name]
-                numbers = [self.value[name] for name in reads_of(block)]
+                numbers = [v[name] for name in reads_of(block)]
                 return self._call("look_back", *numbers, self._memory(block), heads, size, **options)
             case _:
-                return super()._expression(block)
+                return super()._expression(block, v)
 
     def _staged(self, stage: Stage) -> str:
         pairs = [
-            self.value[part.variable] if part.variable in self.on else self._call("every", self.value[part.variable])
+            self.name[part.variable] if part.variable in self.on else self._call("every", self.name[part.variable])
             for part in stage.parts
         ]
         answer = self._call("add_up", self._alone(stage), self._part(stage.name, "edges"), *pairs)

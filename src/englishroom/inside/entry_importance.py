@@ -12,7 +12,6 @@ from englishroom.inside.measure_moments import measure_moments
 from englishroom.interp.recorded_run import RecordedRun
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import AnyTable, Linear, Lookup, Match, Program, Rules, SparseTable
-from englishroom.passes.moments import rows_of
 from englishroom.passes.slice import Weighed
 
 Same = Literal["tokens", "distributions"]
@@ -166,7 +165,7 @@ def _weighed(
     table: SparseTable, x: Rows, g: Rows, on: Rows, on_too: Rows | None = None, flipped: bool = False
 ) -> Found:
     """Sum ``(w x g)**2`` over positions for each entry, x by its row and g by its column (the other way if flipped)."""
-    ins, outs = (table.columns, rows_of(table)) if flipped else (rows_of(table), table.columns)
+    ins, outs = (table.columns, table.rows()) if flipped else (table.rows(), table.columns)
     squares = np.zeros(table.n_entries)
     step = max(CHUNK // max(len(x), 1), 1)
     xx, gg = x**2, g**2

@@ -155,7 +155,7 @@ class _Gathering:
             part = next((part for part in stage.parts if part.variable == block.name), None)
             if part is None or not isinstance(stage.adds, Rules):
                 continue
-            conditions = _csr(stage.adds.conditions)[:, part.first : part.first + part.size].T  # [number, rule]
+            conditions = stage.adds.conditions.csr()[:, part.first : part.first + part.size].T  # [number, rule]
             fires = (variables[name] > 0).astype(np.float32)
             origins = self.origins.setdefault(name, np.zeros((self.program.d_vocab, self.sizes[name]), np.float32))
             shares = self.back.setdefault(name, np.zeros((3, self.sizes[name])))
@@ -187,7 +187,7 @@ class _Gathering:
         values = self.values[stage.name]
         fires = Csr((np.ones_like(values.data), values.indices, values.indptr), shape=values.shape)
         times = np.maximum(np.diff(values.tocsc().indptr), 1)
-        conditions = _csr(stage.adds.conditions)
+        conditions = stage.adds.conditions.csr()
         scale = self.scales.get(stage.name, np.ones(len(self.tokens), np.float32))
         found = {}
         for part in stage.parts:
@@ -260,9 +260,5 @@ def weights_of(block: Match, variables: Mapping[str, NDArray]) -> list[NDArray]:
     return found
 
 
-def _csr(table: SparseTable) -> Csr:
-    return Csr((table.values, table.columns, table.starts), shape=table.shape)
-
-
 def _matrix(table: AnyTable) -> NDArray | Csr:
-    return table.values if isinstance(table, Table) else _csr(table)
+    return table.values if isinstance(table, Table) else table.csr()

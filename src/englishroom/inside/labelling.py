@@ -130,7 +130,7 @@ class _Naming:
     def _words_of(self, variable: str, table: object, stem: str) -> None:
         """Name kinds after their words."""
         assert isinstance(table, SparseTable)
-        columns = Csr((table.values, table.columns, table.starts), shape=table.shape).tocsc()
+        columns = table.csr().tocsc()
         seen, worth = self.evidence.seen.get(variable), self.evidence.worth.get(variable)
         labels, features = [], []
         for at in range(table.n_columns):

@@ -134,14 +134,14 @@ def _owners(
     if isinstance(block, Rules):
         own = parts[block.name] if block.name in parts else np.full(block.conditions.shape[0], ALGORITHM, np.int8)
         if isinstance(table, SparseTable):
-            return np.repeat(own, np.diff(table.starts))
+            return own[table.rows()]
         return own if n == len(own) else np.full(n, SHARED, np.int8)
     if stage is None or not isinstance(table, SparseTable):
         return np.full(n, SHARED, np.int8)
     if block.name not in voting:
         return np.full(n, ALGORITHM if isinstance(block, Linear) else SHARED, np.int8)
     if isinstance(block, Linear) and stage.norm is not None and not block.transposed:
-        return np.repeat(_sources(stage, parts), np.diff(table.starts))
+        return _sources(stage, parts)[table.rows()]
     return np.full(n, SHARED, np.int8)
 
 
@@ -150,9 +150,7 @@ def _restricted(table: Table | SparseTable, kept: NDArray[np.bool_]) -> Table | 
     if isinstance(table, Table):
         values = table.values.ravel()[kept] if not kept.all() else table.values
         return Table(table.name, values)
-    rows = np.repeat(np.arange(table.shape[0]), np.diff(table.starts))[kept]
-    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=table.shape[0]))])
-    return SparseTable(table.name, starts, table.columns[kept], table.values[kept], table.n_columns)
+    return table.keep(kept)
 
 
 def _holding(program: Program, tables: Sequence[Table | SparseTable]) -> Program:
@@ -225,9 +223,7 @@ def _as_at_mean(name: str, space: str, mask: NDArray[np.bool_], mean: NDArray[np
 
 
 def _without(conditions: SparseTable, mask: NDArray[np.bool_]) -> SparseTable:
-    table = _restricted(conditions, np.repeat(~mask, np.diff(conditions.starts)))
-    assert isinstance(table, SparseTable)
-    return replace(table, name=f"{table.name}.kept")
+    return replace(conditions.keep(~mask[conditions.rows()]), name=f"{conditions.name}.kept")
 
 
 def _unbiased(block: Rules, mask: NDArray[np.bool_]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def measure_trace(
 
 def fired(block: Rules, x: NDArray) -> NDArray[np.bool_]:
     """Say which rules of a block fire at each row of what it reads, [row, rule]."""
-    strengths = x @ _dense(block.conditions).T + (0 if block.biases is None else block.biases.values)
+    strengths = x @ block.conditions.csr().toarray().T + (0 if block.biases is None else block.biases.values)
     above = strengths > block.thresholds.values
     if block.k is None:
         return above
@@ -105,8 +105,7 @@ def reads_per_rule(program: Program) -> NDArray[np.int64]:
         if isinstance(block, Rules):
             constant = _constants(program, block.reads)
             kept = (block.conditions.values != 0) & ~np.isin(block.conditions.columns, constant)
-            rows = np.repeat(np.arange(block.conditions.shape[0]), np.diff(block.conditions.starts))
-            found.append(np.bincount(rows[kept], minlength=block.conditions.shape[0]))
+            found.append(np.bincount(block.conditions.rows()[kept], minlength=block.conditions.shape[0]))
     return np.concatenate(found)
 
 
@@ -136,13 +135,6 @@ def _constants(program: Program, variable: str) -> list[int]:
         return found
 
     return search(variable, 0)
-
-
-def _dense(table: SparseTable) -> NDArray:
-    rows = np.repeat(np.arange(table.shape[0]), np.diff(table.starts))
-    full = np.zeros(table.shape, table.values.dtype)
-    full[rows, table.columns] = table.values
-    return full
 
 
 def _edges_used(table: SparseTable, x: NDArray) -> NDArray[np.float64]:

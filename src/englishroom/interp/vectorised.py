@@ -92,8 +92,7 @@ class Interpreter:
 
     def _sparse(self, table: SparseTable) -> scipy.sparse.csr_array:
         if table.name not in self._tables:
-            parts = (table.values.astype(self.dtype), table.columns, table.starts)
-            self._tables[table.name] = scipy.sparse.csr_array(parts, shape=table.shape)
+            self._tables[table.name] = table.csr(self.dtype)
         return self._tables[table.name]
 
     def _map(self, table: AnyTable, transposed: bool = False) -> Callable[[Rows], Rows]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+from scipy.sparse import csr_array
 
 
 @final
@@ -70,13 +71,26 @@ class SparseTable:
         low, high = int(self.starts[index]), int(self.starts[index + 1])
         return [(int(c), float(v)) for c, v in zip(self.columns[low:high], self.values[low:high], strict=True)]
 
+    def rows(self) -> NDArray[np.int64]:
+        """List the row of every entry."""
+        return np.repeat(np.arange(self.shape[0]), np.diff(self.starts))
+
+    def csr(self, dtype: DTypeLike | None = None) -> csr_array:
+        """Return the matrix as scipy has it, its numbers converted where a type is given."""
+        values = self.values if dtype is None else self.values.astype(dtype)
+        return csr_array((values, self.columns, self.starts), shape=self.shape)
+
     def dense(self) -> NDArray[np.float64]:
         """Spell the matrix out, for reading and for small tables."""
         full = np.zeros(self.shape)
-        for index in range(self.shape[0]):
-            for column, value in self.row(index):
-                full[index, column] = value
+        full[self.rows(), self.columns] = self.values
         return full
+
+    def keep(self, entries: NDArray[np.bool_]) -> SparseTable:
+        """Leave out all entries but some."""
+        counts = np.bincount(self.rows()[entries], minlength=self.shape[0])
+        starts = np.append(0, np.cumsum(counts)).astype(self.starts.dtype)
+        return replace(self, starts=starts, columns=self.columns[entries], values=self.values[entries])
 
     def __eq__(self, other: object) -> bool:
         return (

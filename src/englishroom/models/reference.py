@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from englishroom.errors import ArtifactError
+from englishroom.models.adapters import llama
+from englishroom.models.adapters.mapping import Family, write_weights
 from englishroom.models.forward import log_probs
 from englishroom.models.load import Target
 
@@ -51,9 +53,6 @@ def _llama_config(target: Target):
 
 
 def _llama_tensors(target: Target) -> dict[str, Tensor]:
-    from englishroom.models.adapters import llama
-    from englishroom.models.adapters.mapping import Family, write_weights
-
     tensors = write_weights(Family(target.spec, llama.sources(target.spec), ()), target.weights)
     if target.spec.tied:
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from englishroom.ir.program import Program
 from englishroom.ir.verify import require_valid
+
+GIVEN = MappingProxyType({"given": True})
+"""Metadata of a field of a pass that is no option, since it follows from program and text."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,13 @@ class Pass(Protocol):
         ...
 
 
+def options_of(step: object) -> dict[str, Any]:
+    """Return the options of a pass, by name: its fields but for those that are given it."""
+    if not is_dataclass(step):
+        return {}
+    return {item.name: getattr(step, item.name) for item in fields(step) if item.metadata != GIVEN}
+
+
 def run_passes(
     program: Program, passes: Sequence[Pass], each: Callable[[Record], None] = lambda _record: None
 ) -> tuple[Program, tuple[Record, ...]]:
@@ -54,7 +65,6 @@ def run_passes(
         began = time.perf_counter()
         program, rewrites = step(program)
         require_valid(program)
-        options = asdict(step) if is_dataclass(step) and not isinstance(step, type) else {}
-        records.append(Record(step.name, options, rewrites, time.perf_counter() - began))
+        records.append(Record(step.name, options_of(step), rewrites, time.perf_counter() - began))
         each(records[-1])
     return program, tuple(records)

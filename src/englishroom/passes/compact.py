@@ -42,7 +42,6 @@ from englishroom.ir.program import (
     Vote,
     reads_of,
 )
-from englishroom.passes.moments import rows_of
 
 Mask = NDArray[np.bool_]
 
@@ -156,7 +155,7 @@ class _Marks:
                     self.need(reads, True)
                 else:
                     both = np.zeros(len(mask), bool)
-                    both[form.columns] = both[rows_of(form)] = True
+                    both[form.columns] = both[form.rows()] = True
                     self.need(reads, mask | both)
             case Rotate(reads=reads):
                 self.need(reads, True)
@@ -241,7 +240,7 @@ def _reading(table: AnyTable, outputs: Mask, transposed: bool) -> Mask:
     if isinstance(table, Table):
         held = table.values != 0
         return (held[outputs] if transposed else held[:, outputs].T).any(0)
-    inputs, outs = (table.columns, rows_of(table)) if transposed else (rows_of(table), table.columns)
+    inputs, outs = (table.columns, table.rows()) if transposed else (table.rows(), table.columns)
     mask = np.zeros(table.shape[1] if transposed else table.shape[0], bool)
     mask[inputs[outputs[outs]]] = True
     return mask
@@ -252,7 +251,7 @@ def _held(table: AnyTable, axis: int) -> Mask:
     if isinstance(table, Table):
         return (table.values != 0).any(1 - axis)
     mask = np.zeros(table.shape[axis], bool)
-    mask[rows_of(table) if axis == 0 else table.columns] = True
+    mask[table.rows() if axis == 0 else table.columns] = True
     return mask
 
 
@@ -330,15 +329,15 @@ def _cut(table: Any, *sides: Mask | None) -> Any:
         for axis, side in enumerate(sides):
             values = values if side is None else np.compress(side, values, axis=axis)
         return Table(table.name, values)
-    return cut(table, *sides)
+    return _cut_sparse(table, *sides)
 
 
-def cut(table: SparseTable, rows: Mask | None, columns: Mask | None, entries: Mask | None = None) -> SparseTable:
-    """Keep some rows, columns and entries of a sparse table."""
+def _cut_sparse(table: SparseTable, rows: Mask | None, columns: Mask | None) -> SparseTable:
+    """Keep some rows and some columns of a sparse table."""
     rows = np.ones(table.shape[0], bool) if rows is None else rows
     columns = np.ones(table.n_columns, bool) if columns is None else columns
-    at = rows_of(table)
-    kept = rows[at] & columns[table.columns] & (True if entries is None else entries)
+    at = table.rows()
+    kept = rows[at] & columns[table.columns]
     counts = np.bincount(at[kept], minlength=len(rows))[rows]
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(table.starts.dtype)
     places = (np.cumsum(columns) - 1)[table.columns[kept]].astype(table.columns.dtype)

@@ -40,14 +40,9 @@ class TableMoments:
     sources: Mapping[str, InputMoments]
 
 
-def rows_of(table: SparseTable) -> NDArray[np.int64]:
-    """List the row of every entry of a table."""
-    return np.repeat(np.arange(table.shape[0]), np.diff(table.starts))
-
-
 def of_entries(table: SparseTable, axis: Axis, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Give every entry of a table what its row, or its column, has."""
-    return values[rows_of(table) if axis == "row" else table.columns]
+    return values[table.rows() if axis == "row" else table.columns]
 
 
 def folded_means(program: Program, changed: Mapping[str, AnyTable], moments: TableMoments) -> dict[str, Table]:
@@ -87,5 +82,5 @@ def _added(table: AnyTable, source: InputMoments) -> NDArray[np.float64]:
         values = table.values.astype(np.float64)
         return source.mean @ values if source.axis == "row" else values @ source.mean
     weighed = table.values * of_entries(table, source.axis, source.mean)
-    where, size = (table.columns, table.n_columns) if source.axis == "row" else (rows_of(table), table.shape[0])
+    where, size = (table.columns, table.n_columns) if source.axis == "row" else (table.rows(), table.shape[0])
     return np.bincount(where, weighed, minlength=size).astype(np.float64)

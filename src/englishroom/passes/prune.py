@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
 from englishroom.ir.program import AnyTable, Linear, Program, Rules, SparseTable
+from englishroom.passes.base import GIVEN
 from englishroom.passes.moments import TableMoments, folded_means, of_entries
-from englishroom.passes.quantise import without_zeros
 from englishroom.passes.tables import with_tables
 
 
@@ -27,21 +27,19 @@ class Prune:
     """
 
     edges: int
-    moments: InitVar[TableMoments | None] = None
+    moments: TableMoments | None = field(default=None, metadata=GIVEN)
 
     name = "prune"
 
-    def __post_init__(self, moments: TableMoments | None) -> None:
+    def __post_init__(self) -> None:
         if self.edges < 0:
             raise ConfigError(f"edges is {self.edges}; choose how many to keep, 0 or more")
-        object.__setattr__(self, "_moments", moments)
 
     def __call__(self, program: Program) -> tuple[Program, tuple[str, ...]]:
-        moments: TableMoments | None = getattr(self, "_moments")  # noqa: B009
         tables = edge_tables(program)
         if self.edges >= sum(table.n_entries for table in tables.values()):
             return program, ()
-        matters = np.concatenate([_matters(table, moments) for table in tables.values()])
+        matters = np.concatenate([_matters(table, self.moments) for table in tables.values()])
         kept = np.zeros(len(matters), bool)
         kept[np.argsort(-matters, kind="stable")[: self.edges]] = True
         changed: dict[str, AnyTable] = {}
@@ -50,9 +48,9 @@ class Prune:
             own = kept[first : first + table.n_entries]
             first += table.n_entries
             if not own.all():
-                changed[name] = _of_kept(table, own)
+                changed[name] = table.keep(own)
                 rewrites.append(f"{name}: kept {int(own.sum()):,} of {table.n_entries:,} entries")
-        biases = {} if moments is None else folded_means(program, changed, moments)
+        biases = {} if self.moments is None else folded_means(program, changed, self.moments)
         return with_tables(program, changed | biases, self.name), tuple(rewrites)
 
 
@@ -73,9 +71,3 @@ def _matters(table: SparseTable, moments: TableMoments | None) -> NDArray[np.flo
         sizes = sizes * of_entries(table, source.axis, np.sqrt(source.variance))
     scale = float(np.sqrt(np.mean(sizes**2)))
     return sizes / scale if scale else sizes
-
-
-def _of_kept(table: SparseTable, kept: NDArray[np.bool_]) -> SparseTable:
-    marked = replace(table, values=kept.astype(table.values.dtype))
-    left = without_zeros(marked)
-    return replace(left, values=table.values[kept])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
 from englishroom.ir.program import AnyTable, Program, SparseTable, Table
-from englishroom.passes.moments import TableMoments, folded_means, rows_of
+from englishroom.passes.base import GIVEN
+from englishroom.passes.moments import TableMoments, folded_means
 from englishroom.passes.palette import on_palette, on_signs, stored
 from englishroom.passes.tables import with_tables
 
@@ -38,23 +39,21 @@ class Quantise:
     vector_bits: int = HALF
     finer: tuple[str, ...] = ("loudness.weight",)
     """Tables whose names end so are quantised to ``vector_bits`` too."""
-    moments: InitVar[TableMoments | None] = None
+    moments: TableMoments | None = field(default=None, metadata=GIVEN)
 
     name = "quantise"
 
-    def __post_init__(self, moments: TableMoments | None) -> None:
+    def __post_init__(self) -> None:
         if self.bits != "ternary" and not (1 <= self.bits <= HALF or self.bits == FULL):
             raise ConfigError(f"bits is {self.bits}; choose 1 to {HALF}, {FULL} (no change), or ternary")
         if not (1 <= self.vector_bits <= HALF or self.vector_bits == FULL):
             raise ConfigError(f"vector_bits is {self.vector_bits}; choose 1 to {HALF}, or {FULL} (no change)")
-        object.__setattr__(self, "_moments", moments)
 
     def __call__(self, program: Program) -> tuple[Program, tuple[str, ...]]:
-        moments: TableMoments | None = getattr(self, "_moments")  # noqa: B009
         tables = program.tables()
         sparse = {name: self._table(table) for name, table in tables.items() if isinstance(table, SparseTable)}
         changed: dict[str, AnyTable] = {name: new for name, new in sparse.items() if new != tables[name]}
-        biases = {} if moments is None else folded_means(program, changed, moments)
+        biases = {} if self.moments is None else folded_means(program, changed, self.moments)
         for name, table in tables.items():
             if isinstance(table, Table):
                 new = self._vector(biases.get(name, table))
@@ -87,11 +86,7 @@ def quantised(values: NDArray[np.floating], bits: Bits) -> NDArray[np.floating]:
 def without_zeros(table: SparseTable) -> SparseTable:
     """Leave out the entries that are 0."""
     kept = table.values != 0
-    if kept.all():
-        return table
-    counts = np.bincount(rows_of(table)[kept], minlength=table.shape[0])
-    starts = np.append(0, np.cumsum(counts)).astype(table.starts.dtype)
-    return SparseTable(table.name, starts, table.columns[kept], table.values[kept], table.n_columns)
+    return table if kept.all() else table.keep(kept)
 
 
 def _line(old: AnyTable, new: AnyTable) -> str:

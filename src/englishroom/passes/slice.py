@@ -12,7 +12,7 @@ the program as it would be written. Biases take over what left-out entries add o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -32,8 +32,9 @@ from englishroom.ir.program import (
     SparseTable,
     Table,
 )
-from englishroom.passes.compact import compacted, cut
-from englishroom.passes.moments import TableMoments, folded_means, rows_of
+from englishroom.passes.base import GIVEN
+from englishroom.passes.compact import compacted
+from englishroom.passes.moments import TableMoments, folded_means
 from englishroom.passes.tables import with_tables
 
 PARTS = (0.25, 0.5)
@@ -84,25 +85,19 @@ class Slice:
     """Programs tried at most."""
     fold: bool = True
     """Let biases take over what left-out entries add on average."""
-    gap: InitVar[Callable[[Program], float] | None] = None
-    weigh: InitVar[Callable[[Program], Weighed] | None] = None
-    progress: InitVar[Callable[[str, int, int], None] | None] = None
+    gap: Callable[[Program], float] = field(kw_only=True, metadata=GIVEN)
+    weigh: Callable[[Program], Weighed] = field(kw_only=True, metadata=GIVEN)
+    progress: Callable[[str, int, int], None] = field(
+        default=lambda _step, _done, _total: None, kw_only=True, metadata=GIVEN
+    )
 
     name = "slice"
 
-    def __post_init__(
-        self,
-        gap: Callable[[Program], float] | None,
-        weigh: Callable[[Program], Weighed] | None,
-        progress: Callable[[str, int, int], None] | None,
-    ) -> None:
+    def __post_init__(self) -> None:
         if not self.tolerance >= 0:
             raise ConfigError(f"--tolerance is {self.tolerance:g}, expected 0 or more")
         if self.evaluations < 1:
             raise ConfigError(f"--evaluations is {self.evaluations}, expected 1 or more")
-        if gap is None or weigh is None:
-            raise ConfigError("a slice needs a gap and a weigh function; give both")
-        object.__setattr__(self, "_search", (gap, weigh, progress or (lambda _step, _done, _total: None)))
 
     def __call__(self, program: Program) -> tuple[Program, tuple[str, ...]]:
         found, steps = self.search(program)
@@ -110,17 +105,13 @@ class Slice:
 
     def search(self, program: Program) -> tuple[SliceResult, tuple[str, ...]]:
         """Return the slice, and what each step of the search left."""
-        gap, weigh, progress = getattr(self, "_search")  # noqa: B009
-        search = _Search(self, gap, weigh, progress, program)
+        search = _Search(self, program)
         return search.run(), tuple(search.steps)
 
 
 @dataclass
 class _Search:
     options: Slice
-    gap: Callable[[Program], float]
-    weigh: Callable[[Program], Weighed]
-    progress: Callable[[str, int, int], None]
     whole: Program
     steps: list[str] = field(default_factory=list)
     tried: int = 0
@@ -131,7 +122,7 @@ class _Search:
             for part in PARTS:
                 best = self._heaviest(best, part)
             best = self._runs(best)
-        self.progress("slicing", self.options.evaluations, self.options.evaluations)
+        self.options.progress("slicing", self.options.evaluations, self.options.evaluations)
         return best
 
     def _note(self, what: str, found: SliceResult) -> SliceResult:
@@ -139,7 +130,7 @@ class _Search:
         return found
 
     def _unused(self) -> SliceResult:
-        weighed = self.weigh(self.whole)
+        weighed = self.options.weigh(self.whole)
         trimmed = keeping(self.whole, weighed.used, None)
         if self.options.fold and self.options.tolerance > 0:
             trimmed = with_biases(trimmed)
@@ -153,8 +144,8 @@ class _Search:
 
     def _fits(self, program: Program, tolerance: float) -> bool:
         self.tried += 1
-        self.progress("slicing", min(self.tried, self.options.evaluations - 1), self.options.evaluations)
-        return self.gap(program) <= max(tolerance, ROUNDING_NATS)
+        self.options.progress("slicing", min(self.tried, self.options.evaluations - 1), self.options.evaluations)
+        return self.options.gap(program) <= max(tolerance, ROUNDING_NATS)
 
     def _smaller(self, start: SliceResult, kept: Mapping[str, NDArray[np.bool_]], moments: TableMoments) -> SliceResult:
         """Keep some entries of a slice, and leave out what nothing reads then."""
@@ -165,7 +156,7 @@ class _Search:
     def _heaviest(self, best: SliceResult, part: float) -> SliceResult:
         fits = True
         while fits and self.tried < self.options.evaluations:
-            weighed = self.weigh(best.program)
+            weighed = self.options.weigh(best.program)
             order, split = _ranked(best.program, weighed.weights)
             fits = False
             for share in SHARES:
@@ -179,7 +170,7 @@ class _Search:
     def _runs(self, best: SliceResult) -> SliceResult:
         n_runs = SHORTEST_RUNS
         while self.tried < self.options.evaluations:
-            weighed = self.weigh(best.program)
+            weighed = self.options.weigh(best.program)
             order, split = _ranked(best.program, weighed.weights)
             n_runs = min(n_runs, len(order))
             alive = np.ones(len(order), bool)
@@ -225,7 +216,7 @@ def keeping(program: Program, kept: Mapping[str, NDArray[np.bool_]], moments: Ta
     for name, mask in kept.items():
         table = tables[name]
         if isinstance(table, SparseTable) and not mask.all():
-            changed[name] = cut(table, None, None, mask)
+            changed[name] = table.keep(mask)
     biases = {} if moments is None else folded_means(program, changed, moments)
     return with_tables(program, changed | biases, Slice.name)
 
@@ -249,7 +240,7 @@ def entries_behind(program: Program) -> dict[str, NDArray[np.float64]]:
     for block in reversed(program.blocks):
         match block:
             case Linear(reads=reads, weight=SparseTable() as weight, transposed=flipped):
-                at = weight.columns if flipped else rows_of(weight)
+                at = weight.columns if flipped else weight.rows()
                 readers[reads] += np.bincount(at, minlength=len(readers[reads]))
             case Join(reads=reads):
                 ends = np.cumsum([len(readers[read]) for read in reads])[:-1]
@@ -260,7 +251,7 @@ def entries_behind(program: Program) -> dict[str, NDArray[np.float64]]:
             case Rules(reads=read, conditions=conditions, effects=effects):
                 readers[read] += np.bincount(conditions.columns, minlength=len(readers[read]))
                 makers = np.bincount(effects.columns, minlength=len(readers[block.name]))
-                own = np.diff(conditions.starts)[rows_of(effects)]
+                own = np.diff(conditions.starts)[effects.rows()]
                 found[effects.name] = own + (readers[block.name] / np.maximum(makers, 1))[effects.columns]
             case _:
                 pass

@@ -244,7 +244,12 @@ class _Sweep:
                 checkpoint.parent.mkdir(parents=True, exist_ok=True)
                 rows = TokenRows.of(tokenizer, self.fit.documents, program.n_ctx)
                 changed, records = refit(
-                    *(program, self.target.target, rows, smaller, checkpoint, known),
+                    program,
+                    self.target.target,
+                    rows,
+                    smaller,
+                    checkpoint,
+                    known,
                     seed=self.config.seed,
                     progress=self.progress,
                 )
@@ -256,7 +261,14 @@ class _Sweep:
                 *_facts(point),
             )
             written = write_derived(
-                *(room, changed, tokenizer, records, facts, files, self.text.documents[0], self.out / place),
+                room,
+                changed,
+                tokenizer,
+                records,
+                facts,
+                files,
+                self.text.documents[0],
+                self.out / place,
                 self.progress,
                 same_features=not smaller.tokens,
             )

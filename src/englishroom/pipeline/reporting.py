@@ -17,11 +17,15 @@ import englishroom
 from englishroom.data.corpus import replace_file
 from englishroom.data.texts import READY, Text, open_text
 from englishroom.errors import ArtifactError, ConfigError, EnglishRoomError
+from englishroom.evaluate.compare import compare
+from englishroom.evaluate.talk import TalkOptions
 from englishroom.evaluate.talkers.program import ProgramTalker
+from englishroom.inside.trace import trace_of
 from englishroom.ir.labels import Labels, check_labels, labels_from_json
 from englishroom.ir.program import Program, Rules
 from englishroom.ir.room import load_program
 from englishroom.names import FIDELITY, FRONTIER, LABELS, MANIFEST, MEMORY, SCORES, TRACE
+from englishroom.pipeline.following import follow
 from englishroom.pipeline.measuring import json_bytes
 from englishroom.pipeline.opening import may_open_text, open_original, original_name, original_tokenizer
 from englishroom.pipeline.scoring import ScoreConfig, score_table
@@ -247,8 +251,6 @@ class _Measuring:
             found[SCORES.removesuffix(".json")] = self._scores()
         found["compared"] = self._compared(target, program)
         if self.program.level == "sparse":
-            from englishroom.pipeline.following import follow
-
             labels = _labels(self.stored, self.program)
             found["sentences"] = follow(target, self.program, self.tokenizer, labels, self.text, self.progress)
         return found
@@ -263,8 +265,6 @@ class _Measuring:
         return talker
 
     def _trace(self) -> dict[str, Any]:
-        from englishroom.inside.trace import trace_of
-
         documents = self.text.documents[:TRACED_DOCUMENTS]
         tokens = [
             np.array([self.tokenizer.start_id, *self.tokenizer.encode(document)][: self.program.n_ctx])
@@ -285,9 +285,6 @@ class _Measuring:
         return score_table(settings, self.say, self.progress).as_dict()
 
     def _compared(self, target: Talker, program: Talker) -> dict[str, Any]:
-        from englishroom.evaluate.compare import compare
-        from englishroom.evaluate.talk import TalkOptions
-
         found = compare(
             target,
             program,

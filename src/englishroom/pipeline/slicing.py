@@ -26,7 +26,7 @@ from englishroom.ir.room import load_program, pack
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.verify import require_valid
 from englishroom.names import LABELS, ORIGINS, PROGRAM, SLICE, TABLES
-from englishroom.passes.base import Record
+from englishroom.passes.base import Record, options_of
 from englishroom.passes.slice import Slice, SliceResult, n_entries
 from englishroom.pipeline.checking import CheckedText, positions_to_emit
 from englishroom.pipeline.steps import Progress, Say
@@ -99,7 +99,7 @@ def slice_room(
     for line in told(measured):
         say(line)
     before = read_manifest(path)
-    record = Record(search.name, asdict(search), steps, cost_nats=measured["kl_program_slice_nats"]["mean"])
+    record = Record(search.name, options_of(search), steps, cost_nats=measured["kl_program_slice_nats"]["mean"])
     records = [Record(**{**old, "rewrites": tuple(old["rewrites"])}) for old in before.records] + [record]
     labels = labels_of(load_labels(path, whole), found.kept)
     files = _files(config, found.program, tokenizer, labels, before, measured)
