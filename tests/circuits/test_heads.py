@@ -12,7 +12,7 @@ from circuits.featured import PICKED, featured
 from englishroom.circuits.folded_norm import reading, votes
 from englishroom.circuits.heads import (
     DETECTORS,
-    places,
+    positions_of_detectors,
     repeated_tokens,
     replaced_runner,
     score_copying,
@@ -31,7 +31,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_places_are_those_marked_by_hand():
-    found = places(torch.tensor([[5, 6, 5, 5]]))
+    found = positions_of_detectors(torch.tensor([[5, 6, 5, 5]]))
 
     def marked(detector: str) -> set[tuple[int, int]]:
         return {(int(q), int(k)) for _, q, k in found[detector].nonzero()}  # pyright: ignore[reportArgumentType]

@@ -107,13 +107,13 @@ def test_what_heads_bring_is_followed_to_its_tokens() -> None:
     assert np.allclose(seen.back, back, atol=1e-3)
 
 
-def test_worth_is_by_votes_and_handed_on_to_what_excites() -> None:
+def test_importance_is_by_votes_and_handed_on_to_what_excites() -> None:
     evidence = gather(PROGRAM, ROWS)
-    for name, worth in evidence.worth.items():
-        assert (worth >= evidence.direct[name] - 1e-9).all()
-    assert np.array_equal(evidence.worth["rules.1"], evidence.direct["rules.1"])
-    assert evidence.worth["words"].sum() > evidence.direct["words"].sum()
-    edges, words = evidence.speaks["rules.1"]
+    for name, importance in evidence.importance.items():
+        assert (importance >= evidence.direct[name] - 1e-9).all()
+    assert np.array_equal(evidence.importance["rules.1"], evidence.direct["rules.1"])
+    assert evidence.importance["words"].sum() > evidence.direct["words"].sum()
+    edges, words = evidence.votes_for["rules.1"]
     chance = (evidence.counts + 0.5) / (evidence.counts + 0.5).sum()
     votes = (edges @ words).toarray()
     spread = (votes**2 @ chance) - (votes @ chance) ** 2
@@ -157,11 +157,11 @@ def of_class(name: str) -> np.ndarray:
         ({"frequency": 0.0}, "never on in the text"),
         ({"opening": 0.6}, "position and opening"),
         ({"excited": {"place": 0.6}}, "position and opening"),
-        ({"speaks": of_class("continuation")}, "goes on with a word"),
-        ({"speaks": of_class("quote")}, "speech"),
-        ({"speaks": of_class("punctuation")}, "punctuation and ends of sentences"),
-        ({"speaks": of_class("name")}, "names"),
-        ({"speaks": of_class("name"), "direct": 0.1, "few": 0.6}, "after a word, a word"),
+        ({"votes_for": of_class("continuation")}, "goes on with a word"),
+        ({"votes_for": of_class("quote")}, "speech"),
+        ({"votes_for": of_class("punctuation")}, "punctuation and ends of sentences"),
+        ({"votes_for": of_class("name")}, "names"),
+        ({"votes_for": of_class("name"), "direct": 0.1, "few": 0.6}, "after a word, a word"),
         ({"origins": of_class("word"), "again": 0.6}, "says again what stood earlier"),
         ({"origins": of_class("word"), "back": np.eye(3)[HERE]}, "brought from the word itself"),
         ({"origins": of_class("word"), "back": np.eye(3)[BEFORE]}, "brought from the word before"),

@@ -15,11 +15,11 @@ from englishroom.inside.memory import (
     PARTS,
     POSITION,
     bits_of,
-    held,
+    held_at_means,
     measure_memory,
     parts_of,
     silenced,
-    told,
+    summary_lines,
 )
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Lookup, Match, Program, Rules
@@ -73,7 +73,7 @@ def test_what_is_memory_does_not_depend_on_earlier_tokens_once_the_rest_is_held(
     parts = parts_of(PROGRAM)
     makers = {b.name for b in PROGRAM.blocks if isinstance(b, Lookup | Match | Rules)}
     fixed = {name: part == ALGORITHM for name, part in parts.items() if name in makers}
-    program = held(PROGRAM, fixed, means(PROGRAM))
+    program = held_at_means(PROGRAM, fixed, means(PROGRAM))
     interpreter = Interpreter(program, np.float64)
     first, second = ROWS[0].copy(), ROWS[1].copy()
     second[-1] = first[-1]
@@ -83,7 +83,7 @@ def test_what_is_memory_does_not_depend_on_earlier_tokens_once_the_rest_is_held(
     whole = Interpreter(PROGRAM, np.float64)
     assert np.abs(whole.log_probs(first)[-1] - whole.log_probs(second)[-1]).max() > 1e-6
     fixed = {name: part >= POSITION for name, part in parts.items() if name in makers}
-    memory = Interpreter(held(PROGRAM, fixed, means(PROGRAM)), np.float64)
+    memory = Interpreter(held_at_means(PROGRAM, fixed, means(PROGRAM)), np.float64)
     twice = memory.log_probs(np.full(N_CTX, 5))
     assert np.abs(twice - twice[0]).max() < 1e-12
 
@@ -92,7 +92,7 @@ def test_holding_nothing_changes_nothing_and_voting_at_the_mean_is_a_constant() 
     tokens = ROWS[0]
     own = Interpreter(PROGRAM, np.float64).log_probs(tokens)
     none = {"moved.0": np.zeros(PROGRAM.space("moved.0").size, bool)}
-    assert np.array_equal(Interpreter(held(PROGRAM, none, {}), np.float64).log_probs(tokens), own)
+    assert np.array_equal(Interpreter(held_at_means(PROGRAM, none, {}), np.float64).log_probs(tokens), own)
     voting = {name: np.ones(len(mean), bool) for name, mean in means(PROGRAM).items() if name in parts_of(PROGRAM)}
     said = Interpreter(silenced(PROGRAM, voting, means(PROGRAM)), np.float64).log_probs(tokens)
     assert np.abs(said - said[0]).max() < 1e-12
@@ -127,7 +127,7 @@ def test_nats_are_those_of_the_programs_that_are_left() -> None:
     assert nats["memory"] + nats["position"] + nats["algorithm"] == pytest.approx(total)
     assert sum(measured["rules"].values()) == 48
     assert measured["rules"]["memory"] >= 1
-    lines = told(measured)
+    lines = summary_lines(measured)
     assert lines[0].startswith("memory: ")
     assert f"{nats['algorithm']:+.3f} nats" in lines[2]
 
@@ -136,8 +136,8 @@ def test_what_has_no_parts_is_refused() -> None:
     with pytest.raises(ConfigError, match="the program is featured; memory and algorithm are told apart in sparse"):
         parts_of(full_program("featured", 1))
     with pytest.raises(ConfigError, match="words: the first block of a program cannot be held"):
-        held(PROGRAM, {"words": np.ones(20, bool)}, means(PROGRAM))
+        held_at_means(PROGRAM, {"words": np.ones(20, bool)}, means(PROGRAM))
     with pytest.raises(ConfigError, match="places: only some coordinates are to be held, which is for rules"):
-        held(PROGRAM, {"places": np.array([True, False, False, False])}, means(PROGRAM))
+        held_at_means(PROGRAM, {"places": np.array([True, False, False, False])}, means(PROGRAM))
     with pytest.raises(ConfigError, match="the features of the program do not vote side by side"):
         silenced(full_program("sparse", 1), {"nothing": np.ones(1, bool)}, {})

@@ -16,7 +16,7 @@ from englishroom.sketch.model import Votes, expected_counts, loss, loss_and_grad
 from englishroom.sketch.rank import rank_gears
 from englishroom.sketch.search import search
 from englishroom.sketch.studio import Ask, Studio
-from englishroom.sketch.votes import ExpectedCounts, grow, prune, refit, round_votes, worth_of
+from englishroom.sketch.votes import ExpectedCounts, grow, importance_of, prune, refit, round_votes
 from tiny_sketch import TinyTalker, heard, studio
 
 
@@ -51,7 +51,7 @@ def test_growing_and_refitting_lower_the_loss_and_pruning_saves(made: tuple[Stud
     assert len(fewer.weights) < len(votes.weights)
     kept = set(zip(fewer.keys, fewer.outputs, strict=True))
     at = [i for i, pair in enumerate(zip(votes.keys, votes.outputs, strict=True)) if pair not in kept]
-    worth = worth_of(votes, s.fit)[votes.d_vocab : votes.d_vocab + len(votes.weights)] / cost
+    worth = importance_of(votes, s.fit)[votes.d_vocab : votes.d_vocab + len(votes.weights)] / cost
     assert worth[at].max() <= np.delete(worth, at).min()
 
 

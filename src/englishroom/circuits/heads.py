@@ -65,12 +65,12 @@ def repeated_tokens(
 
 @dataclass(frozen=True)
 class HeadSums:
-    """Sums of attention on the places that detectors look for; sums of parts of a text add up to that of the whole.
+    """Sums of attention on the positions that detectors look for; sums of parts of a text add up to that of the whole.
 
     Attributes:
         attention: [detector, layer, head].
         even: what even attention would have given, [detector, layer].
-        queries: queries that had such a place to look at, [detector, layer].
+        queries: queries that had such a position to look at, [detector, layer].
     """
 
     attention: Float[Tensor, "detector layer head"]
@@ -86,7 +86,7 @@ class HeadRow:
     """What one head looks at.
 
     Attributes:
-        attention: mean attention on the places that the detector looks for, 0 to 1.
+        attention: mean attention on the positions that the detector looks for, 0 to 1.
         even_attention: the same of even attention over the visible positions.
         queries: how many queries the means are over; nan means where there are none.
     """
@@ -99,7 +99,7 @@ class HeadRow:
     queries: int
 
 
-def places(tokens: Int[Tensor, "batch pos"]) -> dict[Detector, Bool[Tensor, "batch query key"]]:
+def positions_of_detectors(tokens: Int[Tensor, "batch pos"]) -> dict[Detector, Bool[Tensor, "batch query key"]]:
     """Mark the positions that each detector looks for, for every query."""
     n_pos = tokens.shape[1]
     at = torch.arange(n_pos, device=tokens.device)
@@ -112,11 +112,11 @@ def places(tokens: Int[Tensor, "batch pos"]) -> dict[Detector, Bool[Tensor, "bat
 
 
 def sum_attention(spec: ModelSpec, run: Runner, tokens: Int[Tensor, "batch pos"]) -> HeadSums:
-    """Add up the attention that every head pays to the places that detectors look for.
+    """Add up the attention that every head pays to the positions that detectors look for.
 
-    At a position right after its own token, the place that induction looks for is the position itself.
+    At a position right after its own token, the position that induction looks for is the position itself.
     """
-    marked = torch.stack(list(places(tokens).values()))  # [detector, batch, query, key]
+    marked = torch.stack(list(positions_of_detectors(tokens).values()))  # [detector, batch, query, key]
     attention = torch.zeros(len(DETECTORS), spec.n_layers, spec.n_heads, dtype=torch.float64)
     even = torch.zeros(len(DETECTORS), spec.n_layers, dtype=torch.float64)
     queries = torch.zeros_like(even)

@@ -1,4 +1,4 @@
-"""Moved features: what a head carries from a source position into the latents of an attention-output dictionary.
+"""Moved features: what a head moves from a source position into the latents of an attention-output dictionary.
 
 With patterns ``A`` taken from a run, the pre-activation of latent ``j`` of a dictionary that reads the attention output
 is exactly
@@ -29,7 +29,7 @@ from englishroom.errors import ConfigError
 
 @dataclass(frozen=True)
 class OVCircuit:
-    """What one head carries, factored.
+    """What one head moves, factored.
 
     Attributes:
         reader: the norm in front of the layer.
@@ -66,7 +66,7 @@ class OVCircuit:
 
 
 def ov_circuit(basis: Basis, replacement: Replacement, layer: int, head: int) -> OVCircuit:
-    """Factor what one head carries in the feature basis."""
+    """Factor what one head moves in the feature basis."""
     spec, weights = replacement.spec, replacement.weights
     part = head_part(replacement, layer, head)
     reader = reading(spec, weights, f"blocks.{layer}.ln1")

@@ -26,7 +26,7 @@ class Command:
     def run(self) -> None:
         from json import dumps
 
-        from englishroom.inside.memory import told
+        from englishroom.inside.memory import summary_lines
         from englishroom.pipeline.labelling import memory_of_room
 
         with progress_bar() as progress:
@@ -38,5 +38,5 @@ class Command:
             (row["name"], f"{row['ce_nats']:.3f}", f"{row['kl_whole_part_nats']:.3f}") for row in measured["programs"]
         ]
         print_table(f"{self.room} on {measured['text']}", ("what is left", "CE (nats)", "KL(whole‖part) (nats)"), rows)
-        for line in told(measured):
+        for line in summary_lines(measured):
             show(line)

@@ -1,4 +1,4 @@
-"""What entries of a sparse program are worth on one text, and how far a slice of it is from the whole."""
+"""How important entries of a sparse program are on one text, and how far a slice of it is from the whole."""
 
 from __future__ import annotations
 
@@ -153,8 +153,8 @@ def _entries_of_heads(reading: RecordedRun, block: Match, g: Rows) -> Iterator[F
                 here = np.where(reading.bucket(block, number), on_scores, 0.0)
                 yield _weighed(table, queries, np.sqrt(here @ keys**2), queries, keys)
         if block.moves is not None and isinstance(moves := block.moves[head], SparseTable):
-            brought = weights @ values
-            yield _weighed(moves, brought, g, brought)
+            outputs = weights @ values
+            yield _weighed(moves, outputs, g, outputs)
 
 
 def _without_mean(x: Rows, centred: bool) -> Rows:

@@ -1,9 +1,9 @@
-"""What is seen of the features of a sparse program on a text: when they are on, what excites them, what they say.
+"""What is seen of the features of a sparse program on a text: when they are on, what excites them, what they vote for.
 
 1. Run the program over the text and keep which features are on where, with their values.
 2. For every rule, average what each feature in its condition adds where the rule fires.
-3. For rules that read what heads bring, follow it back to the tokens that it was brought from.
-4. For every feature, add up its votes for words, at the mean loudness, and what these are worth.
+3. For rules that read the outputs of heads, follow these back to the tokens that they were moved from.
+4. For every feature, add up its votes for words, at the mean scale, and how important these are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from englishroom.ir.stages import Stage, stages_of
 Csr = scipy.sparse.csr_array
 Progress = Callable[[int, int], None]
 ROWS_FOLLOWED = 64
-"""Rows of text on which what heads bring is followed back to where it comes from."""
+"""Rows of text on which the outputs of heads are followed back to where they come from."""
 HERE, BEFORE, FURTHER = range(3)
 
 
@@ -36,7 +36,7 @@ class Seen:
         by_token: sum of its values where each token is read, [d_vocab, feature].
         by_place: sum of its values at each position of the context, [n_ctx, feature].
         excited: what excites rules: variable -> mean of what each feature adds where the rule fires, [rule, feature].
-        origins: what heads bring it, by the token it comes from, [d_vocab, rule]; ``None`` where it reads no heads.
+        origins: what heads move to it, by the token it comes from, [d_vocab, rule]; ``None`` where it reads no heads.
         back: the same from here, from the position before, and from further back, [3, rule].
     """
 
@@ -56,18 +56,18 @@ class FeatureEvidence:
     Attributes:
         counts: how often each token was read, [d_vocab].
         seen: by variable whose features are on or off.
-        carried: by variable that heads make, the mean of what each token lets them carry away, [d_vocab, number].
-        speaks: by variable, votes of each feature for each word at the mean loudness, as two factors.
-        direct: by variable, what the votes of each feature, or number that votes, are worth, in nats, [feature].
-        worth: the same with its share of the worth of every rule that it excites, [feature].
+        values: by variable that heads make, the mean of the values at each token, [d_vocab, dimension].
+        votes_for: by variable, votes of each feature for each word at the mean scale, as two factors.
+        direct: by variable, the importance of the votes of each feature, or word list, in nats, [feature].
+        importance: the same with its share of the importance of every rule that it excites, [feature].
     """
 
     counts: NDArray[np.int64]
     seen: Mapping[str, Seen]
-    carried: Mapping[str, NDArray[np.float64]]
-    speaks: Mapping[str, tuple[Csr, Csr]]
+    values: Mapping[str, NDArray[np.float64]]
+    votes_for: Mapping[str, tuple[Csr, Csr]]
     direct: Mapping[str, NDArray[np.float64]]
-    worth: Mapping[str, NDArray[np.float64]]
+    importance: Mapping[str, NDArray[np.float64]]
 
 
 def gather(
@@ -102,23 +102,23 @@ class _Gathering:
             for name in program.vote.reads
             if (stage := self.stages.get(name)) is not None and stage.norm is None and len(stage.parts) == 1
         }
-        self.carried = {name: np.zeros((program.d_vocab, self.sizes[name])) for name in self.heads}
+        self.head_values = {name: np.zeros((program.d_vocab, self.sizes[name])) for name in self.heads}
 
     def evidence(self) -> FeatureEvidence:
         self._run()
         seen = {name: self._seen(name) for name in self.named}
-        speaks, direct = self._votes()
-        worth = {name: values.copy() for name, values in direct.items()}
-        for name in reversed(self.rules):  # what a rule is worth is shared among those that excite it
+        votes_for, direct = self._votes()
+        importance = {name: values.copy() for name, values in direct.items()}
+        for name in reversed(self.rules):  # the importance of a rule is shared among those that excite it
             excited = seen[name].excited
             total = sum((np.asarray(abs(part).sum(1)).ravel() for part in excited.values()), np.zeros(self.sizes[name]))
-            share = np.divide(worth[name], total, out=np.zeros_like(total), where=total > 0)
+            share = np.divide(importance[name], total, out=np.zeros_like(total), where=total > 0)
             for variable, part in excited.items():
-                if variable in worth:
-                    worth[variable] += abs(part).T @ share
+                if variable in importance:
+                    importance[variable] += abs(part).T @ share
         counted = np.maximum(self.counts, 1)[:, None]
-        carried = {name: values / counted for name, values in self.carried.items()}
-        return FeatureEvidence(self.counts, seen, carried, speaks, direct, worth)
+        head_values = {name: values / counted for name, values in self.head_values.items()}
+        return FeatureEvidence(self.counts, seen, head_values, votes_for, direct, importance)
 
     def _run(self) -> None:
         interpreter = Interpreter(self.program, np.float32)
@@ -132,8 +132,8 @@ class _Gathering:
                 stage = self.stages[name]
                 assert stage.loudness is not None
                 assert stage.norm is not None
-                loud = variables[stage.loudness.name][:, 0]
-                parts.append(1 / np.sqrt(loud * loud + np.float32(stage.norm.eps)))
+                sums = variables[stage.loudness.name][:, 0]
+                parts.append(1 / np.sqrt(sums * sums + np.float32(stage.norm.eps)))
             for name, squares in self.ballots.items():
                 squares += np.square(variables[name], dtype=np.float64).sum(0)
             for block in self.heads.values():
@@ -147,7 +147,7 @@ class _Gathering:
         assert block.moves is not None
         values = variables[block.values]
         moved = [values @ _matrix(table) for table in block.moves]  # [pos, number] per head
-        np.add.at(self.carried[block.name], tokens, sum(moved))
+        np.add.at(self.head_values[block.name], tokens, sum(moved))
         if not back:
             return
         looks = weights_of(block, variables)
@@ -161,11 +161,11 @@ class _Gathering:
             shares = self.back.setdefault(name, np.zeros((3, self.sizes[name])))
             for head, weights in enumerate(looks):
                 adds = moved[head] @ conditions  # [place looked at, rule]
-                brought = np.maximum((weights.T @ fires) * adds, 0)
-                np.add.at(origins, tokens, brought)
+                arrived = np.maximum((weights.T @ fires) * adds, 0)
+                np.add.at(origins, tokens, arrived)
                 here = np.maximum(weights.diagonal()[:, None] * fires * adds, 0).sum(0)
                 before = np.maximum(weights.diagonal(-1)[:, None] * fires[1:] * adds[:-1], 0).sum(0)
-                shares += np.stack([here, before, brought.sum(0) - here - before])
+                shares += np.stack([here, before, arrived.sum(0) - here - before])
 
     def _seen(self, name: str) -> Seen:
         values = self.values[name]
@@ -182,7 +182,7 @@ class _Gathering:
         )
 
     def _excited(self, stage: Stage) -> dict[str, Csr]:
-        """Average what each feature adds to each rule, where the rule fires; the loudness divides it."""
+        """Average what each feature adds to each rule, where the rule fires; the scale divides it."""
         assert isinstance(stage.adds, Rules)
         values = self.values[stage.name]
         fires = Csr((np.ones_like(values.data), values.indices, values.indptr), shape=values.shape)
@@ -198,18 +198,18 @@ class _Gathering:
         return found
 
     def _votes(self) -> tuple[dict[str, tuple[Csr, Csr]], dict[str, NDArray[np.float64]]]:
-        """Follow features to the scores of words: directly, or by way of numbers that vote for words."""
-        speaks: dict[str, tuple[Csr, Csr]] = {}
+        """Follow features to the scores of words: directly, or by way of word lists."""
+        votes_for: dict[str, tuple[Csr, Csr]] = {}
         direct = {name: np.zeros(self.sizes[name]) for name in self.named}
         chance = (self.counts + 0.5) / (self.counts + 0.5).sum()
         for read in self.program.vote.reads:
-            stage, words = self._spoken(read)
+            stage, words = self._scored(read)
             if stage is None:
                 continue
             features, columns, weights = stage.entries()
             edges = Csr((weights, (features, columns)), shape=(stage.n_features, len(words.indptr) - 1))
             mean = np.asarray(words @ chance).ravel()
-            spread = (words.multiply(chance[None, :]) @ words.T).toarray() - np.outer(mean, mean)  # [number, number]
+            spread = (words.multiply(chance[None, :]) @ words.T).toarray() - np.outer(mean, mean)  # [list, list]
             if stage.name in self.ballots:
                 squares = self.ballots[stage.name][: len(mean)] / len(self.tokens)
                 direct[stage.name] = np.append(
@@ -220,13 +220,13 @@ class _Gathering:
                 if part.variable not in self.values:
                     continue
                 own = Csr(edges[part.first : part.first + part.size])
-                speaks[part.variable] = (own * np.float32(scale.mean()), words)
+                votes_for[part.variable] = (own * np.float32(scale.mean()), words)
                 here = Csr(scipy.sparse.diags_array(scale) @ self.values[part.variable])
                 square = np.asarray(here.multiply(here).mean(0)).ravel()
                 direct[part.variable] += 0.5 * square * np.asarray(own.multiply(own @ spread).sum(1)).ravel()
-        return speaks, direct
+        return votes_for, direct
 
-    def _spoken(self, read: str) -> tuple[Stage | None, Csr]:
+    def _scored(self, read: str) -> tuple[Stage | None, Csr]:
         """Return the stage whose sums become scores, and the map of its sums to words."""
         d_vocab, stage = self.program.d_vocab, self.stages.get(read)
         if stage is None or not isinstance(stage.adds, Linear):

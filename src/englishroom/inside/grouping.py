@@ -1,7 +1,7 @@
 """Sort features by what they do, each by a criterion measured on text.
 
 Words are sorted into classes by their spelling and by where they stand in the text; a feature is sorted by the class
-that it speaks for, where that has more than half of its votes, and otherwise by what excites it.
+that it votes for, where that has more than half of its votes, and otherwise by what excites it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ OPENING = 8
 FEW = 3
 """Tokens on which a feature must have half of its activation to count as one that follows those tokens."""
 LIKELIEST = 12
-"""Words that a feature speaks for most; whether it says again what was brought to it is judged by them."""
+"""Words that a feature votes for most; whether it repeats what was moved to it is judged by them."""
 DIRECT = 0.2
-"""Share of its worth that a rule must have by its own votes to be sorted by them."""
+"""Share of its importance that a rule must have by its own votes to be sorted by them."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ class Profile:
 
     Attributes:
         frequency: share of positions where it is on.
-        direct: share of its worth that is by its own votes.
-        speaks: share of its votes for each class of words, [class].
+        direct: share of its importance that is by its own votes.
+        votes_for: share of its votes for each class of words, [class].
         opening: share of its activation at the first positions.
         few: share of its activation on the few tokens that it is on most.
         excited: share of what excites it that comes from each kind of variable.
-        origins: share of what heads bring it by class of the token, [class]; zeros where nothing is brought.
+        origins: share of what heads move to it by class of the token, [class]; zeros where nothing is moved.
         back: share of that from here, from the position before, and from further back.
-        again: share of that from tokens that it then speaks for.
+        again: share of that from tokens that it then votes for.
     """
 
     frequency: float
     direct: float
-    speaks: NDArray[np.float64]
+    votes_for: NDArray[np.float64]
     opening: float
     few: float
     excited: Mapping[str, float]
@@ -58,25 +58,25 @@ class Profile:
 
 def group_of(profile: Profile) -> str:
     """Name the group of a rule: the first whose criterion it meets."""
-    speaks = dict(zip(CLASSES, profile.speaks.tolist(), strict=True))
+    votes_for = dict(zip(CLASSES, profile.votes_for.tolist(), strict=True))
     origins = dict(zip(CLASSES, profile.origins.tolist(), strict=True))
-    brought = profile.origins.sum() > 0
+    moved = profile.origins.sum() > 0
     if not profile.frequency:
         return "never on in the text"
     if profile.opening > HALF or profile.excited.get("place", 0.0) > HALF:
         return "position and opening"
     if profile.direct >= DIRECT:
-        if brought and profile.again > HALF:
+        if moved and profile.again > HALF:
             return "says again what stood earlier"
-        if speaks["continuation"] > HALF:
+        if votes_for["continuation"] > HALF:
             return "goes on with a word"
-        if speaks["quote"] > HALF:
+        if votes_for["quote"] > HALF:
             return "speech"
-        if speaks["punctuation"] > HALF:
+        if votes_for["punctuation"] > HALF:
             return "punctuation and ends of sentences"
-        if speaks["name"] > HALF:
+        if votes_for["name"] > HALF:
             return "names"
-    if brought:
+    if moved:
         if profile.back[HERE] > HALF:
             return "brought from the word itself"
         if profile.back[BEFORE] > HALF:
@@ -147,7 +147,7 @@ def profiles(
     """
     seen, n_rules = evidence.seen[name], len(evidence.seen[name].frequency)
     member = np.eye(len(CLASSES))[classes]  # [d_vocab, class]
-    speaks = _shares(voted @ member)
+    votes_for = _shares(voted @ member)
     opening = _share(np.asarray(seen.by_place[:OPENING].sum(0)).ravel(), np.asarray(seen.by_place.sum(0)).ravel())
     few = few_of(seen.by_token)
     excited = {kind: np.zeros(n_rules) for kind in kinds.values()}
@@ -159,14 +159,14 @@ def profiles(
     if seen.origins is not None and seen.back is not None:
         origins, back = _shares(seen.origins.T @ member), _shares(seen.back.T)
         likeliest = np.argpartition(-voted, min(LIKELIEST, voted.shape[1] - 1), axis=1)[:, :LIKELIEST]
-        brought = np.take_along_axis(seen.origins.T, likeliest, 1) * (np.take_along_axis(voted, likeliest, 1) > 0)
-        again = _share(brought.sum(1), seen.origins.sum(0))
-    direct = _share(evidence.direct[name], evidence.worth[name])
+        repeated = np.take_along_axis(seen.origins.T, likeliest, 1) * (np.take_along_axis(voted, likeliest, 1) > 0)
+        again = _share(repeated.sum(1), seen.origins.sum(0))
+    direct = _share(evidence.direct[name], evidence.importance[name])
     return [
         Profile(
             float(seen.frequency[at]),
             float(direct[at]),
-            speaks[at],
+            votes_for[at],
             float(opening[at]),
             float(few[at]),
             {kind: float(values[at]) for kind, values in excited.items()},

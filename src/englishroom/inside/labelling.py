@@ -1,16 +1,17 @@
-"""Name every feature of a sparse program after its evidence on a text: what excites it, and what it speaks for.
+"""Name every feature of a sparse program after its evidence on a text: what excites it, and what it votes for.
 
-- Kinds of words, and kinds that are said, are named after the words that are most of that kind: ``word:she/her/he``.
-- Places after the positions where they are on at least half as much as anywhere: ``place:12..16``.
-- What heads bring after the words that let most and least of it be carried away: ``b0:she/her-the``.
-- Features that are moved after the words that they are brought from, and, where half of their activation is on few
+- Token features and word lists are named after the words that weigh most in them: ``word:she/her/he``.
+- Features of position after the positions where they are on at least half as much as anywhere: ``place:12..16``.
+- Dimensions of the outputs of heads after the words with the largest and the smallest values: ``b0:she/her-the``.
+- Features that are moved after the words that they are moved from, and, where half of their activation is on few
   words, those: ``m0:lily/tom@named``.
-- Rules after what excites them, the word at hand and what else adds most, and the words they speak for:
+- Rules after what excites them, the word at hand and what else adds most, and the words they vote for:
   ``r1:once->upon``, ``r1:was+..lily->she``.
 
-Of the words of a kind those come first whose value times the fourth root of their frequency is largest; of the words on
-which a feature is on, or from which it is moved, those that add most to how far their shares are from the usual ones
-(``s log(s / p)``), so that what is named is both telling and met. Of its votes, value times the root of the frequency.
+Of the words of a token feature those come first whose value times the fourth root of their frequency is largest. Of the
+words on which a feature is on, or from which it is moved, it is those that add most to how far their shares are from
+the usual ones (``s log(s / p)``), so that what is named is both telling and met. Of its votes, it is value times the
+root of the frequency.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ LISTED = 6
 LONGEST, LONGEST_WORD = 44, 13
 """Characters of a label, before a number that tells it from another, and of a word in it."""
 PLURALS = ("words", "names", "continuations of words", "speech", "punctuation")
-"""Groups of kinds of words, by the class that most of their words are of."""
-SPEAKS = 0.1
-"""Share of its worth that a rule must have by its own votes for its label to name them."""
+"""Groups of token features and word lists, by the class that most of their words are of."""
+OWN_VOTES = 0.1
+"""Share of its importance that a rule must have by its own votes for its label to name them."""
 MARKS = MappingProxyType({"word": "[{}]", "place": "at_{}", "moved": "..{}", "rules": "&{}"})
 """How a label writes the feature that excites a rule most."""
 TELLING = 0.3
@@ -94,9 +95,9 @@ class _Naming:
             if isinstance(block, Lookup) and kind == "word":
                 self._words_of(block.name, block.table, "word")
             elif isinstance(block, Lookup) and kind == "place":
-                self._places(block.name, block.table)
-            elif isinstance(block, Match) and block.name in self.evidence.carried:
-                self._brought(block.name, f"b{number}")
+                self._positions(block.name, block.table)
+            elif isinstance(block, Match) and block.name in self.evidence.values:
+                self._head_outputs(block.name, f"b{number}")
             elif kind in ("moved", "rules"):
                 self._rules(block.name, f"{kind[0]}{number}", kind)
             elif isinstance(block, Linear) and isinstance(block.weight, SparseTable):
@@ -128,10 +129,10 @@ class _Naming:
         )
 
     def _words_of(self, variable: str, table: object, stem: str) -> None:
-        """Name kinds after their words."""
+        """Name token features, or word lists, after their words."""
         assert isinstance(table, SparseTable)
         columns = table.csr().tocsc()
-        seen, worth = self.evidence.seen.get(variable), self.evidence.worth.get(variable)
+        seen, importance = self.evidence.seen.get(variable), self.evidence.importance.get(variable)
         labels, features = [], []
         for at in range(table.n_columns):
             low, high = columns.indptr[at], columns.indptr[at + 1]
@@ -144,7 +145,7 @@ class _Naming:
                 Feature(
                     "",
                     PLURALS[int(shares.argmax())] if best else "empty",
-                    0.0 if worth is None else float(worth[at]),
+                    0.0 if importance is None else float(importance[at]),
                     1.0 if seen is None else float(seen.frequency[at]),
                     0.0 if seen is None else float(seen.mean[at]),
                     tuple(best),
@@ -153,10 +154,10 @@ class _Naming:
             )
         self._keep(variable, labels, features)
 
-    def _places(self, variable: str, table: object) -> None:
-        """Name places after the positions where they are on most."""
+    def _positions(self, variable: str, table: object) -> None:
+        """Name features of position after the positions where they are on most."""
         assert isinstance(table, SparseTable)
-        dense, seen, worth = table.dense(), self.evidence.seen[variable], self.evidence.worth[variable]
+        dense, seen, importance = table.dense(), self.evidence.seen[variable], self.evidence.importance[variable]
         labels, features = [], []
         for at in range(table.n_columns):
             strong = np.flatnonzero(dense[:, at] >= HALF * max(dense[:, at].max(), 1e-9))
@@ -164,26 +165,26 @@ class _Naming:
             labels.append(f"place:{where}")
             ranked = np.argsort(-dense[:, at], kind="stable")[:LISTED]
             tokens = tuple((f"position_{position}", float(dense[position, at])) for position in ranked)
-            numbers = float(worth[at]), float(seen.frequency[at]), float(seen.mean[at])
+            numbers = float(importance[at]), float(seen.frequency[at]), float(seen.mean[at])
             features.append(Feature("", "places", *numbers, tokens, votes=self._votes(variable, at)))
         self._keep(variable, labels, features)
 
-    def _brought(self, variable: str, stem: str) -> None:
-        """Name what heads bring after the words that let it be carried away."""
-        carried = self.evidence.carried[variable]
-        telling = (carried - self.chance @ carried) * self.often[:, None]
+    def _head_outputs(self, variable: str, stem: str) -> None:
+        """Name dimensions of the outputs of heads after the words with the largest and the smallest values."""
+        values = self.evidence.values[variable]
+        telling = (values - self.chance @ values) * self.often[:, None]
         labels, features = [], []
-        for at in range(carried.shape[1]):
+        for at in range(values.shape[1]):
             ranked = np.lexsort((np.arange(len(telling)), -telling[:, at]))
             high, low = ranked[:2], ranked[::-1][:1]
-            best = [(self.words[token], float(carried[token, at])) for token in (*high, *low)]
+            best = [(self.words[token], float(values[token, at])) for token in (*high, *low)]
             name = f"{stem}:{_joined(best[:2])}-{_joined(best[2:])}" if telling[:, at].any() else f"{stem}:none"
             labels.append(name)
             features.append(Feature("", "brought", frequency=1.0, tokens=tuple(best)))
         self._keep(variable, labels, features)
 
     def _rules(self, variable: str, stem: str, kind: str) -> None:
-        """Name rules after what excites them and what they speak for."""
+        """Name rules after what excites them and what they vote for."""
         evidence, seen = self.evidence, self.evidence.seen[variable]
         voted = self._voted(variable)
         kept = profiles(evidence, variable, self.kinds, self.classes, voted)
@@ -196,9 +197,9 @@ class _Naming:
             share = sum(value for _, value in tokens[:3])
             contexts, telling = self._contexts(variable, at, share > TELLING)
             votes = self._votes(variable, at)
-            said = f"->{_joined(votes[:2])}" if votes and profile.direct >= SPEAKS else ""
+            voted_for = f"->{_joined(votes[:2])}" if votes and profile.direct >= OWN_VOTES else ""
             if not profile.frequency:
-                name = f"{stem}:never{said}"
+                name = f"{stem}:never{voted_for}"
             elif kind == "moved" and seen.origins is not None and usual is not None:
                 origins = self._telling(seen.origins[:, at], np.arange(len(usual)), usual)
                 before = "<" if profile.back[BEFORE] > HALF else ""
@@ -207,9 +208,9 @@ class _Naming:
                 contexts = tuple((f"from_{word}", value) for word, value in origins)
             else:
                 words = [_joined(tokens[:2])] if share > TELLING else []
-                name = f"{stem}:{'+'.join([*words, *telling]) or 'any'}{said}"
+                name = f"{stem}:{'+'.join([*words, *telling]) or 'any'}{voted_for}"
             labels.append(name)
-            numbers = float(evidence.worth[variable][at]), profile.frequency, float(seen.mean[at])
+            numbers = float(evidence.importance[variable][at]), profile.frequency, float(seen.mean[at])
             features.append(Feature("", group_of(profile), *numbers, tokens, contexts, votes))
         self._keep(variable, labels, features)
 
@@ -249,18 +250,18 @@ class _Naming:
     def _voted(self, variable: str) -> NDArray[np.float32]:
         """Return the positive votes of each feature for each word, against their mean, times the chance of the word."""
         size = self.program.space(next(b.space for b in self.program.blocks if b.name == variable)).size
-        if variable not in self.evidence.speaks:
+        if variable not in self.evidence.votes_for:
             return np.zeros((size, len(self.words)), np.float32)
-        edges, words = self.evidence.speaks[variable]
+        edges, words = self.evidence.votes_for[variable]
         votes = Csr(edges @ words).toarray()
         votes -= (votes @ self.chance)[:, None]
         return (np.maximum(votes, 0) * self.chance).astype(np.float32)
 
     def _votes(self, variable: str, at: int) -> Scores:
-        """Return the words that a feature speaks for most, with nats at its mean value."""
-        if variable not in self.evidence.speaks:
+        """Return the words that a feature votes for most, with nats at its mean value."""
+        if variable not in self.evidence.votes_for:
             return ()
-        edges, words = self.evidence.speaks[variable]
+        edges, words = self.evidence.votes_for[variable]
         votes = Csr(edges[[at]] @ words).toarray().ravel()
         if not votes.any():
             return ()

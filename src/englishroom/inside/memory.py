@@ -1,13 +1,13 @@
-"""Memory and algorithm apart: what a sparse program merely stores, what it works out, and what each is worth.
+"""Memory and algorithm apart: what a sparse program merely stores, what it works out, and how important each is.
 
-A feature is *memory* where the token at hand alone decides about it: kinds of words, and rules that read nothing else.
-It is *position* where the place in the text decides too. It is *algorithm* where earlier tokens have a say: what heads
-bring, and every rule that reads of it, directly or by way of others. An entry of a table belongs with the rule that it
-makes; where it makes no rule, with the feature that it begins at. What all share, such as the words of the kinds that
-are voted for, and constants, is counted apart.
+A feature is *memory* where the token at hand alone decides about it: token features, and rules that read nothing else.
+It is *position* where the position in the text counts too. It is *algorithm* where earlier tokens count: outputs of
+heads, and every rule that reads them, directly or by way of others. An entry of a table belongs with the rule that it
+makes; where it makes no rule, with the feature that it begins at. What all share, such as word lists and constants, is
+counted by itself.
 
-What a part is worth is measured by taking it out: features are held at their means, which is again a program, and that
-is run on held-out text.
+The importance of a part is measured by taking it out: features are held at their means, which is again a program, and
+that is run on held-out text.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _holding(program: Program, tables: Sequence[Table | SparseTable]) -> Program
     return replace(program, blocks=(*lookups, program.blocks[-1]))
 
 
-def held(program: Program, fixed: Masks, means: Mapping[str, NDArray[np.floating]]) -> Program:
+def held_at_means(program: Program, fixed: Masks, means: Mapping[str, NDArray[np.floating]]) -> Program:
     """Hold features at their means: a program in which they say the same whatever the text.
 
     Args:
@@ -259,8 +259,8 @@ def measure_memory(
     masks = {name: part for name, part in parts.items() if name in makers}
     programs = {
         "whole": program,
-        "memory and position": held(program, {n: m == ALGORITHM for n, m in masks.items()}, means),
-        "memory": held(program, {n: m >= POSITION for n, m in masks.items()}, means),
+        "memory and position": held_at_means(program, {n: m == ALGORITHM for n, m in masks.items()}, means),
+        "memory": held_at_means(program, {n: m >= POSITION for n, m in masks.items()}, means),
         "constants": silenced(program, {name: part >= MEMORY for name, part in masks.items()}, means),
         "algorithm": silenced(program, {name: part <= POSITION for name, part in masks.items()}, means),
     }
@@ -311,7 +311,7 @@ def _means(program: Program, names: set[str], rows: Rows) -> dict[str, NDArray[n
     return {name: total / count for name, total in sums.items()}
 
 
-def told(measured: Mapping[str, Any]) -> list[str]:
+def summary_lines(measured: Mapping[str, Any]) -> list[str]:
     """Say in a few lines what memory and algorithm take and give."""
     bits, nats, rules = measured["bits"], measured["nats"], measured["rules"]
     return [

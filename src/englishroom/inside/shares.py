@@ -31,7 +31,7 @@ class Shares:
 
     Attributes:
         of: variable -> share of each rule (or looked-up feature), [pos, rule].
-        heads: what heads brought and nothing turned into features -> share of each place, [head, pos, place].
+        heads: outputs of heads that nothing turned into features -> share of each source position, [head, pos, source].
         baseline: log-probability if the constants alone voted, [pos].
         unexplained: what is missing for all to add up to the log-probability, [pos].
     """

@@ -162,7 +162,7 @@ class RecordedRun:
 
         Args:
             gradient: [pos, d_vocab].
-            through: with ``additions``, gradients stop at looked-up features, rules and what heads brought.
+            through: with ``additions``, gradients stop at looked-up features, rules and outputs of heads.
         """
         found: dict[str, Rows] = {self.program.vote.name: gradient}
         for block in reversed(self.program.blocks):
@@ -264,7 +264,7 @@ class RecordedRun:
         return votes + self._spread(none, scales=False)
 
     def sources(self) -> list[str]:
-        """Name what votes are split into: looked-up features, rules, products, and what heads brought."""
+        """Name what votes are split into: looked-up features, rules, products, and outputs of heads."""
         return [block.name for block in self.program.blocks if isinstance(block, Lookup | Rules | Match | Product)]
 
     def constant(self, name: str) -> Rows:

@@ -32,12 +32,12 @@ class Feature:
     Attributes:
         label: unique within its variable.
         group: the kind of work it does, for listing it with its like; empty where nothing was found.
-        importance: what it is worth, in the unit that ``Labels.about["importance"]`` states.
+        importance: about what would be lost without it, in the unit that ``Labels.about["importance"]`` states.
         frequency: share of the positions read at which it is on.
         mean: its mean value where it is on.
-        tokens: tokens on which it is on, or of which it is the kind, with the share of its activation or their value.
+        tokens: tokens on which it is on, or that weigh most in it, with the share of its activation or their value.
         contexts: features that excite it beside those tokens, with the mean of what each adds to it.
-        votes: tokens that it speaks for, with its weight for each.
+        votes: tokens that it votes for, with its weight for each.
     """
 
     label: str

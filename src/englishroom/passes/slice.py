@@ -48,7 +48,7 @@ SHORTEST_RUNS = 64
 
 
 class Weighed(NamedTuple):
-    """What entries of a program are worth on a text.
+    """How important entries of a program are on a text.
 
     Attributes:
         weights: by table, what leaving each entry out would change.
@@ -77,7 +77,7 @@ class Slice:
     Args:
         gap: how far a program is from the whole one on the text, in the unit of the tolerance; no option, since it
             follows from program and text, as ``weigh`` does.
-        weigh: what entries are worth.
+        weigh: how important entries are.
     """
 
     tolerance: float

@@ -14,7 +14,7 @@ import torch
 
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
-from englishroom.inside.memory import told as memory_told
+from englishroom.inside.memory import summary_lines as memory_lines
 from englishroom.inside.trace import trace_of
 from englishroom.ir.program import Program
 from englishroom.ir.tokenizer import Tokenizer
@@ -73,7 +73,7 @@ def sparse(
         MEMORY: once(work / MEMORY, lambda: memory_of(program, tokenizer, texts.fit, texts.report, progress)),
     }
     evidence |= summary(measured) | {"texts": texts.about(), "preset": asdict(preset)}
-    for line in (*told(evidence), *memory_told(measured[MEMORY])):
+    for line in (*told(evidence), *memory_lines(measured[MEMORY])):
         say(line)
     files = {name: json_bytes(value) for name, value in measured.items()}
     files[LABELS] = labels_kept(work / LABELS, program, tokenizer, texts.fit, progress)

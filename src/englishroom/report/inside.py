@@ -41,7 +41,7 @@ def rules(facts: Facts) -> Markup:
         )
         for row in found["rows"]
     ]
-    head = ["rule", "importance", "on", "on these tokens", "excited by", "speaks for"]
+    head = ["rule", "importance", "on", "on these tokens", "excited by", "votes for"]
     note = "; ".join(f"{name}: {value}" for name, value in about.items())
     return tag(
         "div",

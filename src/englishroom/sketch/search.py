@@ -1,7 +1,7 @@
 """Search for the shortest sketch that keeps a share of what a talker does, or for the best one of so many lines.
 
 1. Grow, round after round, on the fitting text, beyond the length that is asked for or the share on the choosing text.
-2. Prune back to the lines, refitting on the way; leave out gears that are worth less than the lines of their code.
+2. Prune back to the lines, refitting on the way; leave out gears that add less than the lines of their code cost.
 3. Round the votes. Where a share is asked for, go on with 7 % fewer lines, as long as the share is kept.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from englishroom.sketch.checkpoint import Growth
 from englishroom.sketch.model import Votes
 from englishroom.sketch.studio import Studio
-from englishroom.sketch.votes import ExpectedCounts, grow, prune, refit, round_votes, worth_of
+from englishroom.sketch.votes import ExpectedCounts, grow, importance_of, prune, refit, round_votes
 from englishroom.sketch.write import WIDTH
 
 Keep = Callable[[Growth], None]
@@ -142,8 +142,8 @@ def _without_poor_gears(votes: Votes, studio: Studio) -> Votes:
     """Leave out the gears that lose less a character, their code counted in, than the poorest votes do."""
     if not len(votes.weights):
         return votes
-    worth, d_vocab, n_entries = worth_of(votes, studio.fit), votes.d_vocab, len(votes.weights)
-    each, costs = worth[d_vocab : d_vocab + n_entries], studio.costs.of_entries(votes)
+    importance, d_vocab, n_entries = importance_of(votes, studio.fit), votes.d_vocab, len(votes.weights)
+    each, costs = importance[d_vocab : d_vocab + n_entries], studio.costs.of_entries(votes)
     bar = float(np.quantile(each / costs, POOR_SHARE)) / studio.fit.readings.n_positions
     gears = np.array([studio.fit.readings.keys[key][0] for key in votes.keys])
     kept, whole = np.ones(n_entries, bool), studio.judge(votes, studio.choose).kl

@@ -18,7 +18,7 @@ from englishroom.sketch.keys import COPYING, GEARS, Spelling, fits_table, read
 from englishroom.sketch.kinds import sort_into_kinds
 from englishroom.sketch.model import SampledPositions, Votes, answers, loss
 from englishroom.sketch.sampling import Heard
-from englishroom.sketch.votes import Costs, worth_of
+from englishroom.sketch.votes import Costs, importance_of
 from englishroom.sketch.write import Tables, source, spell_out
 
 ALL_GEARS = (*GEARS, COPYING)
@@ -132,8 +132,8 @@ class Studio:
 
     def tables(self, votes: Votes) -> Tables:
         """Spell a sketch out."""
-        worth = worth_of(votes, self.fit)
-        return spell_out(votes, self.fit.readings, self.spelling.words, self.kind_names, worth)
+        importance = importance_of(votes, self.fit)
+        return spell_out(votes, self.fit.readings, self.spelling.words, self.kind_names, importance)
 
     def text(self, votes: Votes, heading: Sequence[str] = (), remarks: Mapping[str, str] | None = None) -> str:
         """Write a sketch as its file, gears in the order of the remarks on them."""

@@ -138,24 +138,24 @@ def _tally(
 def grow(votes: Votes, tally: ExpectedCounts, costs: Costs, n_new: int) -> Votes:
     """Add about ``n_new`` votes, those that gain most for each character; see the steps above."""
     found, copied = tally.sketch(votes)
-    worth = found.copy()
+    importance = found.copy()
     for low in range(0, len(found), CHUNK):  # in blocks that stay in the cache
         part = slice(low, low + CHUNK)
-        worth[part] = _gains(tally.talker[part], found[part], tally.seen[part, None].astype(np.float32))
+        importance[part] = _gains(tally.talker[part], found[part], tally.seen[part, None].astype(np.float32))
     places = tally.place[votes.keys]
     held = places >= 0
-    worth[places[held], votes.outputs[held]] = 0
+    importance[places[held], votes.outputs[held]] = 0
     in_use = np.zeros(len(tally.kept), bool)
     in_use[places[held]] = True
-    worth /= (costs.outputs + np.where(in_use, 0, costs.keys[tally.kept] / 2)[:, None]).astype(np.float32)
-    keys, outputs = _best(worth, tally, votes.d_vocab, n_new)
+    importance /= (costs.outputs + np.where(in_use, 0, costs.keys[tally.kept] / 2)[:, None]).astype(np.float32)
+    keys, outputs = _best(importance, tally, votes.d_vocab, n_new)
     weights = _best_weights(found[keys, outputs], tally.talker[keys, outputs], tally.seen[keys])
     grown = votes.with_entries(
         np.append(votes.keys, tally.kept[keys]),
         np.append(votes.outputs, outputs),
         np.append(votes.weights, CAUTION * weights),
     )
-    bar = float(worth[keys, outputs].min()) if len(keys) else 0.0
+    bar = float(importance[keys, outputs].min()) if len(keys) else 0.0
     ratio = np.log((tally.copied + 0.5) / (copied + 0.5))
     gain = tally.copied * ratio - (tally.copied - copied)  # of a vote where each word is unlikely
     new = (votes.copies == 0) & (gain / costs.outputs[votes.d_vocab :] > bar)
@@ -175,17 +175,17 @@ def _best_weights(sketch: NDArray, talker: NDArray, seen: NDArray) -> Counts:
 
 
 def _best(
-    worth: NDArray[np.float32], tally: ExpectedCounts, d_vocab: int, n_new: int
+    importance: NDArray[np.float32], tally: ExpectedCounts, d_vocab: int, n_new: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pick the best, but few at a time for each output, and of one gear, since others may mend the same fault."""
-    n_tried = min(worth.size, 12 * n_new)
-    flat = np.argpartition(worth.reshape(-1), worth.size - n_tried)[-n_tried:]
-    flat = flat[np.argsort(-worth.reshape(-1)[flat], kind="stable")]
+    n_tried = min(importance.size, 12 * n_new)
+    flat = np.argpartition(importance.reshape(-1), importance.size - n_tried)[-n_tried:]
+    flat = flat[np.argsort(-importance.reshape(-1)[flat], kind="stable")]
     of_output: Counter[int] = Counter()
     gear_of: dict[int, str] = {}
     chosen: list[tuple[int, int]] = []
-    for key, output in zip(*np.divmod(flat, worth.shape[1]), strict=True):
-        if len(chosen) == n_new or worth[key, output] <= 0:
+    for key, output in zip(*np.divmod(flat, importance.shape[1]), strict=True):
+        if len(chosen) == n_new or importance[key, output] <= 0:
             break
         gear = tally.sample.readings.keys[tally.kept[key]][0]
         several = 6 if output >= d_vocab else 3
@@ -218,7 +218,7 @@ def refit(votes: Votes, sample: SampledPositions, iterations: int = ITERATIONS) 
 
 def prune(votes: Votes, sample: SampledPositions, costs: Costs, characters: float) -> Votes:
     """Leave out the votes that matter least for each character, until about so many characters are saved."""
-    loss, d_vocab, n_entries = worth_of(votes, sample), votes.d_vocab, len(votes.weights)
+    loss, d_vocab, n_entries = importance_of(votes, sample), votes.d_vocab, len(votes.weights)
     cost = costs.of_entries(votes)
     each = loss[d_vocab : d_vocab + n_entries] / cost
     order = np.argsort(each, kind="stable")
@@ -230,7 +230,7 @@ def prune(votes: Votes, sample: SampledPositions, costs: Costs, characters: floa
     return replace(votes.with_entries(votes.keys[kept], votes.outputs[kept], votes.weights[kept]), copies=copies)
 
 
-def worth_of(votes: Votes, sample: SampledPositions) -> Counts:
+def importance_of(votes: Votes, sample: SampledPositions) -> Counts:
     """Estimate what leaving each number out would cost, in nats over the sample, as in ``Votes.parameters``.
 
     Where an output is unlikely and its expectation right, it falls to ``exp(-vote)`` of what it should be.

@@ -41,14 +41,14 @@ class Tables:
 
 
 def spell_out(
-    votes: Votes, readings: Readings, words: Sequence[str], kind_names: Sequence[str], worth: np.ndarray
+    votes: Votes, readings: Readings, words: Sequence[str], kind_names: Sequence[str], importances: np.ndarray
 ) -> Tables:
     """Name everything in a sketch, the most important first.
 
     Args:
         words: spelling of every token.
         kind_names: of every kind.
-        worth: of every number of the sketch, as in ``Votes.parameters``; rows are sorted by their sum.
+        importances: of every number of the sketch, as in ``Votes.parameters``; rows are sorted by their sum.
     """
     names = [*words, *kind_names]
     d, m = votes.d_vocab, len(votes.weights)
@@ -60,12 +60,12 @@ def spell_out(
     importance: dict[tuple[str, str], float] = defaultdict(float)
     for at in map(int, np.lexsort((votes.outputs, -votes.weights))):
         key = readings.keys[votes.keys[at]]
-        importance[key] += float(worth[d + at])
+        importance[key] += float(importances[d + at])
         rows[key][names[votes.outputs[at]]] = _count(votes.weights[at])
-    copy_worth = worth[d + m :].reshape(votes.copies.shape)
+    of_copies = importances[d + m :].reshape(votes.copies.shape)
     for row, kind in zip(*map(list, np.nonzero(votes.copies)), strict=True):
         key = (COPYING, readings.copy_keys[row])
-        importance[key] += float(copy_worth[row, kind])
+        importance[key] += float(of_copies[row, kind])
         rows[key][kind_names[int(kind)]] = _count(votes.copies[row, kind])
     gears: dict[str, dict[str, Row]] = {}
     for key in sorted(rows, key=lambda key: -importance[key]):
