@@ -28,7 +28,7 @@ class Command:
     check: CheckConfig = CheckConfig()
     """How much is checked, and what passes."""
     out: Path | None = None
-    """Write what was found as JSON."""
+    """File to write the result to, as JSON."""
 
     def run(self) -> None:
         import numpy as np

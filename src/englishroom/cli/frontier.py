@@ -39,7 +39,7 @@ class Command:
     seed: int = 0
     """Seed of the intervals and of the refits."""
     store: bool = False
-    """Keep what was found in the first sparse room as well, or in the first, so that its report shows it."""
+    """Keep the result in the first sparse room too (in the first room, where none is sparse), for its report to show."""
 
     def run(self) -> None:
         from englishroom.names import FRONTIER

@@ -24,7 +24,7 @@ class Command:
     max_documents: int | None = None
     """Measure on the first documents only."""
     frontier: Path | None = None
-    """What englishroom frontier found (frontier.json or its folder); by default what lies in the room."""
+    """Result of englishroom frontier (frontier.json or its folder); by default the one that lies in the room."""
     model: str | None = None
     """The model that the room was made of, where it is not to be found under the name it had then."""
     prompt: tuple[str, ...] = ("Once upon a time", "Lily and Tom", "")

@@ -51,11 +51,11 @@ class CheckConfig:
     rules: int = 1
     """Rules taken out for each token: those that carry its largest shares."""
     within_nats: float = 1e-6
-    """What the effect of taking a rule out may differ from what is said."""
+    """Nats by which the explained effect of taking a rule out may differ from the measured one."""
     near_nats: float = 0.05
-    """What an effect that is only followed may differ from what is found, to count as near,"""
+    """Nats by which an effect that is followed, not measured, may differ from the measured one and still count as near."""
     near_share: float = 0.25
-    """and by so much of the effect itself."""
+    """Share of the measured effect that is allowed on top of that."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,15 @@ class TrainConfig:
     """How a talker is trained; the architecture is GPT-2's, tied, with learned positions."""
 
     n_layers: int = 2
+    """Layers, each an attention block and an MLP."""
     d_model: int = 160
+    """Width of the residual stream; the MLPs are four times as wide."""
     n_heads: int = 5
+    """Heads of each attention block; they share the width."""
     n_ctx: int = 256
+    """Tokens that the model reads at once at most."""
     vocabulary: int = 2048
+    """Tokens of the tokenizer, which is learnt from the text."""
     tokens: int = 40_000_000
     """Training tokens, repeats included; the run's length."""
     batch: int = 32
@@ -34,6 +39,7 @@ class TrainConfig:
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Precision of matrix products in training; bfloat16 is about 1.6 times faster where the processor has it."""
     seed: int = 0
+    """Seed of the weights and of the order of the text."""
 
     def check(self) -> None:
         """Refuse values that make no sense.
