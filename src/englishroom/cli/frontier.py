@@ -39,7 +39,7 @@ class Command:
     seed: int = 0
     """Seed of the intervals and of the refits."""
     store: bool = False
-    """Keep the result in the first sparse room too (in the first room, where none is sparse), for its report to show."""
+    """Keep the result in the first sparse room (or the first room), too, for its report to show."""
 
     def run(self) -> None:
         from englishroom.names import FRONTIER

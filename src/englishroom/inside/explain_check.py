@@ -53,7 +53,7 @@ class CheckConfig:
     within_nats: float = 1e-6
     """Nats by which the explained effect of taking a rule out may differ from the measured one."""
     near_nats: float = 0.05
-    """Nats by which an effect that is followed, not measured, may differ from the measured one and still count as near."""
+    """Nats by which an effect that is only followed may differ from the measured one, to count as near."""
     near_share: float = 0.25
     """Share of the measured effect that is allowed on top of that."""
 
