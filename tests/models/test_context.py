@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +105,34 @@ def test_learned_positions_that_the_weights_do_not_have_are_refused(make, tmp_pa
     path = edit_config(make(tmp_path), **{key: 2**31 - 1})
     with pytest.raises(ArtifactError, match="config and weights do not belong together"):
         load_target(str(path))
+
+
+SIZES = {
+    make_gpt2: ("n_embd", "n_head", "n_layer", "n_inner", "vocab_size"),
+    make_gpt_neo: ("hidden_size", "num_heads", "num_layers", "intermediate_size", "vocab_size"),
+    make_llama: (
+        *("hidden_size", "num_attention_heads", "num_key_value_heads", "num_hidden_layers"),
+        *("intermediate_size", "vocab_size", "head_dim"),
+    ),
+}
+
+
+@pytest.mark.parametrize("make", SIZES)
+@pytest.mark.parametrize("value", [2**30, 2**31 - 2, 10**30])
+def test_sizes_that_the_weights_do_not_bear_out_are_refused_before_anything_is_made_of_them(
+    make: Callable[[Path], Path], value: int, tmp_path: Path
+):
+    path = make(tmp_path)
+    config = (path / "config.json").read_text()
+    tracemalloc.start()
+    try:
+        for key in SIZES[make]:
+            with pytest.raises(ArtifactError):
+                load_target(str(edit_config(path, **{key: value})))
+            (path / "config.json").write_text(config)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 def test_attention_types_without_end_are_refused_at_once(tmp_path: Path):
