@@ -77,7 +77,7 @@ class _Protocol(TypedDict):
 
 
 @with_config(_OPEN)
-class Fidelity(TypedDict):
+class _Fidelity(TypedDict):
     """``fidelity.json``."""
 
     protocols: NotRequired[list[_Protocol]]
@@ -150,7 +150,7 @@ class _Sentence(TypedDict):
 
 
 @with_config(_OPEN)
-class Measured(TypedDict):
+class _Measured(TypedDict):
     """What a report measured anew, in ``report.json``."""
 
     compared: _Compared
@@ -164,14 +164,14 @@ class Reported(TypedDict):
     """What a later report asks of ``report.json``."""
 
     identity: dict[str, Any]
-    measured: Measured
+    measured: _Measured
 
 
 FORMS: Mapping[str, TypeAdapter[Any]] = MappingProxyType(
     {
         SCORES: TypeAdapter(Scores),
         TRACE: TypeAdapter(Trace),
-        FIDELITY: TypeAdapter(Fidelity),
+        FIDELITY: TypeAdapter(_Fidelity),
         FRONTIER: TypeAdapter(Frontier),
         MEMORY: TypeAdapter(dict[str, Any]),
     }
