@@ -72,7 +72,8 @@ def run(command, what):
     """Run a command, its output on the terminal; refuse where it fails."""
     status = status_of(command)
     if status:
-        raise Refusal(f"{what} ended with status {status}; what it said stands above. The same command goes on")
+        advice = "the line above says why" if status == 1 else "the same command goes on where it was"
+        raise Refusal(f"{what} ended with status {status}; {advice}")
 
 
 def run_quietly(command, what):

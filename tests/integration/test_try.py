@@ -94,7 +94,8 @@ def test_second_command_sets_up_and_tests(script, commands, monkeypatch) -> None
         ("old", r"this is Python 3\.9\.2, expected 3\.11 or later: run it as `python3\.11 try\.py` or the like"),
         ("no venv", r"this Python has no module ensurepip: install it \(Debian, Ubuntu: python3-venv\)"),
         ("full disk", r"1\.5 GB are free at .*, expected 3 GB for \.venv: make room first"),
-        ("failed", r"englishroom decompile ended with status 7; .* The same command goes on"),
+        ("refused", r"englishroom decompile ended with status 1; the line above says why"),
+        ("killed", r"englishroom decompile ended with status -9; the same command goes on where it was"),
     ],
 )
 def test_what_is_in_the_way_is_one_line(script, commands, monkeypatch, capsys, found: str, message: str) -> None:
@@ -107,7 +108,7 @@ def test_what_is_in_the_way_is_one_line(script, commands, monkeypatch, capsys, f
         monkeypatch.setattr(script.shutil, "disk_usage", lambda _path: type("Usage", (), {"free": 1_500_000_000}))
     else:
         monkeypatch.setattr(script, "set_up", lambda: None)
-        monkeypatch.setattr(script, "status_of", lambda command: 7)
+        monkeypatch.setattr(script, "status_of", lambda command: {"refused": 1, "killed": -9}[found])
     assert script.main([]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(rf"try\.py: {message}", line)
