@@ -87,6 +87,13 @@ def test_every_command_that_opens_models_takes_a_context(
     assert main(["sample", model, "--documents", "2", "--out", str(tmp_path / "s.txt"), *options]) == 0
     assert json.loads((tmp_path / "s.json").read_text())["settings"]["context"] == 16
     assert json.loads((tmp_path / "s.txt.json").read_text())["max_tokens"] == 16
+    for tokens, cut in (("30", 16), ("5", 5)):
+        out = str(tmp_path / f"{tokens}.txt")
+        assert main(["sample", model, "--documents", "1", "--max-tokens", tokens, "--out", out, *options]) == 0
+        assert json.loads((tmp_path / f"{tokens}.txt.json").read_text())["max_tokens"] == cut
+    capsys.readouterr()
+    assert main(["sample", model, "--out", str(tmp_path / "no.txt"), "--max-tokens", "0", *options]) == 1
+    assert "--max-tokens is 0" in capsys.readouterr().err
     assert main(["sketch", model, "--context", "1", "--out", str(tmp_path / "sketch")]) == 1
     assert "--context is 1" in capsys.readouterr().err
 

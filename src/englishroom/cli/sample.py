@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,7 +49,7 @@ class Command:
         from englishroom.evaluate.sample_file import PARTS_RECORD, check_file, check_folder, write_parts, write_sample
         from englishroom.pipeline import open_talker
 
-        options = SampleOptions(self.seed, self.temperature, self.max_tokens or self.opening.context, self.precision)
+        options = SampleOptions(self.seed, self.temperature, self.max_tokens, self.precision)
         options.check()
         (check_file if self.parts is None else check_folder)(self.out)
         talker = open_talker(
@@ -61,6 +61,8 @@ class Command:
             self.opening.context,
             self.opening.run_code,
         )
+        if self.opening.context is not None:  # the record says where documents were cut
+            options = replace(options, max_tokens=min(talker.n_ctx, self.max_tokens or talker.n_ctx))
         source = _source(self.talker, talker)
         with progress_bar() as progress:
             if self.parts is not None:
