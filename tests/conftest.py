@@ -15,9 +15,8 @@ from englishroom.evaluate.compute_recovered.curve import measure_run
 from englishroom.pipeline import DecompileConfig, decompile
 from englishroom.talkers.build import build_talker
 from englishroom.talkers.config import TrainConfig
+from tiny_stories import story
 
-NAMES = ("Lily", "Tom", "Ben", "Mia", "Max")
-THINGS = ("a red ball", "the big dog", "an old boat", "her mom", "a cake", "the rain")
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches for the network
 if "PYTEST_XDIST_WORKER" in os.environ:  # one core for each worker, and for what it starts
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,13 +38,6 @@ def shared_dir() -> Path:
     if not (path / "models").is_dir():
         pytest.skip(f"no third-party models and texts at {path}; set ENGLISHROOM_SHARED to their folder")
     return path
-
-
-def story(seed: int) -> str:
-    """Make a short story out of a few words; different seeds tell different ones."""
-    rng = np.random.default_rng(seed)
-    lines = [f"{rng.choice(NAMES)} saw {rng.choice(THINGS)}. {rng.choice(NAMES)} liked it." for _ in range(4)]
-    return f"Once upon a time there was {rng.choice(NAMES)}, number {seed}.\n" + "\n".join(lines)
 
 
 @pytest.fixture(scope="session")

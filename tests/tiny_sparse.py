@@ -13,10 +13,29 @@ from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec, weight_shapes
+from englishroom.pipeline import DecompileConfig
+from englishroom.sparse.fit import SparseConfig, SparseFit
 from englishroom.sparse.model import SparseModel
 from englishroom.sparse.start import StartConfig, start
 from tiny_features import SPEC
 
+ROOM_SETTINGS = {
+    "moved": 32,
+    "moved_active": 4,
+    "rules": 32,
+    "rules_active": 4,
+    "local_tokens": 2000,
+    "joint_tokens": 2000,
+    "kinds": 48,
+    "kinds_active": 6,
+    "edges": 1500,
+    "reads": 4,
+    "fan_in": 8,
+    "sparse_tokens": 4000,
+    "samples": (60, 20, 20),
+    "probe_rows": 3,
+    "report_documents": 12,
+}
 N_MOVED, N_RULES, K = 20, 24, 6
 ALL_KINDS = StartConfig(n_kinds=64, kinds_active=16, n_said=64, said_active=16)
 
@@ -76,3 +95,20 @@ def rotary() -> ModelSpec:
 def windowed() -> ModelSpec:
     """Describe the tiny model with local attention in its second layer."""
     return replace(SPEC, family="gpt_neo", windows=(None, 3))
+
+
+def pruned(spec: ModelSpec) -> SparseModel:
+    """Prune the sparse model of a tiny model in a few steps."""
+    replacement, rows = transcoded(spec), text(spec)
+    config = SparseConfig(
+        tokens=12 * 8, edges=300, first_edges=900, reads=3, fan_in=5, most=8, row_limit=8, prunings=2, batch=4
+    )
+    run = SparseFit(target_of(replacement), started(replacement, rows), rows, config, {})
+    while run.step < run.n_steps:
+        run.update()
+    return run.result()
+
+
+def room_config(model: Path) -> DecompileConfig:
+    """Ask for a sparse room of a tiny model, fitted on next to nothing."""
+    return DecompileConfig(str(model), "sparse", check=False, changes=tuple(ROOM_SETTINGS.items()))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from conftest import story
 from englishroom.cli import main
 from englishroom.evaluate.rising_loss import LEAST_CONTEXT, rising_loss
 from englishroom.pipeline import open_talker
 from tiny import tensors_of, write_tensors
+from tiny_stories import story
 
 STORIES = [story(seed) for seed in range(400, 700)]
 LINE = (

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_sparse_room import config
 
 from englishroom.errors import ConfigError
 from englishroom.ir.room import load_program
@@ -17,12 +16,13 @@ from englishroom.pipeline.frontier import FrontierConfig, frontier
 from englishroom.sparse.fit import SparseFit
 from englishroom.store import read_manifest
 from tiny import CASES
+from tiny_sparse import room_config
 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("refit")
-    decompile(config(CASES["gpt2"].write(folder / "model")), folder / "room")
+    decompile(room_config(CASES["gpt2"].write(folder / "model")), folder / "room")
     return folder / "room"
 
 

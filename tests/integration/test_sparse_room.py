@@ -14,33 +14,13 @@ from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Rules, SparseTable, rule_count, tables_of
 from englishroom.ir.room import load_program
-from englishroom.pipeline import DecompileConfig, decompile
+from englishroom.pipeline import decompile
 from englishroom.sparse.fit import SparseFit
 from englishroom.store import read_manifest
 from tiny import CASES
+from tiny_sparse import room_config
 
-SETTINGS = {
-    "moved": 32,
-    "moved_active": 4,
-    "rules": 32,
-    "rules_active": 4,
-    "local_tokens": 2000,
-    "joint_tokens": 2000,
-    "kinds": 48,
-    "kinds_active": 6,
-    "edges": 1500,
-    "reads": 4,
-    "fan_in": 8,
-    "sparse_tokens": 4000,
-    "samples": (60, 20, 20),
-    "probe_rows": 3,
-    "report_documents": 12,
-}
 FILES = ("program.ir", "tables.safetensors", "program.py", "scores.json", "trace.json")
-
-
-def config(model: Path) -> DecompileConfig:
-    return DecompileConfig(str(model), "sparse", check=False, changes=tuple(SETTINGS.items()))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def room(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("rooms") / "room"
-    decompile(config(model), out)
+    decompile(room_config(model), out)
     return out
 
 
@@ -105,14 +85,14 @@ def test_killed_while_pruning_it_ends_at_the_same_program(
 
     monkeypatch.setattr(SparseFit, "update", cut)
     with pytest.raises(KeyboardInterrupt):
-        decompile(config(model), tmp_path / "again")
+        decompile(room_config(model), tmp_path / "again")
     monkeypatch.undo()
     monkeypatch.setattr(sample_file, "samples", None)  # texts are not told again
-    decompile(config(model), tmp_path / "again")
+    decompile(room_config(model), tmp_path / "again")
     assert all((room / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in FILES)
 
 
 def test_a_model_whose_queries_turn_with_their_position_has_a_sparse_form(tmp_path: Path) -> None:
     rotary = CASES["llama-grouped-tied"].write(tmp_path / "model")
-    evidence = decompile(config(rotary), tmp_path / "room").evidence
+    evidence = decompile(room_config(rotary), tmp_path / "room").evidence
     assert evidence["emitted_vs_program_nats"] < 1e-9

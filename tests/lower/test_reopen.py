@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_sparsify import pruned
 
 from englishroom.errors import ConfigError
 from englishroom.ir.program import Rules, Table
@@ -17,7 +16,7 @@ from englishroom.models.spec import ModelSpec
 from englishroom.talkers.shipped import shipped_room
 from programs import full_program
 from tiny_features import SPEC
-from tiny_sparse import rotary, windowed
+from tiny_sparse import pruned, rotary, windowed
 
 
 @pytest.mark.parametrize("spec", [SPEC, windowed(), rotary()], ids=["gpt2", "gpt_neo", "llama"])

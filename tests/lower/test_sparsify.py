@@ -12,21 +12,8 @@ from englishroom.ir.program import Rules, SparseTable, Table, tables_of
 from englishroom.ir.verify import SMALL_MATRIX, SPARSE_ROW_ENTRIES
 from englishroom.lower.sparsify import run_as, sparsify
 from englishroom.models.spec import ModelSpec
-from englishroom.sparse.fit import SparseConfig, SparseFit
-from englishroom.sparse.model import SparseModel
 from tiny_features import SPEC
-from tiny_sparse import rotary, started, target_of, text, transcoded, windowed
-
-
-def pruned(spec: ModelSpec) -> SparseModel:
-    replacement, rows = transcoded(spec), text(spec)
-    config = SparseConfig(
-        tokens=12 * 8, edges=300, first_edges=900, reads=3, fan_in=5, most=8, row_limit=8, prunings=2, batch=4
-    )
-    run = SparseFit(target_of(replacement), started(replacement, rows), rows, config, {})
-    while run.step < run.n_steps:
-        run.update()
-    return run.result()
+from tiny_sparse import pruned, rotary, windowed
 
 
 @pytest.mark.parametrize("spec", [SPEC, windowed(), rotary()], ids=["gpt2", "gpt_neo", "llama"])

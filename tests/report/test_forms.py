@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
-from test_page import full_facts
 
 from englishroom.errors import ArtifactError
 from englishroom.names import FIDELITY, FRONTIER, MEMORY, SCORES, TRACE
 from englishroom.report.forms import FORMS, REPORTED
 from englishroom.report.page import page
 from englishroom.untrusted import parse_json
+from tiny_facts import full_facts
 
 ODD: tuple[Any, ...] = (None, "nan", "x", -1, 0, 1.5e308, 5e-324, 2**63 - 1, True, [], [1], {}, {"x": [None]})
 GONE = object()

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import story
 from englishroom.cli import main
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.evaluate.talkers.sketch import SketchTalker
 from englishroom.sketch.folder import read_sketch
 from englishroom.sketch.sampling import listen
 from tiny_sketch import TinyTalker
+from tiny_stories import story
 
 FEW = [
     "--lines",

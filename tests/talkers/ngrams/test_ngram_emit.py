@@ -17,28 +17,17 @@ from englishroom.evaluate.talk import TalkOptions, talk
 from englishroom.evaluate.talkers.program import EmittedTalker
 from englishroom.talkers.ngrams.emit import emit_ngrams
 from englishroom.talkers.ngrams.model_file import load_ngrams
-from englishroom.talkers.ngrams.talker import NgramTalker, fit_ngrams
-from programs import tokenizer_for
+from englishroom.talkers.ngrams.talker import NgramTalker
+from tiny_ngrams import ngrams_of
 
 TESTS = Path(__file__).resolve().parents[2]
 ORDERS = (1, 2, 5)
 
 
-def texts() -> list[str]:
-    """Make texts of two-letter words that follow each other more often than not."""
-    rng = np.random.default_rng(0)
-    words = ["ab", "cd", "e", "fgh", "ia", "ba", "ded", "k"]
-    return ["".join(words[i] for i in rng.integers(8, size=rng.integers(2, 12)).cumsum() % 8) for _ in range(150)]
-
-
-def talker_of(order: int) -> NgramTalker:
-    return fit_ngrams(texts(), tokenizer_for(14), order)
-
-
 @pytest.fixture(scope="module", params=ORDERS)
 def emitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[NgramTalker, Path]:
     """Return a talker and the folder it was emitted to."""
-    talker, out = talker_of(request.param), tmp_path_factory.mktemp("emitted") / "program"
+    talker, out = ngrams_of(request.param), tmp_path_factory.mktemp("emitted") / "program"
     emit_ngrams(talker, out)
     return talker, out
 
@@ -115,8 +104,9 @@ def test_it_talks_as_the_talker_does(emitted: tuple[NgramTalker, Path]) -> None:
 def test_the_bytes_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from test_ngram_emit import emit_ngrams, talker_of\n"
-        "emit_ngrams(talker_of(3), Path(sys.argv[1]))\n"
+        "from englishroom.talkers.ngrams.emit import emit_ngrams\n"
+        "from tiny_ngrams import ngrams_of\n"
+        "emit_ngrams(ngrams_of(3), Path(sys.argv[1]))\n"
     )
     path = os.pathsep.join([str(Path(__file__).parent), str(TESTS), *sys.path])
     for seed in ("0", "1"):
@@ -127,8 +117,8 @@ def test_the_bytes_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
 
 
 def test_tables_of_another_program_are_refused(tmp_path: Path) -> None:
-    emit_ngrams(talker_of(2), tmp_path / "a")
-    emit_ngrams(talker_of(3), tmp_path / "b")
+    emit_ngrams(ngrams_of(2), tmp_path / "a")
+    emit_ngrams(ngrams_of(3), tmp_path / "b")
     (tmp_path / "b" / "tables.safetensors").replace(tmp_path / "a" / "tables.safetensors")
     run = subprocess.run([sys.executable, str(tmp_path / "a" / "program.py")], capture_output=True, text=True)
     assert run.returncode == 1
@@ -136,7 +126,7 @@ def test_tables_of_another_program_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_stands_there_is_never_overwritten(tmp_path: Path) -> None:
-    talker = talker_of(1)
+    talker = ngrams_of(1)
     (tmp_path / "empty").mkdir()
     emit_ngrams(talker, tmp_path / "empty")
     assert (tmp_path / "empty" / "program.py").is_file()
@@ -156,5 +146,5 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Path, "rename", full)
     with pytest.raises(ArtifactError, match=r"out: cannot be written \(No space left on device\)"):
-        emit_ngrams(talker_of(1), tmp_path / "out")
+        emit_ngrams(ngrams_of(1), tmp_path / "out")
     assert not list(tmp_path.iterdir())
