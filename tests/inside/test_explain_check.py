@@ -48,7 +48,7 @@ def test_wrong_explanations_do_not_pass(broken: str, monkeypatch: pytest.MonkeyP
     if broken == "effects":
         right = removing.without
         monkeypatch.setattr(removing, "without", lambda *given: 1.01 * right(*given))
-        expected = "an effect differs from what is said by"
+        expected = "an effect differs from its explanation by"
     elif broken == "shares":
         split = explaining.shares
 
@@ -90,5 +90,5 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads((tmp_path / "check.json").read_bytes())["passed"] is True
     assert main([*command, "--within-nats", "0"]) == 1
     captured = capsys.readouterr()
-    assert "FAIL: an effect differs from what is said by" in captured.out
-    assert "explanations do not hold: an effect differs from what is said by" in captured.err
+    assert "FAIL: an effect differs from its explanation by" in captured.out
+    assert "explanations do not hold: an effect differs from its explanation by" in captured.err

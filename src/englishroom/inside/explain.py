@@ -18,8 +18,8 @@ from englishroom.ir.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class _Given(TalkOptions):
-    """What a command line asks for, as the emitted file's has it."""
+class _Request(TalkOptions):
+    """The options of a command line, as the emitted file has them."""
 
     prompt: str = ""
     told: str | None = None
@@ -44,7 +44,7 @@ def explain(
     options.check()
     blocks = graph(program, rows_of)
     chosen = {name: getattr(options, name) for name in TalkOptions.__dataclass_fields__}
-    given = _Given(prompt=prompt, told=told, **chosen)
+    given = _Request(prompt=prompt, told=told, **chosen)
     called = telling.naming(names_of(labels), blocks, tokenizer)
     stream = Interpreter(program, np.float64).stream()
 

@@ -148,24 +148,24 @@ def check_explanations(
     return checked.result(config)
 
 
-def _check_text(checked: _Checked, reading: RecordedRun, said: NDArray[np.integer], n: int) -> None:
-    found = shares(reading, said)
-    checked.sums.append(np.abs(found.unexplained).max())
+def _check_text(checked: _Checked, reading: RecordedRun, following: NDArray[np.integer], n: int) -> None:
+    parts = shares(reading, following)
+    checked.sums.append(np.abs(parts.unexplained).max())
     if not checked.documents:
-        checked.printed = _printed_difference(checked.blocks, reading, found, said)
+        checked.printed = _printed_difference(checked.blocks, reading, parts, following)
     checked.documents += 1
     checked.read(reading.tokens)
-    for block, rule, places in _chosen(reading, found, n):
-        checked.take_out(reading, said, block, rule, places)
+    for block, rule, places in _chosen(reading, parts, n):
+        checked.take_out(reading, following, block, rule, places)
 
 
-def _chosen(reading: RecordedRun, found: Shares, n: int) -> list[tuple[str, int, NDArray[np.intp]]]:
+def _chosen(reading: RecordedRun, parts: Shares, n: int) -> list[tuple[str, int, NDArray[np.intp]]]:
     """Choose the rules of the n largest shares of each token: block, rule, and where its share is among the largest."""
-    names = [name for name in found.of if isinstance(reading.blocks[name], Rules)]
+    names = [name for name in parts.of if isinstance(reading.blocks[name], Rules)]
     if not names:
         return []
-    every = np.concatenate([found.of[name] for name in names], axis=1)
-    owners = [(name, rule) for name in names for rule in range(found.of[name].shape[1])]
+    every = np.concatenate([parts.of[name] for name in names], axis=1)
+    owners = [(name, rule) for name in names for rule in range(parts.of[name].shape[1])]
     ranked = np.argsort(-np.abs(every), axis=1)
     listed = np.zeros(every.shape, bool)
     np.put_along_axis(listed, ranked[:, :LISTED], True, axis=1)
@@ -175,13 +175,13 @@ def _chosen(reading: RecordedRun, found: Shares, n: int) -> list[tuple[str, int,
 
 
 class _Checked:
-    """What was said and found, effect by effect."""
+    """What was explained and measured, effect by effect."""
 
     def __init__(self, blocks: list[dict[str, Any]]) -> None:
         self.blocks = blocks
         self.seen: list[dict[str, Any]] = []
-        self.said: list[float] = []
-        self.found: list[NDArray] = []
+        self.explained: list[float] = []
+        self.measured: list[NDArray] = []
         self.followed: list[NDArray] = []
         self.of: list[str] = []
         self.tokens: set[tuple[int, int]] = set()
@@ -197,16 +197,16 @@ class _Checked:
             self.seen.append(explaining.read_on(self.blocks, self.seen, token))
 
     def take_out(
-        self, reading: RecordedRun, said: NDArray[np.integer], block: str, rule: int, at: NDArray[np.intp]
+        self, reading: RecordedRun, following: NDArray[np.integer], block: str, rule: int, at: NDArray[np.intp]
     ) -> None:
-        """Take a rule out of one text, and note what was said and found at the positions given."""
-        before = reading.log_probs[at, said[at]]
+        """Take a rule out of one text, and note what is explained and measured at the positions."""
+        before = reading.log_probs[at, following[at]]
         again: list[dict[str, Any]] = []
         for place in at.tolist():
             seen = self.seen[: place + 1]
-            self.said.append(removing.without(self.blocks, seen, block, rule, int(said[place]), again))
-        self.found.append(reading.really_without(block, rule)[at, said[at]] - before)
-        self.followed.append(reading.without(block, rule)[at, said[at]] - before)
+            self.explained.append(removing.without(self.blocks, seen, block, rule, int(following[place]), again))
+        self.measured.append(reading.really_without(block, rule)[at, following[at]] - before)
+        self.followed.append(reading.without(block, rule)[at, following[at]] - before)
         self.of += [block] * len(at)
         if self.taken_out % DIRECT_EVERY == 0:
             own = reading.without(block, rule, direct=True) - reading.votes_without(block, rule)
@@ -216,17 +216,21 @@ class _Checked:
         self.rules.add((block, rule))
 
     def result(self, config: CheckConfig) -> ExplainCheck:
-        said, found, followed = np.array(self.said), np.concatenate(self.found), np.concatenate(self.followed)
+        explained, measured, followed = (
+            np.array(self.explained),
+            np.concatenate(self.measured),
+            np.concatenate(self.followed),
+        )
         of = np.array(self.of)
 
         def near(part: NDArray[np.bool_]) -> Errors:
-            return _errors(followed[part], found[part], config.near_nats, config.near_share)
+            return _errors(followed[part], measured[part], config.near_nats, config.near_share)
 
         check = ExplainCheck(
             tokens=len(self.tokens),
             documents=self.documents,
             rules=len(self.rules),
-            total=_errors(said, found, config.within_nats),
+            total=_errors(explained, measured, config.within_nats),
             followed=near(np.ones(len(of), bool)),
             followed_by_block={str(name): near(of == name) for name in np.unique(of)},
             largest_sum_error_nats=float(max(self.sums)),
@@ -238,18 +242,20 @@ class _Checked:
         return check
 
 
-def _errors(said: NDArray, found: NDArray, nats: float, share: float = 0.0) -> Errors:
-    error = np.abs(said - found)
-    varied = min(said.std(), found.std()) > 0
+def _errors(explained: NDArray, measured: NDArray, nats: float, share: float = 0.0) -> Errors:
+    error = np.abs(explained - measured)
+    varied = min(explained.std(), measured.std()) > 0
     return Errors(
-        effects=len(said),
-        correlation=float(np.corrcoef(said, found)[0, 1]) if varied else float(np.array_equal(said, found)),
-        slope=float((said * found).sum() / (said * said).sum()) if said.any() else 0.0,
-        mean_effect_nats=float(np.abs(found).mean()),
+        effects=len(explained),
+        correlation=float(np.corrcoef(explained, measured)[0, 1])
+        if varied
+        else float(np.array_equal(explained, measured)),
+        slope=float((explained * measured).sum() / (explained * explained).sum()) if explained.any() else 0.0,
+        mean_effect_nats=float(np.abs(measured).mean()),
         median_error_nats=float(np.median(error)),
         p95_error_nats=float(np.quantile(error, 0.95)),
         largest_error_nats=float(error.max()),
-        within=float((error <= nats + share * np.abs(found)).mean()),
+        within=float((error <= nats + share * np.abs(measured)).mean()),
     )
 
 
@@ -263,21 +269,21 @@ def _faults(check: ExplainCheck) -> list[str]:
             check.largest_printed_difference_nats,
             SAME_NATS,
         ),
-        ("an effect differs from what is said by", check.total.largest_error_nats, check.config.within_nats),
+        ("an effect differs from its explanation by", check.total.largest_error_nats, check.config.within_nats),
     )
     return [f"{what} {value:.2g} nats, allowed {most:g}" for what, value, most in bounds if not value <= most]
 
 
 def _printed_difference(
-    blocks: list[dict[str, Any]], reading: RecordedRun, found: Shares, said: NDArray[np.integer]
+    blocks: list[dict[str, Any]], reading: RecordedRun, split: Shares, following: NDArray[np.integer]
 ) -> float:
     """Compare shares that the emitted file's own code finds with those checked, at the first positions of a text."""
     seen: list[dict[str, Any]] = []
     largest = 0.0
-    for position, token in enumerate(said[:COMPARED_POSITIONS].tolist()):
+    for position, token in enumerate(following[:COMPARED_POSITIONS].tolist()):
         seen.append(explaining.read_on(blocks, seen, int(reading.tokens[position])))
         parts, _, baseline = explaining.shares(blocks, seen[-1], token)
-        largest = max(largest, abs(baseline - found.baseline[position]))
+        largest = max(largest, abs(baseline - split.baseline[position]))
         for (name, index), share in parts.items():
-            largest = max(largest, abs(share - found.of[name][position, index]))
+            largest = max(largest, abs(share - split.of[name][position, index]))
     return largest
