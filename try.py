@@ -39,8 +39,10 @@ def say(text):
     print(f"\n==> {text}", flush=True)
 
 
-def check_python(version=sys.version_info):
-    """Refuse a Python that is too old."""
+def check_python(version=sys.version_info, system=sys.platform):
+    """Refuse a system that is not supported, and a Python that is too old."""
+    if system == "win32":
+        raise Refusal("Linux and macOS are supported; on Windows run it in WSL")
     if tuple(version[:2]) < (3, 11):
         found = ".".join(str(part) for part in version[:3])
         raise Refusal(f"this is Python {found}, expected 3.11 or later: run it as `python3.11 try.py` or the like")

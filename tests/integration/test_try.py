@@ -92,6 +92,7 @@ def test_second_command_sets_up_and_tests(script, commands, monkeypatch) -> None
     ("found", "message"),
     [
         ("old", r"this is Python 3\.9\.2, expected 3\.11 or later: run it as `python3\.11 try\.py` or the like"),
+        ("windows", r"Linux and macOS are supported; on Windows run it in WSL"),
         ("no venv", r"this Python has no module ensurepip: install it \(Debian, Ubuntu: python3-venv\)"),
         ("full disk", r"1\.5 GB are free at .*, expected 3 GB for \.venv: make room first"),
         ("refused", r"englishroom decompile ended with status 1; the line above says why"),
@@ -102,6 +103,9 @@ def test_what_is_in_the_way_is_one_line(script, commands, monkeypatch, capsys, f
     if found == "old":
         check = script.check_python
         monkeypatch.setattr(script, "check_python", lambda: check((3, 9, 2, "final", 0)))
+    elif found == "windows":
+        check = script.check_python
+        monkeypatch.setattr(script, "check_python", lambda: check((3, 12, 0), "win32"))
     elif found == "no venv":
         monkeypatch.setitem(sys.modules, "ensurepip", None)
     elif found == "full disk":
