@@ -98,6 +98,22 @@ def test_every_command_that_opens_models_takes_a_context(
     assert "--context is 1" in capsys.readouterr().err
 
 
+def test_a_context_is_the_most_that_talkers_read_and_those_that_read_less_are_named(
+    tiny_talker: Path, tiny_room: Path, capsys: pytest.CaptureFixture[str]
+):
+    said: list[str] = []
+    for path in (tiny_talker, tiny_room):
+        assert open_talker(str(path), check=False, context=20).n_ctx == 20
+        assert open_talker(str(path), check=False, say=said.append, context=64).n_ctx == 32
+        for context in (1, 0, -5):
+            with pytest.raises(ConfigError, match=f"^--context is {context}, expected 2 or more$"):
+                open_talker(str(path), check=False, context=context)
+    assert said == [
+        "tiny reads 32 tokens at most; --context 64 changes nothing for it",
+        f"{tiny_room} (exact) reads 32 tokens at most; --context 64 changes nothing for it",
+    ]
+
+
 def test_a_training_curve_is_not_read_off_for_another_context_than_its_own(tiny_talker: Path):
     training = read_training(tiny_talker)
     assert training is not None

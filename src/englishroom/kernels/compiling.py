@@ -7,6 +7,23 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import njit
+from numba.core.caching import FunctionCache
+
+
+class _Kept(FunctionCache):
+    """Compiled code on disk. What is damaged there is compiled anew, and what cannot be written is not kept."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # what a damaged file raises depends on where it is damaged
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with contextlib.suppress(OSError):
+            super().save_overload(sig, data)
 
 
 def compiled(fastmath: bool | set[str] = False) -> Callable[[Callable[..., Any]], Any]:
@@ -20,9 +37,9 @@ def compiled(fastmath: bool | set[str] = False) -> Callable[[Callable[..., Any]]
     """
 
     def compile_later(loop: Callable[..., Any]) -> Any:
-        found = njit(nogil=True, fastmath=fastmath)(loop)
+        found: Any = njit(nogil=True, fastmath=fastmath)(loop)
         with contextlib.suppress(RuntimeError):  # "cannot cache function: no locator available"
-            found.enable_caching()
+            found._cache = _Kept(loop)  # as found.enable_caching() does, but for the kind of cache
         return found
 
     return compile_later

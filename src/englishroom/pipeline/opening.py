@@ -48,6 +48,8 @@ def open_talker(
     Raises:
         ConfigError: there is no such talker, or it is a sketch of others, which is not run unasked.
     """
+    if context is not None and context < 2:
+        raise ConfigError(f"--context is {context}, expected 2 or more")
     path = Path(name_or_path)
     if looks_like_room(path):
         program, own = load_program(path)
@@ -65,13 +67,18 @@ def open_talker(
         talker = SketchTalker(path / SOURCE, own, record.n_ctx, f"{name_or_path} (sketch)")
     else:
         from englishroom.evaluate.talkers.target import TargetTalker
+        from englishroom.models.load import in_context
 
-        target, own = open_target(name_or_path, tokenizer, context)
+        target, own = open_target(name_or_path, tokenizer)
+        if context is not None:
+            target = in_context(target, min(context, target.spec.n_ctx))
         if check:
             check_forward(target, say)
-        return TargetTalker(target, own)
-    if context is not None:
-        talker.n_ctx = min(talker.n_ctx, context)
+        talker = TargetTalker(target, own)
+    if context is not None and context > talker.n_ctx:
+        say(f"{talker.name} reads {talker.n_ctx:,} tokens at most; --context {context} changes nothing for it")
+    elif context is not None:
+        talker.n_ctx = context
     return talker
 
 
