@@ -22,8 +22,30 @@ from typing import get_args
 from englishroom import names, passes
 from englishroom.cli import COMMANDS
 from englishroom.ir import program, verify
+from englishroom.passes.base import option_names
 
 DOCS = Path(__file__).parent
+PUBLIC = (
+    "circuits.ov.moved_terms",
+    "circuits.ov.to_tokens",
+    "circuits.parts.feature_interventions",
+    "circuits.qk.bucket_loss",
+    "circuits.qk.score_terms",
+    "dictionaries.evidence.latent_evidence.read_evidence",
+    "dictionaries.evidence.latent_evidence.write_evidence",
+    "ir.program.rule_at",
+    "ir.program.rule_count",
+    "ir.text.parse_program",
+    "passes.fold.FoldNorms",
+    "talkers.ngrams.arpa.to_arpa",
+    "talkers.ngrams.emit.emit_ngrams",
+    "talkers.ngrams.emit_more.emit_infini",
+    "talkers.ngrams.emit_more.emit_skip",
+    "talkers.ngrams.encode.drop_repeats",
+    "talkers.ngrams.model_file.load_ngrams",
+    "talkers.ngrams.talker.fit_ngrams",
+)
+"""What is there for whoever works in Python: no command uses it. Other code that nothing uses goes."""
 
 
 def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -60,7 +82,7 @@ def all_passes() -> Iterator[type]:
 
 
 def pass_table() -> str:
-    rows = sorted((kind.name, code(field.name for field in fields(kind)), meaning(kind, 1)) for kind in all_passes())
+    rows = sorted((kind.name, code(option_names(kind)), meaning(kind, 1)) for kind in all_passes())
     return table(("pass", "options", "what it does"), ((code([name]), options, what) for name, options, what in rows))
 
 
@@ -85,6 +107,16 @@ def further_table() -> str:
     return table(("file", "rooms", "what it holds"), rows)
 
 
+def public_table() -> str:
+    def rows() -> Iterator[tuple[str, str, str]]:
+        for name in PUBLIC:
+            module, _, own = name.rpartition(".")
+            found = getattr(importlib.import_module(f"englishroom.{module}"), own)
+            yield code([own]), code([f"englishroom.{module}"]), meaning(found, 1)
+
+    return table(("name", "module", "what it does"), rows())
+
+
 LISTS = MappingProxyType(
     {
         "blocks": ("reference/language.md", block_table),
@@ -93,6 +125,7 @@ LISTS = MappingProxyType(
         "files of every room": ("reference/room.md", room_table),
         "files of some rooms": ("reference/room.md", further_table),
         "levels": ("concepts/program.md", level_table),
+        "public": ("howto/python.md", public_table),
     }
 )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -51,3 +53,18 @@ def test_a_list_that_differs_is_named(generate, monkeypatch, tmp_path, capsys) -
     assert generate.main(check=False) == 0
     assert page.read_text() == "# Page\n\n<!-- generated: things -->\n\nnew\n\n<!-- end -->\n"
     assert generate.main(check=True) == 0
+
+
+def test_what_nothing_uses_is_there_for_python_and_listed(generate) -> None:
+    """Code that only tests use goes, or is named on the page that says what there is beside the commands."""
+    folder = Path(generate.program.__file__).parents[1]
+    files = [path for path in folder.rglob("*.py") if not {"shipped_rooms", "prelude"} & set(path.parts)]
+    texts = {path: path.read_text(encoding="utf-8") for path in files}
+    words = Counter(re.findall(r"\w+", "\n".join(texts.values())))
+    unused = set()
+    for path, text in texts.items():
+        module = ".".join(path.relative_to(folder).with_suffix("").parts)
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and words[node.name] == 1:
+                unused.add(f"{module}.{node.name}")
+    assert unused == set(generate.PUBLIC), "use it, remove it, or mend PUBLIC in docs/generate.py"

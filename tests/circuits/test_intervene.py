@@ -52,7 +52,6 @@ def test_moments_are_those_of_numpy():
     assert found.pearson == pytest.approx(np.corrcoef(x, y)[0, 1])
     assert found.slope == pytest.approx(np.polyfit(x, y, 1)[0])
     assert found.rms_y == pytest.approx(np.sqrt((y**2).mean()))
-    assert found.rms_difference == pytest.approx(np.sqrt(((y - x) ** 2).mean()))
 
 
 def test_what_does_not_vary_has_no_correlation():

@@ -13,7 +13,6 @@ from englishroom.data.overlap import (
     measure_overlap,
     overlap_warning,
     read_marks,
-    shared_documents,
     write_marks,
 )
 from englishroom.data.texts import Text
@@ -41,12 +40,12 @@ def test_marks_are_sorted_and_each_once() -> None:
     ],
 )
 def test_copies_in_other_clothes_have_the_same_mark(copy: str) -> None:
-    assert shared_documents(document_marks([copy]), document_marks(FIT)) == 1
+    assert len(np.intersect1d(document_marks([copy]), document_marks(FIT))) == 1
 
 
 @pytest.mark.parametrize("other", ["Lily saw a cat. Tom ran home.", "Lily saw a", "Lilysaw a cat.", "Lily saw cat a."])
 def test_other_words_have_other_marks(other: str) -> None:
-    assert shared_documents(document_marks([other]), document_marks(FIT)) == 0
+    assert len(np.intersect1d(document_marks([other]), document_marks(FIT))) == 0
 
 
 def test_documents_without_words_are_marked_as_they_are() -> None:
@@ -117,4 +116,4 @@ def test_marks_that_cannot_be_used(tmp_path: Path) -> None:
 def test_the_third_party_texts_share_no_document(shared_dir: Path) -> None:
     names = ("tinystories_train.txt", "tinystories_valid.txt")
     train, valid = (document_marks(read_documents(shared_dir / "data" / name)) for name in names)
-    assert shared_documents(train, valid) == 0
+    assert len(np.intersect1d(train, valid)) == 0

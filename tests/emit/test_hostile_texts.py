@@ -13,6 +13,7 @@ import pytest
 from emitted_tables import looked_into
 from englishroom.emit.python import Heading, emit
 from englishroom.errors import ArtifactError
+from englishroom.inside.labelling import label
 from englishroom.interp import reference
 from englishroom.ir.labels import Feature, Labels, labels_from_json
 from englishroom.ir.program import Origin, Program
@@ -23,6 +24,7 @@ from englishroom.names import PROGRAM, TABLES
 from englishroom.sketch.write import Tables, source
 from englishroom.store import sha256
 from englishroom.talkers.ngrams.emit import spell_program
+from programs import run_file
 from staged import D_VOCAB, N_RULES, rows, staged, tokenizer
 
 TOKENS = rows()[0].tolist()
@@ -154,6 +156,16 @@ def test_names_in_other_alphabets_are_shown(tmp_path: Path) -> None:
     assert "\n# דבר: 12, worth" in found
     assert "A program that talks: דבר, decompiled" in found
     assert "\\u05d" not in found.partition("PIECES")[0]
+    names = run_file(tmp_path / PROGRAM)
+    assert names["spelt"](names["TOKENIZER"], D_VOCAB - 1) == "' דבר'"
+
+
+def test_features_of_other_alphabets_are_named_in_them() -> None:
+    found = label(staged(2), tokenizer_with("ז"), rows(), "random")
+    named = [feature.label for features in found.features.values() for feature in features]
+    assert any("ז" in name for name in named)
+    assert not any("\\u05d6" in name for name in named)
+    assert labels_from_json(found.to_json()) == found
 
 
 @pytest.mark.parametrize("place", ["label", "group", "tokens", "contexts", "votes"])

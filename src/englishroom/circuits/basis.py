@@ -31,8 +31,6 @@ from englishroom.models.forward import fused_attend
 from englishroom.models.spec import ModelSpec
 
 Kind = Literal["token", "position", "moved", "rule", "table"]
-OFFSET, BIAS = "offset", "bias"
-"""The two constants that stand after the features wherever a reader sees them: see :meth:`Basis.fold`."""
 _SITE = re.compile(r"blocks\.(\d+)\.(.+)")
 _PATTERNS = ("hook_pattern", "hook_attn_scores")
 
@@ -153,11 +151,6 @@ class Basis:
         folded, constant = reader.fold(w, b)
         parts = [group.directions @ folded for group in self.before(reader.site)]
         return torch.cat([*parts, (self.offset(reader.site) @ folded)[None], constant[None]])
-
-    def node_name(self, node: int, site: str, pieces: Sequence[bytes] | None = None) -> str:
-        """Name a row of :meth:`fold`: a feature, or one of the two constants after them."""
-        n = self.count_before(site)
-        return (OFFSET, BIAS)[node - n] if node >= n else self.name(node, pieces)
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,3 @@ class PairSums:
     def rms_y(self) -> float:
         """Root mean square of y."""
         return (self.yy / max(1, self.n)) ** 0.5
-
-    @property
-    def rms_difference(self) -> float:
-        """Root mean square of y - x."""
-        return (max(0.0, self.xx + self.yy - 2 * self.xy) / max(1, self.n)) ** 0.5

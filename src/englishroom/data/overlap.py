@@ -47,11 +47,6 @@ class Overlap:
         )
 
 
-def shared_documents(marks_a: NDArray[np.uint64], marks_b: NDArray[np.uint64]) -> int:
-    """Count the different documents that two texts share, by their marks."""
-    return len(np.intersect1d(marks_a, marks_b))
-
-
 def measure_overlap(fit_name: str, fit_marks: NDArray[np.uint64], text: Text) -> Overlap:
     """Count the documents of a text whose marks are among those of a fitting text."""
     shared = np.flatnonzero(np.isin(marks_in_order(text.documents), fit_marks))

@@ -74,19 +74,6 @@ class SampledDocument:
     finished: bool
 
 
-def sample_documents(
-    talker: Talker,
-    n_documents: int,
-    seed: int,
-    temperature: float = 1.0,
-    max_tokens: int | None = None,
-    batch: int | None = None,
-) -> list[str]:
-    """Sample the texts of documents; unfinished ones are among them, cut."""
-    options = SampleOptions(seed, temperature, max_tokens)
-    return [sample.text for sample in samples(talker, range(n_documents), options, batch)]
-
-
 def samples(
     talker: Talker, numbers: range, options: SampleOptions, batch: int | None = None
 ) -> Iterator[SampledDocument]:

@@ -45,11 +45,14 @@ class Pass(Protocol):
         ...
 
 
+def option_names(kind: type) -> list[str]:
+    """Name the options of a kind of pass: its fields but for those that are given it."""
+    return [item.name for item in fields(kind) if item.metadata != GIVEN] if is_dataclass(kind) else []
+
+
 def options_of(step: object) -> dict[str, Any]:
-    """Return the options of a pass, by name: its fields but for those that are given it."""
-    if not is_dataclass(step):
-        return {}
-    return {item.name: getattr(step, item.name) for item in fields(step) if item.metadata != GIVEN}
+    """Return the options of a pass, by name."""
+    return {name: getattr(step, name) for name in option_names(type(step))}
 
 
 def run_passes(
