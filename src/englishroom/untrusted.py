@@ -84,6 +84,21 @@ def read_bytes(path: Path, advice: str, limit: int = TEXT_BYTES, called: str | P
     return data
 
 
+def require_file(path: Path, advice: str, limit: int = ARRAY_BYTES) -> Path:
+    """Return a path that a library may open by itself: that of a regular file of a bounded size.
+
+    Raises:
+        ArtifactError: as :func:`read_bytes` does.
+    """
+    try:
+        _check(os.stat(path), path, advice, limit)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        raise ArtifactError(f"{path}: missing; {advice}") from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {advice}") from None
+    return path
+
+
 def parse_text(data: bytes, where: str | Path, advice: str) -> str:
     """Decode UTF-8.
 

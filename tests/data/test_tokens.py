@@ -276,7 +276,7 @@ def test_damaged_llama2c_files_are_refused(tmp_path: Path, data: bytes, message:
 
 
 def test_a_missing_llama2c_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"gone\.bin: cannot be read: No such file or directory$"):
+    with pytest.raises(ArtifactError, match=r"gone\.bin: missing; fetch the file again$"):
         read_llama2c_tokenizer(tmp_path / "gone.bin", 512)
 
 

@@ -79,7 +79,7 @@ def test_wrong_tokenizer_for_the_weights(tiny_bin: Path, tmp_path: Path, refused
 
 def test_no_tokenizer_beside_the_weights(tiny_bin: Path, tmp_path: Path, refused: Refused) -> None:
     tiny_bin.with_name("tok.bin").unlink()
-    assert "give --tokenizer FILE" in refused("decompile", tiny_bin, "--level", "exact", "--out", tmp_path / "room")
+    assert "give --tokenizer " in refused("decompile", tiny_bin, "--level", "exact", "--out", tmp_path / "room")
 
 
 def test_config_that_contradicts_its_tensors(tiny_talker: Path, tmp_path: Path, refused: Refused) -> None:
@@ -95,7 +95,7 @@ def test_config_that_contradicts_its_tensors(tiny_talker: Path, tmp_path: Path, 
 def test_forward_pass_that_differs_from_transformers(
     tiny_talker: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, difference: float
 ) -> None:
-    monkeypatch.setattr("englishroom.models.reference.largest_difference", lambda _target: difference)
+    monkeypatch.setattr("englishroom.models.reference.largest_difference", lambda *_: difference)
     line = refused("decompile", tiny_talker, "--level", "exact", "--out", tmp_path / "room")
     assert f"our forward pass differs from transformers by {difference:.2g} nats, more than 0.01" in line
     assert nothing_left(tmp_path)

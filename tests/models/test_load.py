@@ -187,3 +187,36 @@ def test_llama2c_header_alone_gives_the_spec(tmp_path: Path):
     path = make_llama2c(tmp_path, n_kv_heads=2, vocab_size=-270)
     assert llama2c.read_spec(path) == load_target(str(path)).spec
     assert (llama2c.read_spec(path).tied, llama2c.read_spec(path).d_vocab) == (False, 270)
+
+
+# What wrappers and ways of saving do to names
+
+
+@pytest.mark.parametrize("maker", [make_gpt2, make_gpt_neo, make_llama])
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
+def test_names_may_carry_the_prefix_of_a_wrapper(maker: Callable[..., Path], wrapper: str, tmp_path: Path):
+    whole = load_target(str(maker(tmp_path)))
+    write_tensors(tmp_path, {f"{wrapper}{name}": t for name, t in tensors_of(tmp_path).items()})
+    assert_same(load_target(str(tmp_path)), whole)
+
+
+@pytest.mark.parametrize("maker", [make_gpt2, make_llama])
+def test_a_tied_model_may_hold_the_unembedding_alone(maker: Callable[..., Path], tmp_path: Path):
+    whole = load_target(str(maker(tmp_path, tie_word_embeddings=True)))
+    tensors = tensors_of(tmp_path)
+    embedding = next(name for name in tensors if name.endswith(("wte.weight", "embed_tokens.weight")))
+    tensors["lm_head.weight"] = tensors.pop(embedding)
+    write_tensors(tmp_path, tensors)
+    assert_same(load_target(str(tmp_path)), whole)
+
+
+def test_sharded_torch_files(tmp_path: Path):
+    whole = load_target(str(make_gpt2(tmp_path)))
+    tensors = tensors_of(tmp_path)
+    (tmp_path / WEIGHTS).unlink()
+    names, shards = sorted(tensors), ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
+    for at, shard in enumerate(shards):
+        torch.save({name: tensors[name] for name in names[at::2]}, tmp_path / shard)
+    where = {name: shards[at % 2] for at, name in enumerate(names)}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": where}))
+    assert_same(load_target(str(tmp_path)), whole)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from englishroom.data.hf_tokenizer_files import GIVE_ONE
 from englishroom.errors import ArtifactError, ConfigError, UnsupportedModelError
 from englishroom.models.load import load_target
 from englishroom.pipeline import open_target
+from englishroom.talkers.record import read_training
 from tiny import (
     WEIGHTS,
     edit_config,
@@ -165,8 +168,6 @@ def test_parts_that_are_not_supported(
         (make_gpt2, {"n_head": True}, "n_head is True, expected a whole number, 1 or more"),
         (make_gpt2, {"n_head": 5}, "n_embd 32 is not a multiple of n_head 5"),
         (make_gpt2, {"layer_norm_epsilon": -1e-5}, "layer_norm_epsilon is -1e-05, expected a number above 0"),
-        (make_gpt2, {"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon is nan, expected a number above 0"),
-        (make_gpt2, {"layer_norm_epsilon": float("inf")}, "layer_norm_epsilon is inf, expected a number above 0"),
         (make_gpt2, {"tie_word_embeddings": "yes"}, "tie_word_embeddings is 'yes', expected true or false"),
         (make_gpt_neo, {"num_heads": 5}, "hidden_size 32 is not a multiple of num_heads 5"),
         (
@@ -211,10 +212,13 @@ def test_configs_that_make_no_sense(maker: Callable[..., Path], changes: dict[st
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "not valid JSON (Expecting property name"),
-        (b"\xff\xfe\x00", "not valid JSON ("),
-        (b"[" * 100_000, "not valid JSON ("),
-        (b"[1]", "expected a JSON object"),
+        (b"{", "the whole text: Invalid JSON: EOF"),
+        (b"\xff\xfe\x00", "not UTF-8 (byte 0: invalid start byte)"),
+        (b"[" * 100_000, "the whole text: Invalid JSON: recursion limit"),
+        (b"[1]", "the whole text: Input should be an object, found [1]"),
+        (b'{"layer_norm_epsilon": NaN}', "no JSON that can be read (NaN is no number of JSON)"),
+        (b'{"layer_norm_epsilon": Infinity}', "no JSON that can be read (Infinity is no number of JSON)"),
+        (b'{"vocab_size": 1' + b"0" * 400 + b"}", "no JSON that can be read (a whole number of 401 digits"),
     ],
 )
 def test_a_config_that_is_no_json_object(content: bytes, message: str, tmp_path: Path):
@@ -228,7 +232,7 @@ def test_a_config_that_cannot_be_read(tmp_path: Path):
     config = make_gpt2(tmp_path) / "config.json"
     config.unlink()
     config.mkdir()
-    assert refusal(ArtifactError, tmp_path) == "/config.json: cannot be read (Is a directory); restore the file"
+    assert refusal(ArtifactError, tmp_path) == "/config.json: is a folder, expected a file; restore the file"
 
 
 # Tensors
@@ -358,7 +362,7 @@ def test_a_truncated_safetensors_file(kept: int, tmp_path: Path):
         ({"x": 3}, "/model.safetensors.index.json: no weight_map of file names; restore the file"),
         ({"x": "../x.safetensors"}, "/model.safetensors.index.json: a shard lies outside the folder; restore the file"),
         ({"x": "gone.safetensors"}, "/gone.safetensors: missing; restore the file"),
-        ({"x": "folder"}, "/folder: cannot be read ("),
+        ({"x": "folder"}, "/folder: is a folder, expected a file"),
     ],
 )
 def test_a_damaged_index_of_shards(weight_map: object, message: str, tmp_path: Path):
@@ -482,3 +486,56 @@ def test_a_llama2c_model_without_one_tokenizer_beside_it(tmp_path: Path):
     assert str(caught.value) == f"{path}: 0 files tok*.bin beside it, expected its tokenizer; {GIVE_ONE}"
     target, tokenizer = open_target(str(path), tmp_path / "pieces.bin")
     assert len(tokenizer.pieces) == target.spec.d_vocab
+
+
+# What only pretends to be a file, or to hold numbers
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS, "tokenizer.json", "training.json"])
+def test_a_pipe_or_device_in_the_place_of_a_file_is_not_waited_on(name: str, tmp_path: Path):
+    (make_gpt2(tmp_path) / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ArtifactError, match=f"{name}: is a pipe, expected a file"):
+        (read_training(tmp_path), open_target(str(tmp_path)))
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(ArtifactError, match=f"{name}: is a device, expected a file"):
+        (read_training(tmp_path), open_target(str(tmp_path)))
+
+
+def test_a_llama2c_file_that_is_a_pipe_is_not_waited_on(tmp_path: Path):
+    path = make_llama2c(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    assert refusal(ArtifactError, path) == ": is a pipe, expected a file; fetch the file again"
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(1).expand(2**40),
+        torch.zeros(3, 3).to_sparse(),
+        torch.empty(3, device="meta"),
+        3,
+    ],
+)
+def test_torch_files_hold_as_many_numbers_as_they_say(tensor: object, tmp_path: Path):
+    tensors = tensors_of(make_gpt2(tmp_path))
+    (tmp_path / WEIGHTS).unlink()
+    torch.save(tensors | {"transformer.wte.weight": tensor}, tmp_path / "pytorch_model.bin")
+    assert refusal(ArtifactError, tmp_path).endswith("; convert it to safetensors")
+
+
+def test_a_compressed_torch_file_is_not_unpacked(tmp_path: Path):
+    tensors = tensors_of(make_gpt2(tmp_path))
+    (tmp_path / WEIGHTS).unlink()
+    torch.save(tensors, tmp_path / "plain")
+    with (
+        zipfile.ZipFile(tmp_path / "plain") as plain,
+        zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for part in plain.infolist():
+            packed.writestr(part.filename, plain.read(part))
+    assert refusal(ArtifactError, tmp_path) == (
+        "/pytorch_model.bin: is compressed, as torch files never are; convert it to safetensors"
+    )

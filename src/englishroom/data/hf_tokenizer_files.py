@@ -9,13 +9,14 @@ from annotated_types import Len
 from pydantic import StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from englishroom.errors import ArtifactError, EnglishRoomError, UnsupportedModelError
-from englishroom.untrusted import first_fault
+from englishroom.untrusted import first_fault, parse_json, read_bytes
 
 LLAMA_SPACE = "\u2581"  # stands for a space in the vocabulary of a Llama tokenizer
 GPT2_CLASSES = ("GPT2Tokenizer", "GPT2TokenizerFast")
 GPT2_MODELS = ("gpt2", "gpt_neo", "gptj")
 SUPPORTED = "use a model with GPT-2's byte-level BPE or Llama's BPE with byte fallback, which are supported"
 GIVE_ONE = "give --tokenizer a tokenizer.json, a folder with one, a llama2.c tokenizer file, or a hub name"
+ADVICE = "restore the file"
 
 T = TypeVar("T")
 
@@ -217,7 +218,7 @@ def _read_vocab_and_merges(folder: Path, config: _TokenizerConfig, model: _Model
                 f"{', '.join(expected)}; save the model with a tokenizer.json, which says how it cuts text"
             )
     path, merges_path, added_path = folder / "vocab.json", folder / "merges.txt", folder / "added_tokens.json"
-    lines = _read_bytes(merges_path).decode(errors="replace").replace("\r\n", "\n").split("\n")
+    lines = read_bytes(merges_path, ADVICE).decode(errors="replace").replace("\r\n", "\n").split("\n")
     merges = [
         _split_merge(line, f"{merges_path}: line {number}")
         for number, line in enumerate(lines, start=1)
@@ -277,19 +278,9 @@ def _no_tokenizer(folder: Path) -> EnglishRoomError:
     return ArtifactError(f"{folder}: found {halves[0] + ' alone' if halves else 'no tokenizer'}, {expected}")
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from None
-
-
 def _read(path: Path, kind: type[T]) -> T:
     """Read a JSON file; keys that `kind` does not have are another program's business."""
-    try:
-        return TypeAdapter(kind).validate_json(_read_bytes(path))
-    except ValidationError as error:
-        raise ArtifactError(f"{path}: {first_fault(error)}") from None
+    return parse_json(read_bytes(path, ADVICE), TypeAdapter(kind), path, ADVICE)
 
 
 def _read_optional(path: Path, kind: type[T]) -> T:

@@ -17,6 +17,7 @@ from englishroom.data.hf_tokenizer_files import LLAMA_SPACE, SUPPORTED, Tokenize
 from englishroom.errors import ArtifactError, UnsupportedModelError
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.tokenizer_json import check_tokenizer
+from englishroom.untrusted import read_bytes
 
 LLAMA_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 USUAL_NAMES = {"bos": ("<s>", "<|endoftext|>"), "eos": ("</s>", "<|endoftext|>")}
@@ -107,10 +108,7 @@ def read_hf_tokenizer(path: str | Path, vocab_size: int) -> Tokenizer:
 
 
 def _read_scored_pieces(path: Path) -> tuple[list[bytes], list[float]]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from None
+    data = read_bytes(path, "fetch the file again")
     if len(data) < 4:
         raise ArtifactError(f"{path}: found {len(data)} bytes, expected a llama2.c tokenizer")
     pieces: list[bytes] = []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -20,11 +21,13 @@ from englishroom.models.adapters import gpt2, gpt_neo, llama, llama2c
 from englishroom.models.adapters.mapping import Config, Family, read_weights
 from englishroom.models.hub import fetch_model
 from englishroom.models.spec import ModelSpec, parameter_count
+from englishroom.untrusted import parse_json, read_bytes, require_file
 
 _ADAPTERS: Mapping[str, Callable[[Config], Family]] = MappingProxyType(
     {"gpt2": gpt2.read, "gpt_neo": gpt_neo.read, "llama": llama.read}
 )
 _SUPPORTED = f"supported: {', '.join(_ADAPTERS)} (Hugging Face folders or hub names) and llama2.c .bin files"
+_WRAPPERS = ("module.", "_orig_mod.")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def load_target(name_or_path: str) -> Target:
         ArtifactError: its files are damaged, incomplete or contradict each other.
     """
     path = Path(name_or_path)
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         if path.suffix != ".bin":
             raise UnsupportedModelError(f"{path}: not a model that can be read; {_SUPPORTED}")
         return _load_llama2c(path)
@@ -87,21 +90,35 @@ def _load_llama2c(path: Path) -> Target:
 def _load_folder(folder: Path, name: str) -> Target:
     family = read_config(folder)
     files, tensors = read_tensors(folder)
-    if family.spec.tied and "lm_head.weight" in tensors:
-        copy = tensors.pop("lm_head.weight")
-        embedding = tensors.get(family.sources[0].theirs)
-        if embedding is not None and (copy.shape != embedding.shape or not torch.equal(copy, embedding)):
-            raise ArtifactError(
-                f"{folder}: tensor lm_head.weight differs from {family.sources[0].theirs}, but config.json says "
-                "tie_word_embeddings; config and weights do not belong together"
-            )
-    prefix = family.sources[0].theirs.partition(".")[0]  # bare models are published without it
+    return _target(name, folder, "huggingface", family, _named_as_published(family, tensors, folder), files)
+
+
+def _named_as_published(family: Family, tensors: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """Undo what wrappers and ways of saving do to names and to tied weights.
+
+    1. ``DistributedDataParallel`` puts ``module.`` before every name, ``torch.compile`` puts ``_orig_mod.``.
+    2. Bare models are published without the name of the part that holds them.
+    3. A tied matrix may stand under either of its names, or under both.
+    """
+    for wrapper in (_WRAPPERS * 2) if tensors else ():
+        if all(name.startswith(wrapper) for name in tensors):
+            tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
+    embedding, head = family.sources[0].theirs, "lm_head.weight"
+    prefix = embedding.partition(".")[0]
     if not any(key.startswith(f"{prefix}.") for key in tensors):
         bare = {source.theirs.removeprefix(f"{prefix}.") for source in family.sources}
         tensors = {
             f"{prefix}.{key}" if key in bare or key.endswith(family.ignored) else key: t for key, t in tensors.items()
         }
-    return _target(name, folder, "huggingface", family, tensors, files)
+    if family.spec.tied and head in tensors:
+        copy = tensors.pop(head)
+        found = tensors.setdefault(embedding, copy)
+        if copy.shape != found.shape or not torch.equal(copy, found):
+            raise ArtifactError(
+                f"{folder}: tensor {head} differs from {embedding}, but config.json says tie_word_embeddings; config "
+                "and weights do not belong together"
+            )
+    return tensors
 
 
 def read_config(folder: Path) -> Family:
@@ -126,47 +143,57 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: the file is missing, cannot be read, is not JSON, or is not an object.
     """
-    try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: missing; restore the file") from None
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); restore the file") from None
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: not valid JSON ({error}); restore the file") from None
-    if not isinstance(values, dict):
-        raise ArtifactError(f"{path}: expected a JSON object; restore the file")
-    return values
+    return parse_json(read_bytes(path, "restore the file"), TypeAdapter(dict[str, Any]), path, "restore the file")
 
 
 def read_tensors(folder: Path) -> tuple[list[Path], dict[str, Tensor]]:
-    """Read every tensor of a Hugging Face folder: safetensors, sharded or not, or else ``pytorch_model.bin``."""
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").exists():
-        files = [folder / "model.safetensors"]
-    elif index.exists():
-        shards = read_json(index).get("weight_map")
-        if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
-            raise ArtifactError(f"{index}: no weight_map of file names; restore the file")
-        if any(Path(shard).name != shard for shard in shards.values()):
-            raise ArtifactError(f"{index}: a shard lies outside the folder; restore the file")
-        files = [folder / shard for shard in sorted(set(shards.values()))]
-    elif (folder / "pytorch_model.bin").exists():
-        return [folder / "pytorch_model.bin"], read_torch(folder / "pytorch_model.bin", "convert it to safetensors")
-    else:
-        raise ArtifactError(f"{folder}: no weights; expected model.safetensors or pytorch_model.bin beside config.json")
-    tensors: dict[str, Tensor] = {}
-    for path in files:
-        try:
-            with safe_open(path, "pt") as file:
-                tensors.update({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (no mapping)
-        except FileNotFoundError:
-            raise ArtifactError(f"{path}: missing; restore the file") from None
-        except OSError as error:
-            raise ArtifactError(f"{path}: cannot be read ({error.strerror or error}); restore the file") from None
-        except SafetensorError as error:
-            raise ArtifactError(f"{path}: damaged safetensors file ({error}); fetch it again") from None
-    return files, tensors
+    """Read every tensor of a Hugging Face folder: safetensors or torch files, sharded or not, in this order."""
+    for name, read in (("model.safetensors", read_safetensors), ("pytorch_model.bin", _read_pytorch)):
+        index = folder / f"{name}.index.json"
+        if (folder / name).exists():
+            files = [folder / name]
+        elif index.exists():
+            files = _shards(index)
+        else:
+            continue
+        tensors: dict[str, Tensor] = {}
+        for path in files:
+            tensors.update(read(path))
+        return files, tensors
+    raise ArtifactError(f"{folder}: no weights; expected model.safetensors or pytorch_model.bin beside config.json")
+
+
+def _shards(index: Path) -> list[Path]:
+    """List the files that an index names."""
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+        raise ArtifactError(f"{index}: no weight_map of file names; restore the file")
+    if any(Path(shard).name != shard for shard in shards.values()):
+        raise ArtifactError(f"{index}: a shard lies outside the folder; restore the file")
+    return [index.parent / shard for shard in sorted(set(shards.values()))]
+
+
+def read_safetensors(path: Path, advice: str = "fetch it again") -> dict[str, Tensor]:
+    """Read every tensor of a safetensors file.
+
+    Args:
+        advice: what to do with a damaged file.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    require_file(path, "restore the file")
+    try:
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror or error}); restore the file") from None
+    except (SafetensorError, KeyError, ValueError, OverflowError, RuntimeError, TypeError) as error:  # by what is wrong
+        raise ArtifactError(f"{path}: damaged safetensors file ({error}); {advice}") from None
+
+
+def _read_pytorch(path: Path) -> dict[str, Tensor]:
+    return read_torch(path, "convert it to safetensors")
 
 
 def read_torch(path: Path, remedy: str) -> dict[str, Tensor]:
@@ -178,18 +205,32 @@ def read_torch(path: Path, remedy: str) -> dict[str, Tensor]:
     Raises:
         ArtifactError: it holds anything else, or is damaged.
     """
+    require_file(path, "restore the file")
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                    raise ArtifactError(f"{path}: is compressed, as torch files never are; {remedy}")
         tensors = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError:
         raise ArtifactError(
             f"{path}: holds more than weights, or is damaged; only tensors are read, {remedy}"
         ) from None
+    except ArtifactError:
+        raise
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         reason = one_line(" ".join(str(error).split())[:160]) or type(error).__name__
         raise ArtifactError(f"{path}: damaged torch file ({reason}); fetch it again") from None
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+    if not isinstance(tensors, dict) or not all(_is_plain(name, t) for name, t in tensors.items()):
         raise ArtifactError(f"{path}: expected a dictionary of tensors; {remedy}")
     return tensors
+
+
+def _is_plain(name: Any, tensor: Any) -> bool:
+    """Say whether a torch file holds an entry as numbers in a row, each of them stored, and not as a claim of many."""
+    if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.layout is not torch.strided:
+        return False
+    return not tensor.is_meta and not tensor.is_quantized and tensor.untyped_storage().nbytes() >= tensor.nbytes
 
 
 def _target(

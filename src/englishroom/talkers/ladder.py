@@ -15,7 +15,8 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 
 from englishroom.errors import ArtifactError
 from englishroom.talkers.config import TrainConfig
-from englishroom.talkers.record import STRICT, Count, Positive, Sha256, parse_record, write_json
+from englishroom.talkers.record import STRICT, Count, Positive, Sha256, write_json
+from englishroom.untrusted import parse_json, read_bytes
 
 LADDER = {
     f"ladder-{d_model}": TrainConfig(n_layers=2, d_model=d_model, n_heads=n_heads, tokens=tokens, batch=batch)
@@ -93,13 +94,9 @@ def read_runs(path: Path | None = None) -> list[LadderRun]:
     """
     path = path or shipped_runs_path()
     advice = "restore the file or measure the ladder again"
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
-    runs: list[LadderRun] = parse_record(raw, path, TypeAdapter(LadderRuns), advice).runs
+    runs = parse_json(read_bytes(path, advice), TypeAdapter(LadderRuns), path, advice).runs
     names = [run.name for run in runs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -12,10 +12,11 @@ from typing import Annotated, Any, NotRequired
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from englishroom.errors import ArtifactError
+from englishroom.untrusted import parse_json, read_bytes
 
 FILE = "training.json"
 ADVICE = "restore the file or train again"
@@ -85,33 +86,15 @@ def read_training(folder: Path) -> dict[str, Any] | None:
         ArtifactError: the file cannot be read, or is not what training writes.
     """
     where = folder / FILE
-    try:
-        raw = where.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+    if not where.exists():
         return None
-    except OSError as error:
-        raise ArtifactError(f"{where}: cannot be read ({error.strerror}); restore the file") from None
-    record = parse_record(raw, where, TypeAdapter(TrainingRecord), ADVICE)
+    record = parse_json(read_bytes(where, ADVICE), TypeAdapter(TrainingRecord), where, ADVICE)
     for number, curve in enumerate(record["curves"]):
         for key in ("step", "tokens", "flops"):
             values = [point[key] for point in curve["points"]]
             if any(b <= a for a, b in itertools.pairwise(values)):
                 raise ArtifactError(f"{where}: curves.{number}: {key} does not grow from point to point; {ADVICE}")
     return dict(record)
-
-
-def parse_record(raw: bytes, where: Path, adapter: TypeAdapter[Any], advice: str) -> Any:
-    """Read JSON strictly: unknown, missing and mistyped values are refused in one line.
-
-    Raises:
-        ArtifactError: it is not JSON, or not what ``adapter`` describes.
-    """
-    try:
-        return adapter.validate_json(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"{where}: {place + ': ' if place else ''}{first['msg']}; {advice}") from None
 
 
 def write_json(path: Path, values: Any) -> None:

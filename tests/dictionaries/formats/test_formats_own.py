@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,20 +110,20 @@ def edit(folder: Path, change: Callable[[Any], None]) -> None:
             lambda v: v.update(schema_version=2),
             "schema version is 2, expected 1; use the englishroom that wrote it, or train again",
         ),
-        (lambda v: v.update(more=1), "more: Unexpected keyword argument; restore the file"),
+        (lambda v: v.update(more=1), "more: Unexpected keyword argument, found 1; restore the file"),
         (lambda v: v.pop("target_name"), "target_name: Field required; restore the file"),
         (
             lambda v: v["dictionaries"][0].update(more=1),
-            "dictionaries.0.more: Unexpected keyword argument; restore the file",
+            "dictionaries.0.more: Unexpected keyword argument, found 1; restore the file",
         ),
         (
             lambda v: v["dictionaries"][1]["spec"].update(k="many"),
-            "dictionary 1: k: Input should be a valid integer; restore the file",
+            "dictionary 1: k: Input should be a valid integer, found 'many'; restore the file",
         ),
         (
             lambda v: v["dictionaries"][0]["spec"].update(k=1000),
-            "dictionary 0: Value error, blocks.0.hook_attn_out: k is 1000, expected 1 to 40 (its latents); "
-            "restore the file",
+            "dictionary 0: the whole text: Value error, blocks.0.hook_attn_out: k is 1000, expected 1 to 40 (its "
+            "latents), found {'activation': 'topk', 'd_in': 12, 'd_out': 12, 'k': 1000, ...}; restore the file",
         ),
         (
             lambda v: v["dictionaries"][0].update(file="../x.safetensors"),
@@ -146,11 +147,11 @@ def test_damaged_listings(tmp_path: Path):
     stored(tmp_path)
     for content in (b"{", b"\xff\xfe\x00", b"[" * 100_000):
         (tmp_path / own.MARKER).write_bytes(content)
-        assert refusal(tmp_path).startswith(f"/{own.MARKER}: not valid JSON (")
+        assert re.match(r"/dictionaries.json: (the whole text: Invalid JSON|not UTF-8)", refusal(tmp_path))
     (tmp_path / own.MARKER).unlink()
     assert refusal(tmp_path) == f"/{own.MARKER}: missing; restore the file"
     (tmp_path / own.MARKER).mkdir()
-    assert refusal(tmp_path) == f"/{own.MARKER}: cannot be read (Is a directory); restore the file"
+    assert refusal(tmp_path) == f"/{own.MARKER}: is a folder, expected a file; restore the file"
 
 
 def weights_file(folder: Path) -> Path:

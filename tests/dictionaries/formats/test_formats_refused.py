@@ -214,7 +214,7 @@ def test_truncated_safetensors_files(format: str, kept: int, tmp_path: Path):
 def test_missing_and_damaged_settings(tmp_path: Path):
     folder = written(tmp_path, "sparsify", coder())
     (folder / "cfg.json").write_text("{")
-    assert refusal(ArtifactError, folder).startswith("/cfg.json: not valid JSON (")
+    assert refusal(ArtifactError, folder).startswith("/cfg.json: the whole text: Invalid JSON")
     (folder / "cfg.json").unlink()
     assert refusal(ArtifactError, folder) == "/cfg.json: missing; restore the file"
 

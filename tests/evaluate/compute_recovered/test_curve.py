@@ -146,7 +146,7 @@ def test_a_folder_without_a_finished_run(trained: Path, tmp_path: Path) -> None:
 
 def test_damaged_checkpoints_and_progress(trained: Path) -> None:
     checkpoint_path(trained, 3).write_bytes(b"no")
-    with pytest.raises(ArtifactError, match=r"step-0000003.safetensors: damaged checkpoint .*; train again"):
+    with pytest.raises(ArtifactError, match=r"step-0000003.safetensors: damaged safetensors file .*; train again"):
         measure_curve(trained, "two", DOCUMENTS)
     (kept,) = (trained / "work").glob("curve-*")
     kept.write_text("{")
@@ -189,7 +189,7 @@ def test_damaged_records_are_refused(trained: Path) -> None:
         read_training(trained)
     path.unlink()
     path.mkdir()
-    with pytest.raises(ArtifactError, match="cannot be read"):
+    with pytest.raises(ArtifactError, match="is a folder, expected a file"):
         read_training(trained)
 
 

@@ -246,7 +246,7 @@ def test_damaged_runs_are_refused(tmp_path: Path) -> None:
         read_runs(path)
     path.unlink()
     path.mkdir()
-    with pytest.raises(ArtifactError, match="cannot be read"):
+    with pytest.raises(ArtifactError, match="is a folder, expected a file"):
         read_runs(path)
 
 

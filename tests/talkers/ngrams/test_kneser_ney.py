@@ -308,7 +308,7 @@ def test_files_that_are_not_ngrams_are_refused(tmp_path: Path) -> None:
     import safetensors.numpy
 
     path = tmp_path / "model"
-    with pytest.raises(ArtifactError, match=r"model: no such file of n-grams; fit n-grams to make one"):
+    with pytest.raises(ArtifactError, match=r"model: missing; fit the n-grams again"):
         load_ngrams(path)
     path.write_bytes(b"not safetensors at all")
     with pytest.raises(ArtifactError, match=r"model: cannot be read as safetensors \(.*\); fit the n-grams again"):

@@ -21,7 +21,6 @@ from englishroom.dictionaries.formats.files import (
     check_keys,
     checked_tensors,
     make_dictionary,
-    read_safetensors,
     read_text,
     read_yaml,
     shape_of,
@@ -32,6 +31,7 @@ from englishroom.dictionaries.formats.format import CodedModel, DictionaryFormat
 from englishroom.dictionaries.formats.sites import from_lens, split, to_lens
 from englishroom.errors import ArtifactError, UnsupportedModelError
 from englishroom.models.adapters.mapping import Config
+from englishroom.models.load import read_safetensors
 
 NAME = "circuit-tracer"
 MARKER = "config.yaml"

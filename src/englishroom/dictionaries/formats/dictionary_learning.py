@@ -22,7 +22,6 @@ from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.formats.files import (
     checked_tensors,
     make_dictionary,
-    read_torch,
     take_number,
 )
 from englishroom.dictionaries.formats.fold import check_holds, shift_input, thresholds, ungate
@@ -31,7 +30,7 @@ from englishroom.dictionaries.formats.saelens import folder_name
 from englishroom.dictionaries.formats.sites import from_lens, module_sites, split, to_lens
 from englishroom.errors import ArtifactError, UnsupportedModelError
 from englishroom.models.adapters.mapping import Config
-from englishroom.models.load import read_json
+from englishroom.models.load import read_json, read_torch
 
 NAME = "dictionary_learning"
 MARKER = "ae.pt"
@@ -71,7 +70,7 @@ def read(folder: Path) -> list[Dictionary]:
         raise ArtifactError(f"{where}: trainer is {values.get('trainer')!r}, expected its settings; restore the file")
     config = Config(values["trainer"], f"{where}: trainer")
     kind = config.require("dict_class", tuple(_KINDS), None)
-    tensors = read_torch(weights_at)
+    tensors = read_torch(weights_at, "save its state_dict()")
     site = _site(config, values.get("buffer"), where)
     d, n = config.size("activation_dim"), config.size("dict_size")
     spec: dict[str, Any] = {"reads": site, "writes": (site,), "d_in": d, "d_out": d, "n_latents": n}

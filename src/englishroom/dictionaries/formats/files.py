@@ -13,47 +13,30 @@ from typing import Any
 import safetensors.torch
 import torch
 import yaml
-from safetensors import SafetensorError
 from torch import Tensor
 
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
 from englishroom.errors import ArtifactError, ConfigError, UnsupportedModelError, one_line
-from englishroom.models import load
+from englishroom.untrusted import read_bytes
+
+YAML_BYTES = 2**20
+"""Most bytes of a YAML file, which takes long to read."""
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a file.
+class _PlainYaml(yaml.SafeLoader):
+    """A reader of YAML without references, a few of which can stand for more values than memory holds."""
 
-    Raises:
-        ArtifactError: it is missing or cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: missing; restore the file") from None
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); restore the file") from None
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read every tensor of a safetensors file."""
-    try:
-        return safetensors.torch.load(read_bytes(path))
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ArtifactError(f"{path}: damaged safetensors file ({one_line(str(error))}); fetch it again") from None
-
-
-def read_torch(path: Path) -> dict[str, Tensor]:
-    """Read a torch file that holds nothing but a dictionary of tensors; code in it is never run."""
-    read_bytes(path)
-    return {str(name): tensor for name, tensor in load.read_torch(path, "save its state_dict()").items()}
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it refers to another place in it")
+        return super().compose_node(parent, index)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file of plain values."""
     try:
-        values = yaml.safe_load(read_bytes(path))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        values = yaml.load(read_bytes(path, "restore the file", YAML_BYTES), _PlainYaml)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not valid YAML ({one_line(str(error))[:160]}); restore the file") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ArtifactError(f"{path}: expected names with values; restore the file")

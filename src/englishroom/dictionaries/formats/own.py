@@ -15,28 +15,29 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import safetensors.torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-from safetensors import SafetensorError
 
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
 from englishroom.dictionaries.formats.files import (
     checked_tensors,
     make_dictionary,
-    read_bytes,
     tensors_to_bytes,
     write_file,
 )
 from englishroom.dictionaries.formats.format import DictionaryFormat
 from englishroom.errors import ArtifactError, ConfigError
+from englishroom.models.load import read_safetensors
 from englishroom.store import sha256
+from englishroom.untrusted import ARRAY_BYTES, first_fault, parse_json, read_bytes
 
 MARKER = "dictionaries.json"
 LISTING = "englishroom dictionaries"
 SCHEMA_VERSION = 1
+ADVICE = "restore the file"
+_SPEC = TypeAdapter(DictionarySpec)
 
 
-@with_config(ConfigDict(extra="forbid"))
+@with_config(ConfigDict(extra="forbid", strict=True))
 @dataclass(frozen=True)
 class ListedDictionary:
     """One dictionary of a folder.
@@ -52,7 +53,7 @@ class ListedDictionary:
     sha256: str
 
 
-@with_config(ConfigDict(extra="forbid"))
+@with_config(ConfigDict(extra="forbid", strict=True))
 @dataclass(frozen=True)
 class Listing:
     """What ``dictionaries.json`` holds."""
@@ -130,27 +131,21 @@ def load_dictionaries(path: Path) -> StoredDictionaries:
     names = {field.name for field in fields(DictionarySpec)}
     found = []
     for index, entry in enumerate(listing.dictionaries):
+        at = path / entry.file
         if set(entry.spec) != names:
             raise ArtifactError(
                 f"{where}: dictionary {index} has {sorted(entry.spec)}, expected {sorted(names)}; restore the file"
             )
         try:
-            spec = TypeAdapter(DictionarySpec).validate_json(json.dumps(entry.spec), strict=True)
+            spec = _SPEC.validate_json(json.dumps(entry.spec), strict=True)
         except ValidationError as error:
-            raise ArtifactError(f"{where}: dictionary {index}: {_first(error)}; restore the file") from None
+            raise ArtifactError(f"{where}: dictionary {index}: {first_fault(error)}; {ADVICE}") from None
         if Path(entry.file).name != entry.file:
             raise ArtifactError(f"{where}: {entry.file!r} lies outside the folder; restore the file")
-        data = read_bytes(path / entry.file)
-        if sha256(data) != entry.sha256:
-            raise ArtifactError(
-                f"{path / entry.file}: changed since it was written (sha256 differs from {MARKER}); restore the file"
-            )
-        try:
-            tensors = safetensors.torch.load(data)
-        except SafetensorError as error:
-            raise ArtifactError(f"{path / entry.file}: damaged safetensors file ({error}); restore the file") from None
-        weights = checked_tensors(tensors, spec.shapes(), path / entry.file)
-        found.append(make_dictionary(vars(spec), weights, path / entry.file))
+        if sha256(read_bytes(at, ADVICE, ARRAY_BYTES)) != entry.sha256:
+            raise ArtifactError(f"{at}: changed since it was written (sha256 differs from {MARKER}); restore the file")
+        weights = checked_tensors(read_safetensors(at), spec.shapes(), at)
+        found.append(make_dictionary(vars(spec), weights, at))
     return StoredDictionaries(tuple(found), listing.target_name, MappingProxyType(listing.about))
 
 
@@ -160,28 +155,16 @@ def read(folder: Path) -> list[Dictionary]:
 
 
 def _listing(where: Path) -> Listing:
-    raw = read_bytes(where)
-    try:
-        values = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{where}: not valid JSON ({error}); restore the file") from None
-    if not isinstance(values, dict) or values.get("format") != LISTING:
+    raw = read_bytes(where, ADVICE)
+    values = parse_json(raw, TypeAdapter(dict[str, Any]), where, ADVICE)
+    if values.get("format") != LISTING:
         raise ArtifactError(f"{where}: does not list dictionaries of englishroom; give a folder of dictionaries")
     if values.get("schema_version") != SCHEMA_VERSION:
         raise ArtifactError(
             f"{where}: schema version is {values.get('schema_version')!r}, expected {SCHEMA_VERSION}; "
             "use the englishroom that wrote it, or train again"
         )
-    try:
-        return TypeAdapter(Listing).validate_json(raw, strict=True)
-    except ValidationError as error:
-        raise ArtifactError(f"{where}: {_first(error)}; restore the file") from None
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    return f"{place}: {first['msg']}" if place else first["msg"]
+    return parse_json(raw, TypeAdapter(Listing), where, ADVICE)
 
 
 FORMAT = DictionaryFormat(

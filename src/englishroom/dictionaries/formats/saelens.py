@@ -20,7 +20,6 @@ from englishroom.dictionaries.formats.files import (
     check_keys,
     checked_tensors,
     make_dictionary,
-    read_safetensors,
     tensors_to_bytes,
 )
 from englishroom.dictionaries.formats.fold import check_holds, scale_latents, shift_input, thresholds, ungate
@@ -28,7 +27,7 @@ from englishroom.dictionaries.formats.format import CodedModel, DictionaryFormat
 from englishroom.dictionaries.formats.sites import lens_pair, to_lens
 from englishroom.errors import ArtifactError, UnsupportedModelError
 from englishroom.models.adapters.mapping import Config
-from englishroom.models.load import read_json
+from englishroom.models.load import read_json, read_safetensors
 
 NAME = "SAELens"
 MARKER = "sae_weights.safetensors"

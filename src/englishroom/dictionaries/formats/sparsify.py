@@ -16,7 +16,6 @@ from englishroom.dictionaries.formats.files import (
     check_keys,
     checked_tensors,
     make_dictionary,
-    read_safetensors,
     tensors_to_bytes,
 )
 from englishroom.dictionaries.formats.fold import check_holds, shift_input
@@ -24,7 +23,7 @@ from englishroom.dictionaries.formats.format import CodedModel, DictionaryFormat
 from englishroom.dictionaries.formats.sites import module_path, module_sites
 from englishroom.errors import UnsupportedModelError
 from englishroom.models.adapters.mapping import Config
-from englishroom.models.load import read_json
+from englishroom.models.load import read_json, read_safetensors
 
 NAME = "sparsify"
 MARKER = "sae.safetensors"

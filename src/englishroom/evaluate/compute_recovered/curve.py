@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import safetensors.torch
 from pydantic import TypeAdapter, with_config
-from safetensors import SafetensorError
 from typing_extensions import TypedDict
 
 from englishroom.data.corpus import text_hash
 from englishroom.data.tokens import read_hf_tokenizer
-from englishroom.errors import ArtifactError, ConfigError
+from englishroom.errors import ConfigError
 from englishroom.evaluate.score import score
 from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.models.adapters.mapping import Family, read_weights
-from englishroom.models.load import Target, read_config
+from englishroom.models.load import Target, read_config, read_safetensors
 from englishroom.talkers.build import checkpoint_path
 from englishroom.talkers.record import (
     FILE,
@@ -25,11 +23,11 @@ from englishroom.talkers.record import (
     CurvePoint,
     CurveRecord,
     find_curve,
-    parse_record,
     read_training,
     write_json,
 )
 from englishroom.talkers.train import Run
+from englishroom.untrusted import parse_json, read_bytes
 
 
 @with_config(STRICT)
@@ -87,7 +85,8 @@ def measure_curve(
     kept = work / f"curve-{sha256[:16]}.json"
     measured = Measured(tokens=0, bytes=0, points=[])
     if kept.exists():
-        measured = parse_record(kept.read_bytes(), kept, TypeAdapter(Measured), "delete it to measure again")
+        advice = "delete it to measure again"
+        measured = parse_json(read_bytes(kept, advice), TypeAdapter(Measured), kept, advice)
     family = read_config(work)
     tokenizer = read_hf_tokenizer(work, family.spec.d_vocab)
     done = {point["step"] for point in measured["points"]}
@@ -119,9 +118,5 @@ def measure_curve(
 
 
 def _read_checkpoint(path: Path, family: Family) -> Target:
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: damaged checkpoint ({error}); train again") from None
-    weights = read_weights(family, tensors, str(path))
+    weights = read_weights(family, read_safetensors(path, "train again"), str(path))
     return Target(path.stem, path, "huggingface", family.spec, weights, {}, "")

@@ -18,6 +18,7 @@ from torch import Tensor
 from englishroom.errors import ArtifactError
 from englishroom.models.adapters.mapping import Family, WeightSource
 from englishroom.models.spec import ModelSpec
+from englishroom.untrusted import require_file
 
 HEADER = struct.Struct("<7i")
 _FIELDS = ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "seq_len")
@@ -29,7 +30,7 @@ def read_spec(path: Path) -> ModelSpec:
     Raises:
         ArtifactError: the file is too short, or its header is not that of a llama2.c version 0 file.
     """
-    with path.open("rb") as file:
+    with require_file(path, "fetch the file again").open("rb") as file:
         head = file.read(HEADER.size)
     if len(head) < HEADER.size:
         raise ArtifactError(

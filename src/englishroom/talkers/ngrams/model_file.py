@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import safetensors.numpy
 from numpy.typing import DTypeLike, NDArray
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, TypeAdapter, with_config
 from safetensors import SafetensorError, safe_open
 
 from englishroom.data.corpus import replace_file
@@ -23,9 +23,10 @@ from englishroom.errors import ArtifactError
 from englishroom.ir.tokenizer_json import tokenizer_from_json, tokenizer_to_json
 from englishroom.talkers.ngrams.kneser_ney import Discounts, KneserNey, SmoothedOrder
 from englishroom.talkers.ngrams.talker import NgramTalker
-from englishroom.untrusted import first_fault
+from englishroom.untrusted import ARRAY_BYTES, parse_arrays, parse_json, read_bytes, require_file
 
 MARKS = "fit_marks"
+ADVICE = "fit the n-grams again"
 
 
 @with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
@@ -96,19 +97,16 @@ def load_ngrams(path: Path, dtype: DTypeLike = np.float32) -> NgramTalker:
 
 
 def _read(path: Path) -> tuple[_Description, dict[str, NDArray]]:
+    require_file(path, ADVICE)
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get("englishroom", "")
-            if not text:
-                raise ArtifactError(f"{path}: not a file of n-grams (it has no such metadata); fit n-grams to make one")
-            description = TypeAdapter(_Description).validate_json(text)
-            return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: no such file of n-grams; fit n-grams to make one") from None
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: cannot be read as safetensors ({error}); fit the n-grams again") from None
-    except ValidationError as error:
-        raise ArtifactError(f"{path}: metadata: {first_fault(error)}; fit the n-grams again") from None
+        raise ArtifactError(f"{path}: cannot be read as safetensors ({error}); {ADVICE}") from None
+    if not text:
+        raise ArtifactError(f"{path}: not a file of n-grams (it has no such metadata); fit n-grams to make one")
+    description = parse_json(text, TypeAdapter(_Description), f"{path}: metadata", ADVICE)
+    return description, parse_arrays(read_bytes(path, ADVICE, ARRAY_BYTES), path, ADVICE)
 
 
 def _faults(description: _Description, arrays: Mapping[str, NDArray], n_pieces: int, start_id: int) -> Iterator[str]:
