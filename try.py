@@ -11,6 +11,7 @@
 import argparse
 import hashlib
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -151,6 +152,7 @@ def main(arguments=None):
     group.add_argument("--setup", action="store_true", help="make .venv and stop")
     group.add_argument("--test", nargs=argparse.REMAINDER, help="run the tests; what follows goes to pytest")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # takes the command at hand along
     try:
         check_python()
         if options.setup or options.test is not None:

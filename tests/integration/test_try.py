@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
     (tmp_path / "pyproject.toml").write_text("[project]\n")
     for name, path in (("ROOT", "."), ("VENV", ".venv"), ("PYTHON", ".venv/bin/python"), ("ROOM", "room")):
         monkeypatch.setattr(module, name, tmp_path / path)
@@ -132,6 +134,23 @@ def test_interrupted_run_says_how_it_goes_on(script, commands, monkeypatch, caps
     monkeypatch.setattr(script, "set_up", interrupt)
     assert script.main([]) == 130
     assert "try.py: stopped; the same command goes on" in capsys.readouterr().err
+
+
+def test_a_killed_script_takes_its_command_along(tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys\n"
+        "names = runpy.run_path('try.py')\n"
+        'child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"\n'
+        "names['main'].__globals__['tell_and_explain'] = lambda: names['run']([sys.executable, '-c', child], 'it')\n"
+        "names['main']([])\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as script:
+        assert script.stdout
+        child = int(script.stdout.readline())
+        script.terminate()
+        assert script.wait(30) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
 
 
 def test_story_and_explanation_come_with_python_alone() -> None:
