@@ -34,6 +34,9 @@ def test_console_lines_run(page: Path, tmp_path: Path) -> None:
             command, shell=True, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
         )
         assert run.returncode == 0, f"{command}\n{run.stderr}"
+    if page.name == "README.md":
+        (excerpt,) = [block for block in blocks(page, "python") if "import program" not in block]
+        assert excerpt in (tmp_path / "room" / "program.py").read_text(encoding="utf-8")
 
 
 def commands_of(page: Path) -> list[list[str]]:
