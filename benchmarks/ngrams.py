@@ -66,7 +66,7 @@ def rows(given: argparse.Namespace) -> Iterator[Row]:
 
 def read_texts(paths: Sequence[Path], score: Path | None) -> tuple[Texts, Row]:
     """Read and tokenise the texts; the time that takes is the first row."""
-    from englishroom.data.corpus import read_documents
+    from englishroom.data.documents import read_documents
     from englishroom.pipeline import open_talker
     from englishroom.talkers.ngrams.encode import encode_documents
 

@@ -38,7 +38,8 @@ def main() -> None:
 def rows(text: Path, n_queries: int, rounds: int) -> Iterator[Row]:
     import numpy as np
 
-    from englishroom.data.corpus import read_documents, split
+    from englishroom.data.corpus import split
+    from englishroom.data.documents import read_documents
     from englishroom.pipeline import open_talker
     from englishroom.talkers.ngrams.encode import encode_documents
     from englishroom.talkers.ngrams.suffix_array import SuffixArray

@@ -6,7 +6,8 @@ import lzma
 
 import pytest
 
-from englishroom.data.corpus import read_documents, split, text_hash
+from englishroom.data.corpus import split, text_hash
+from englishroom.data.documents import read_documents
 from englishroom.errors import ArtifactError, ConfigError
 
 

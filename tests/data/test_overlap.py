@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from englishroom.data.corpus import MARKS_FORM, document_marks, marks_in_order, read_documents
+from englishroom.data.corpus import MARKS_FORM, document_marks, marks_in_order
+from englishroom.data.documents import read_documents
 from englishroom.data.overlap import (
     check_overlap,
     measure_overlap,

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as HfTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from englishroom.data.spelling import beyond_vocabulary, with_unknown
 from englishroom.data.tokens import read_hf_tokenizer, read_llama2c_tokenizer
 from englishroom.errors import ArtifactError
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.ir.tokenizer_json import tokenizer_from_json, tokenizer_to_json
 
 STORY = """Once upon a time, there was a little girl named Lily. She loved to play outside in the park.
 One day, she saw a big, red ball. "It's mine!" said the boy. "I don't think so," she'd say. They'll share it, I'm sure.
@@ -241,8 +243,41 @@ def test_llama2c_vocabularies_without_bytes_are_read(tmp_path: Path) -> None:
     path.write_bytes(llama2c_bytes(SPECIALS + LETTERS))
     tokenizer = read_llama2c_tokenizer(path, 7)
     assert tokenizer.encode("\u00e9a") == [3, 6]
+    assert tokenizer.encode("\n\nab\n") == [4, 0, 6, 0], "token 0, once for a run of what has no piece"
+    path.write_bytes(llama2c_bytes([(0.0, b"none"), *SPECIALS[1:], *LETTERS]))
     with pytest.raises(ValueError, match="the vocabulary has no token for byte 0x0a"):
-        tokenizer.encode("\n")
+        read_llama2c_tokenizer(path, 7).encode("\n")
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_unknown_token_stands_for_what_cannot_be_spelled(tmp_path: Path, fused: bool) -> None:
+    file = copy(LLAMA)
+    file["model"]["fuse_unk"] = fused
+    for byte in (0xC3, 0xF0, 0x0A):
+        del file["model"]["vocab"][f"<0x{byte:02X}>"]
+    tokenizer = read_hf_tokenizer(save(tmp_path, tokenizer_json=file), LLAMA_SIZE)
+    assert (tokenizer.unknown_id, tokenizer.fuse_unknown) == (0, fused)
+    for text in ("\u00e9\u00ea once\u00e9 upon", "a\n\n\U0001f388\u0663 \u00e9", "plain", "\u00e9"):
+        assert tokenizer.encode(text) == oracle(file).encode(text).ids
+    assert tokenizer_from_json(tokenizer_to_json(tokenizer)) == tokenizer
+    whole = read_hf_tokenizer(save(tmp_path, tokenizer_json=LLAMA), LLAMA_SIZE)
+    assert "unknown_id" not in tokenizer_to_json(whole), "what spells everything is written as before"
+
+
+def test_the_unknown_token_of_byte_level_bpe(tmp_path: Path) -> None:
+    file = copy(GPT2)
+    file["model"]["unk_token"] = END
+    for byte in (0xD0, 0xF0):
+        del file["model"]["vocab"][chr(byte)]
+    tokenizer = read_hf_tokenizer(save(tmp_path, tokenizer_json=file), GPT2_SIZE)
+    for text in ("\u0436\u0437 once", "\U0001f388 upon", "plain"):
+        assert tokenizer.encode(text) == oracle(file).encode(text).ids
+    del file["model"]["unk_token"]
+    without = read_hf_tokenizer(save(tmp_path, tokenizer_json=file), GPT2_SIZE)
+    documents = ["plain", "\u0436 once", "\U0001f388"]
+    assert beyond_vocabulary(without, documents) == {"\u0436 once": "\u0436", "\U0001f388": "\U0001f388"}
+    assert beyond_vocabulary(tokenizer, documents) == {}
+    assert with_unknown(tokenizer, documents) == 2
 
 
 GOOD = llama2c_bytes(SPECIALS + LETTERS)

@@ -39,6 +39,17 @@ def test_prompts_are_beginnings_that_are_long_enough() -> None:
     assert prompts_of(Successor(), ["ab"], 2).shape == (0, 13)
 
 
+def test_short_contexts_are_prompted_by_half_of_them() -> None:
+    for n_ctx, length in ((4, 2), (8, 4), (12, 6), (23, 11), (24, 12), (100, 12)):
+        talker = Successor(n_ctx)
+        prompts = prompts_of(talker, ["abcabcabcabcabc"], 2)
+        assert prompts.shape == (1, 1 + length)
+        told = continue_greedily(talker, prompts)
+        assert greedy_agreement(told, told).share == 1
+    nothing = np.empty((3, 0), np.int64)
+    assert greedy_agreement(nothing, nothing) == GreedyAgreement(prompts=3)
+
+
 def test_continuing() -> None:
     prompts = np.array([[3, 0, 1], [3, 2, 2]])
     assert continue_greedily(Successor(), prompts, 4).tolist() == [[2, 0, 1, 2], [0, 1, 2, 0]]

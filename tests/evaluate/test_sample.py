@@ -13,7 +13,8 @@ import pytest
 from scipy import stats
 
 from englishroom.cli import main
-from englishroom.data.corpus import document_marks, read_documents, text_hash
+from englishroom.data.corpus import document_marks, text_hash
+from englishroom.data.documents import read_documents
 from englishroom.data.texts import PARTS, part_file, ready_folder
 from englishroom.errors import ConfigError
 from englishroom.evaluate.sample import SampleOptions, choose_tokens, random_stream, samples
@@ -164,7 +165,7 @@ def test_a_batch_below_one(talker) -> None:
 def test_a_file_and_its_record(talker, tmp_path: Path) -> None:
     out = tmp_path / "new" / "text.txt.xz"
     record = write_sample(talker, SOURCE, SampleOptions(seed=5), 40, out)
-    documents = read_documents(out)
+    documents = read_documents(out, "keep")
     assert record == json.loads((tmp_path / "new" / "text.txt.xz.json").read_text())
     assert record["text_sha256"] == text_hash(documents)
     assert record["bytes"] == sum(len(document.encode()) for document in documents)
@@ -183,7 +184,7 @@ def test_a_file_and_its_record(talker, tmp_path: Path) -> None:
 
 def test_unfinished_documents_can_be_dropped_and_are_counted(talker, tmp_path: Path) -> None:
     both = [write_sample(talker, SOURCE, SampleOptions(), 40, tmp_path / f"{cut}.txt", cut) for cut in ("keep", "drop")]
-    kept, dropped = ([*read_documents(tmp_path / f"{cut}.txt")] for cut in ("keep", "drop"))
+    kept, dropped = ([*read_documents(tmp_path / f"{cut}.txt", "keep")] for cut in ("keep", "drop"))
     cut = [int(number) for number in both[0]["unfinished"].split()]
     assert dropped == [document for i, document in enumerate(kept) if i not in cut]
     assert both[1]["dropped_unfinished"] == both[0]["sampled_unfinished"] == len(cut)
@@ -259,7 +260,7 @@ def test_parts_share_no_document_and_add_up(talker, tmp_path: Path) -> None:
     options = SampleOptions(seed=7, max_tokens=2, temperature=0.7)  # few different documents
     record = write_parts(talker, SOURCE, options, (60, 30, 40), tmp_path / "corpus")
     assert record == json.loads((tmp_path / "corpus" / PARTS_RECORD).read_text())
-    texts = [read_documents(part_file(tmp_path / "corpus", part)) for part in PARTS]
+    texts = [read_documents(part_file(tmp_path / "corpus", part), "keep") for part in PARTS]
     marks = [document_marks(documents) for documents in texts]
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert len(np.intersect1d(marks[i], marks[j])) == 0
@@ -313,7 +314,7 @@ def test_from_the_command_line(model: Path, tmp_path: Path, capsys: pytest.Captu
     out = tmp_path / "text.txt"
     assert main(["sample", str(model), "--documents", "20", "--seed", "2", "--out", str(out), "--no-check"]) == 0
     printed = capsys.readouterr().out
-    documents = read_documents(out)
+    documents = read_documents(out, "keep")
     assert printed.startswith(f"wrote {out}: {len(documents)} documents, ")
     assert "of 20 sampled were cut before their end" in printed
     record = json.loads((tmp_path / "text.txt.json").read_text())

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 
-from englishroom.data.corpus import read_documents
+from englishroom.data.documents import read_documents
 from englishroom.data.texts import Text
 from englishroom.errors import ConfigError
 from englishroom.evaluate.compute_recovered.curve import measure_run

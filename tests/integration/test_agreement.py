@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from torch import Tensor, float32
 
-from englishroom.data.corpus import read_documents
+from englishroom.data.documents import read_documents
 from englishroom.evaluate.score import score
 from englishroom.evaluate.talk import TalkOptions, continuation, talk
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker

@@ -14,7 +14,8 @@ import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
-from englishroom.data.corpus import read_documents, text_hash
+from englishroom.data.corpus import text_hash
+from englishroom.data.documents import read_documents
 from englishroom.errors import ConfigError
 from englishroom.evaluate.compute_recovered.curve import measure_run
 from englishroom.evaluate.score import score

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -13,6 +14,7 @@ from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.errors import ConfigError
 
 NEW_TOKENS = 120
+PROMPTS = ("Once upon a time", "Lily and Tom", "")
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,13 @@ class Command:
     second: tyro.conf.Positional[str]
     """Another one, of the same vocabulary."""
     text: str = "sampled"
-    """A text file (plain or .xz), a folder of them, a hub dataset, or "sampled", the ready corpus."""
+    """A text file or a table, a folder of them, a hub dataset, or "sampled", the ready corpus."""
     max_documents: int | None = None
     """Compare on the first documents only."""
-    prompt: tuple[str, ...] = ("Once upon a time", "Lily and Tom", "")
+    blank_lines: Literal["auto", "keep", "collapse"] = "auto"
+    """Keep white space around line ends of the text, or collapse it to one newline; auto keeps it where the first
+    talker says blank lines."""
+    prompt: tuple[str, ...] = PROMPTS
     """Prompts that both tell on; an empty one begins a story."""
     seed: int = 0
     """Seed of the stories and of the intervals."""
@@ -38,27 +43,31 @@ class Command:
     opening: TalkerOpening = TalkerOpening()
 
     def run(self) -> None:
-        from englishroom.data.texts import open_text
+        from englishroom.data.texts import check_name
         from englishroom.evaluate.compare import compare
-        from englishroom.evaluate.talk import TalkOptions
+        from englishroom.evaluate.talk import TalkOptions, readable_prompts
         from englishroom.pipeline import open_talker
+        from englishroom.pipeline.texts import TalkerTexts
 
         if self.top < 0:
             raise ConfigError(f"--top is {self.top}, expected 0 or more")
         if self.out is not None and not self.out.parent.is_dir():
             raise ConfigError(f"{self.out.parent}: no such folder; create it first, or choose another --out")
+        check_name(self.text)
         asked = self.opening
         first, second = (
             open_talker(name, asked.tokenizer, asked.check, say, context=asked.context, run_code=asked.run_code)
             for name in (self.first, self.second)
         )
         with progress_bar() as progress:
-            text = open_text(self.text, progress, self.max_documents)
+            text = TalkerTexts([first, second], self.blank_lines, say, progress).open(
+                self.text, max_documents=self.max_documents
+            )
             found = compare(
                 first,
                 second,
                 text.documents,
-                self.prompt,
+                readable_prompts(first, PROMPTS) if self.prompt == PROMPTS else self.prompt,
                 self.seed,
                 self.top,
                 TalkOptions(max_tokens=NEW_TOKENS),
@@ -106,7 +115,13 @@ class Command:
             show(f"B: {story.prompt}{story.second}")
         if self.out is not None:
             part = self.out.with_name(self.out.name + ".part")
-            part.write_text(json.dumps({"text": text.name, "sha256": text.sha256} | found.as_dict(), indent=1) + "\n")
+            part.write_text(
+                json.dumps(
+                    {"text": text.name, "sha256": text.sha256, "blank_lines": text.blank_lines} | found.as_dict(),
+                    indent=1,
+                )
+                + "\n"
+            )
             part.replace(self.out)
             say(f"wrote {self.out}")
 

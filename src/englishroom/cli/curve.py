@@ -17,7 +17,7 @@ class Command:
     model: tyro.conf.Positional[Path]
     """Folder that englishroom train has written, with the checkpoints in its work folder."""
     text: str = "sampled"
-    """A text file (plain or .xz), a folder of them, a hub dataset, or "sampled", the ready corpus."""
+    """A text file or a table, a folder of them, a hub dataset, or "sampled", the ready corpus."""
     max_documents: int | None = None
     """Measure on the first documents only; the curve then serves for scores of just those."""
 
@@ -25,10 +25,10 @@ class Command:
         from englishroom.data.texts import open_text
         from englishroom.evaluate.compute_recovered.curve import measure_curve
         from englishroom.evaluate.compute_recovered.training import MIN_POINTS, smooth
-        from englishroom.talkers.record import label
+        from englishroom.talkers.record import label, trained_blank_lines
 
         with progress_bar() as progress:
-            text = open_text(self.text, progress, self.max_documents)
+            text = open_text(self.text, progress, self.max_documents, trained_blank_lines(self.model))
             curve = measure_curve(self.model, label(self.text, text.name), text.documents, progress)
         show(f"{self.model} on {curve.text}: {curve.documents:,} documents, {len(curve.nats)} checkpoints")
         show("      tokens  nats per token")

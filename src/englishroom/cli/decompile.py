@@ -60,6 +60,9 @@ class Command:
     """Text to choose settings on, with no document of the others."""
     report: str | None = None
     """Text that every number is reported on, with no document of the others."""
+    blank_lines: Literal["auto", "keep", "collapse"] = "auto"
+    """Keep white space around line ends of texts, or collapse it to one newline; auto keeps it for models that say
+    blank lines."""
     dictionaries: Path | None = None
     """Dictionaries to go on from (SAELens, sparsify, circuit-tracer ...); new ones are trained where none are given."""
     report_documents: int | None = None
@@ -129,6 +132,7 @@ class Command:
             self.dictionaries,
             tuple((name, getattr(self, name)) for name in CHANGES if getattr(self, name) is not None),
             self.opening.context,
+            self.blank_lines,
         )
         with progress_bar() as progress:
             manifest = decompile(config, self.out, say, progress)

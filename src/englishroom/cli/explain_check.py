@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from englishroom.cli.output import print_table, progress_bar, show
+from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.errors import ArtifactError
 from englishroom.inside.explain_check import CheckConfig
 
@@ -24,7 +24,7 @@ class Command:
     room: tyro.conf.Positional[Path]
     """A room of a sparse program."""
     text: str = "sampled"
-    """A text file (plain or .xz), a folder of them, a hub dataset, or "sampled", the ready corpus."""
+    """A text file or a table, a folder of them, a hub dataset, or "sampled", the ready corpus."""
     check: CheckConfig = CheckConfig()
     """How much is checked, and what passes."""
     out: Path | None = None
@@ -33,13 +33,17 @@ class Command:
     def run(self) -> None:
         import numpy as np
 
-        from englishroom.data.texts import open_text
+        from englishroom.evaluate.talkers.program import ProgramTalker
         from englishroom.inside.explain_check import check_explanations
         from englishroom.ir.room import load_program
+        from englishroom.pipeline.texts import TalkerTexts
 
         program, tokenizer = load_program(self.room)
         with progress_bar() as progress:
-            documents = open_text(self.text, progress, self.check.tokens).documents
+            talker = ProgramTalker(str(self.room), program, tokenizer)
+            documents = (
+                TalkerTexts([talker], "auto", say, progress).open(self.text, "--text", self.check.tokens).documents
+            )
             encoded = ([tokenizer.start_id, *tokenizer.encode(document)] for document in documents)
             texts = [np.array(tokens[: program.n_ctx + 1]) for tokens in encoded]
             found = check_explanations(program, texts, self.check, progress)

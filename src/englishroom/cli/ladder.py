@@ -20,7 +20,7 @@ class Rebuild:
     """Train the models of the ladder that are not finished yet; run again to go on after a kill."""
 
     texts: tyro.conf.Positional[tuple[str, ...]]
-    """Text files (plain or .xz), folders of them, or hub datasets; one given twice is seen twice as often."""
+    """Text files or tables, folders of them, or hub datasets; one given twice is seen twice as often."""
     out: Path
     """Folder for the models, each in a folder of its own."""
 
@@ -41,7 +41,7 @@ class Measure:
     ladder: tyro.conf.Positional[Path]
     """Folder that englishroom ladder rebuild has written."""
     text: tuple[str, ...] = ("sampled",)
-    """Text files (plain or .xz), folders of them, hub datasets, or "sampled", the ready corpus."""
+    """Text files or tables, folders of them, hub datasets, or "sampled", the ready corpus."""
     runs: Path = Path("ladder_runs.json")
     """File to write what the models score to, or to add it to."""
     max_documents: int | None = None

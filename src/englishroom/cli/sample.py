@@ -37,6 +37,9 @@ class Command:
     """Cut a document after so many tokens; by default where the context ends."""
     unfinished: Literal["keep", "drop"] = "keep"
     """Keep or drop documents that were cut; without them, short ones are more frequent than they should be."""
+    blank_lines: Literal["keep", "collapse"] = "keep"
+    """Write documents as they were said, or with white space around line ends, blank lines included, collapsed to one
+    newline."""
     precision: Literal["float64", "float32"] = "float64"
     """Precision of a model; float32 is twice as fast, but a document may then differ from one processor to the next."""
     opening: TalkerOpening = TalkerOpening()
@@ -47,6 +50,7 @@ class Command:
 
         from englishroom.evaluate.sample import SampleOptions
         from englishroom.evaluate.sample_file import PARTS_RECORD, check_file, check_folder, write_parts, write_sample
+        from englishroom.evaluate.sample_warnings import warnings_of
         from englishroom.pipeline import open_talker
 
         options = SampleOptions(self.seed, self.temperature, self.max_tokens, self.precision)
@@ -66,13 +70,19 @@ class Command:
         source = _source(self.talker, talker)
         with progress_bar() as progress:
             if self.parts is not None:
-                record = write_parts(talker, source, options, self.parts, self.out, self.unfinished, progress)
+                record = write_parts(
+                    talker, source, options, self.parts, self.out, self.unfinished, self.blank_lines, progress
+                )
                 counts = {self.out / part["file"]: part for part in record["parts"].values()}
             else:
                 n_documents = DEFAULT_DOCUMENTS if self.documents is None else self.documents
-                record = write_sample(talker, source, options, n_documents, self.out, self.unfinished, progress)
+                record = write_sample(
+                    talker, source, options, n_documents, self.out, self.unfinished, self.blank_lines, progress
+                )
                 counts = {self.out: record}
         for file, part in counts.items():
+            for line in warnings_of(self.talker, part, self.max_tokens is not None):
+                say(f"warning: {line}")
             show(f"wrote {file}: {_told(part)}")
         if self.parts is not None:
             show(f"wrote {self.out / PARTS_RECORD}")

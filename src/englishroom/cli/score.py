@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -25,8 +25,10 @@ class Command:
     talkers: tyro.conf.Positional[tuple[str, ...]]
     """Rooms, shipped models, model folders or .bin files, hub names; all are compared with the first."""
     text: str = "sampled"
-    """A text file (plain or .xz), a folder of them, a hub dataset, or "sampled", the ready corpus. White space around
-    line ends, blank lines included, counts as one newline."""
+    """A text file or a table, a folder of them, a hub dataset, or "sampled", the ready corpus."""
+    blank_lines: Literal["auto", "keep", "collapse"] = "auto"
+    """Keep white space around line ends of texts, or collapse it to one newline; auto keeps it where the first
+    talker says blank lines."""
     baselines: bool = False
     """Add the sanity rows of every model named: replaced layers, n-grams, quantised and pruned weights."""
     fit: tuple[str, ...] = ("sampled:fit",)
@@ -65,6 +67,7 @@ class Command:
             check=self.opening.check,
             context=self.opening.context,
             run_code=self.opening.run_code,
+            blank_lines=self.blank_lines,
         )
         with progress_bar() as progress:
             table = score_table(config, say, progress)

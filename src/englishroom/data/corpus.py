@@ -1,4 +1,4 @@
-"""Read and write text files of documents, split documents by their hash, and tell them apart by it."""
+"""Cut texts into documents and write them, split documents by their hash, and tell them apart by it."""
 
 from __future__ import annotations
 
@@ -9,59 +9,57 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from englishroom.errors import ArtifactError, ConfigError
+from englishroom.errors import ConfigError
 
 SEPARATOR = "<|endoftext|>"
+BYTE_ORDER_MARK = "\ufeff"
+"""No text where a file begins with it."""
+BlankLines = Literal["collapse", "keep"]
+"""What becomes of white space around line ends when a text is read; see :func:`cut_documents`."""
 MARKS_FORM = "first 64 bits of sha256; words alone, NFKC, casefolded"
 """What a mark is of; marks of different forms never match."""
 _BLANK_LINES = re.compile(r"\s*\n\s*")
 _WORD = re.compile(r"\w+")
 
 
-def read_documents(path: Path) -> list[str]:
-    """Read the documents of a UTF-8 text file, plain or ``.xz``, separated by ``<|endoftext|>``.
-
-    A file without separators is one document. White space is made uniform, as :func:`cut_documents` does.
-
-    Raises:
-        ArtifactError: the file is missing, damaged, not UTF-8, or holds no text.
-    """
-    try:
-        raw = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: no such text file; give a UTF-8 text file, plain or .xz") from None
-    except (OSError, lzma.LZMAError, EOFError) as error:
-        raise ArtifactError(f"{path}: cannot be read as text ({error}); give a UTF-8 text file, plain or .xz") from None
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ArtifactError(
-            f"{path}: not UTF-8 text: byte {raw[error.start]:#04x} at offset {error.start}; "
-            "convert it to UTF-8 (for example with iconv) first"
-        ) from None
-    documents = cut_documents(text)
-    if not documents:
-        raise ArtifactError(f"{path}: no text in it; give a file with at least one document")
-    return documents
-
-
-def cut_documents(text: str) -> list[str]:
+def cut_documents(text: str, blank_lines: BlankLines = "collapse") -> list[str]:
     """Cut a text at its separators, and drop documents without text.
 
-    White space around line ends, blank lines included, becomes one newline, and outer white space is dropped:
-    TinyStories V1 and V2 differ in little but that, and models should not be scored on it.
+    Collapsed, white space around line ends, blank lines included, becomes one newline, and outer white space is
+    dropped: TinyStories V1 and V2 differ in little but that. Kept, only the line ends around a separator are dropped.
     """
-    parts = [_BLANK_LINES.sub("\n", part.strip()) for part in text.split(SEPARATOR)]
-    return [part for part in parts if part]
+    parts = text.split(SEPARATOR)
+    last = len(parts) - 1
+    tidied = (tidy(part, blank_lines, after=at > 0, before=at < last) for at, part in enumerate(parts))
+    return [document for document in tidied if document]
+
+
+def tidy(part: str, blank_lines: BlankLines, after: bool, before: bool) -> str:
+    r"""Return a document as it is read.
+
+    Args:
+        part: what stands between two separators.
+        after, before: whether it comes after, or before, a line with a separator, whose line ends (``\n``) are none of
+            its own.
+    """
+    if blank_lines == "collapse":
+        return _BLANK_LINES.sub("\n", part.strip())
+    part = part.removeprefix("\n") if after else part
+    return part.removesuffix("\n") if before else part
 
 
 def write_documents(path: Path, documents: Sequence[str]) -> None:
-    """Write documents as :func:`read_documents` reads them, ``.xz`` compressed; whole or not at all."""
-    data = f"\n{SEPARATOR}\n".join(documents).encode()
+    """Write documents as they are, ``.xz`` compressed; whole or not at all. Read with blank lines kept, they are these.
+
+    Every document but the last is followed by a line with a separator, and the last by a line end.
+    """
+    text = f"\n{SEPARATOR}\n".join(documents) + "\n"
+    data = (BYTE_ORDER_MARK + text if text.startswith(BYTE_ORDER_MARK) else text).encode()
     replace_file(path, lzma.compress(data, preset=6 | lzma.PRESET_EXTREME) if path.suffix == ".xz" else data)
 
 

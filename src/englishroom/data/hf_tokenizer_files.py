@@ -43,6 +43,8 @@ class TokenizerFiles:
         added: the added tokens, some of which may be in `ids` too.
         names: the names of the "bos", "eos", "unk" and "pad" tokens, where given.
         listed: the numbers that the model's configuration gives for "bos" and "eos".
+        unknown: the name of the token that stands for what cannot be spelled, where there is one.
+        fuse_unknown: as in `Tokenizer`.
     """
 
     path: Path
@@ -53,6 +55,8 @@ class TokenizerFiles:
     added: Sequence[AddedToken]
     names: dict[str, str]
     listed: dict[str, list[int]]
+    unknown: str | None = None
+    fuse_unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class _Bpe:
     merges: list[StrictStr | Annotated[list[StrictStr], Len(2, 2)]]
     dropout: float | None = None
     unk_token: StrictStr | None = None
+    fuse_unk: StrictBool = False
     continuing_subword_prefix: StrictStr | None = None
     end_of_word_suffix: StrictStr | None = None
     byte_fallback: StrictBool = False
@@ -175,6 +180,8 @@ def _read_tokenizer_json(path: Path, config: _TokenizerConfig) -> TokenizerFiles
         added=file.added_tokens,
         names=names | config.names(),
         listed={"bos": [], "eos": []},
+        unknown=model.unk_token,
+        fuse_unknown=model.fuse_unk,
     )
 
 

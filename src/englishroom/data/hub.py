@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from englishroom.data.corpus import cut_documents
+from englishroom.data.corpus import BlankLines, cut_documents
+from englishroom.data.documents import pick_column, text_of_row
 from englishroom.errors import ConfigError, one_line
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the step at hand, how much of it is done, and how much there is."""
 
 DEFAULT_SPLIT = "train"
-DEFAULT_COLUMN = "text"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,12 @@ class HubDocuments:
     cut: bool
 
 
-def read_hub(source: HubText, limit: int, progress: Progress = lambda _step, _done, _total: None) -> HubDocuments:
+def read_hub(
+    source: HubText,
+    limit: int,
+    progress: Progress = lambda _step, _done, _total: None,
+    blank_lines: BlankLines = "collapse",
+) -> HubDocuments:
     """Read the first documents of a dataset on the hub without fetching the rest; no code of the dataset is run.
 
     Args:
@@ -62,16 +67,11 @@ def read_hub(source: HubText, limit: int, progress: Progress = lambda _step, _do
     first = next(rows, None)
     if first is None:
         raise ConfigError(f"{source.path}: split {source.split!r} has no rows; name another as OWNER/NAME:SPLIT")
-    column = _column(source, first)
+    how = f"{source.path}:{source.split}:COLUMN"
+    column = pick_column(source.path, first, source.column, how)
     documents: list[str] = []
     for row in itertools.chain([first], rows):
-        found = row.get(column)
-        if found is not None and not isinstance(found, str):
-            raise ConfigError(
-                f"{source.path}: column {column!r} holds {type(found).__name__}, expected text; "
-                f"name a column of text as {source.path}:{source.split}:COLUMN"
-            )
-        documents += cut_documents(found or "")
+        documents += cut_documents(text_of_row(source.path, row, column, how), blank_lines)
         progress(f"reading {source.path}", min(len(documents), limit), limit)
         if len(documents) > limit:
             break
@@ -110,21 +110,4 @@ def _refused(source: HubText, error: Exception) -> ConfigError:
     return ConfigError(
         f"{source.path}: no such file or folder, nor to be had from the hub as a dataset{where}, split "
         f"{source.split!r} ({reason}); give a file, a folder, or OWNER/NAME[/CONFIGURATION][:SPLIT][:COLUMN]"
-    )
-
-
-def _column(source: HubText, row: Mapping[str, Any]) -> str:
-    """Return the named column, or the one called ``text``, or the only one that holds text."""
-    listed = one_line(", ".join(map(str, row)))
-    if source.column is not None:
-        if source.column not in row:
-            raise ConfigError(f"{source.path}: no column {source.column!r}, only {listed}; name one of these")
-        return source.column
-    of_text = [name for name, value in row.items() if isinstance(value, str)]
-    if DEFAULT_COLUMN in row:
-        return DEFAULT_COLUMN
-    if len(of_text) == 1:
-        return of_text[0]
-    raise ConfigError(
-        f"{source.path}: which column holds the text? found {listed}; name one as {source.path}:{source.split}:COLUMN"
     )

@@ -47,6 +47,7 @@ def read_llama2c_tokenizer(path: str | Path, vocab_size: int) -> Tokenizer:
     for byte, token in enumerate(byte_ids):
         if token != -1:
             pieces[token] = bytes([byte])
+    unknown = 0 if byte_ids[0] == -1 and pieces[0] == b"<unk>" else -1
     tokenizer = Tokenizer(
         kind="sentencepiece",
         pieces=tuple(pieces),
@@ -57,6 +58,8 @@ def read_llama2c_tokenizer(path: str | Path, vocab_size: int) -> Tokenizer:
         start_id=1,
         stop_ids=(1, 2),
         prefix_space=True,
+        unknown_id=unknown,
+        fuse_unknown=unknown != -1,
     )
     check_tokenizer(tokenizer, str(path))
     return tokenizer
@@ -92,6 +95,8 @@ def read_hf_tokenizer(path: str | Path, vocab_size: int) -> Tokenizer:
         if len(name) == 1 if byte_level else LLAMA_BYTE.fullmatch(name):
             byte_ids[pieces[token][0]] = token
     _check_distinct(pieces, specials | set(byte_ids), files.path)
+    unknown = ids.get(files.unknown or "", -1) if -1 in byte_ids else -1
+    unknown = unknown if unknown in specials else -1
     tokenizer = Tokenizer(
         kind=files.kind,
         pieces=tuple(pieces),
@@ -102,6 +107,8 @@ def read_hf_tokenizer(path: str | Path, vocab_size: int) -> Tokenizer:
         start_id=start,
         stop_ids=stops,
         prefix_space=files.prefix_space,
+        unknown_id=unknown,
+        fuse_unknown=unknown != -1 and files.fuse_unknown,
     )
     check_tokenizer(tokenizer, str(files.path))
     return tokenizer

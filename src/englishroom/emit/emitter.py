@@ -133,7 +133,7 @@ class Emitter:
                 self._copy(module)
         self._add("\n# 5. Its tables: short ones here, long ones in tables.safetensors\n")
         self._copy(loading)
-        self._add(self._tokenizer_literal())
+        self._add(table_text.tokenizer_literal(self.tokenizer))
         self._add(f'\nTABLES = load_tables(__file__, "{tables_sha256}")')
         for text, origin in tables:
             self.source.add(text, origin)
@@ -331,24 +331,6 @@ class Emitter:
     def _load(self, function: str, name: str) -> str:
         self.calls.add(function)
         return f'{function}("{name}")'
-
-    def _tokenizer_literal(self) -> str:
-        t = self.tokenizer
-        merges = [number for pair in t.merges for number in pair]
-        merge_text = table_text.text_block("int", merges) if merges else "()"
-        scores = table_text.text_block("float", t.scores) if t.scores else "()"
-        return (
-            f"\nPIECES = {table_text.bytes_tuple(t.pieces)}\n"
-            f"MERGES = {merge_text}\n"
-            f"BYTE_IDS = {table_text.text_block('int', t.byte_ids)}\n"
-            "TOKENIZER = Tokenizer(\n"
-            f"    kind={t.kind!r},\n    pieces=PIECES,\n"
-            "    merges=tuple(zip(MERGES[::2], MERGES[1::2])),\n"
-            f"    scores={scores},\n"
-            "    byte_ids=BYTE_IDS,\n"
-            f"    specials={t.specials!r},\n    start_id={t.start_id},\n"
-            f"    stop_ids={t.stop_ids!r},\n    prefix_space={t.prefix_space},\n)"
-        )
 
 
 def _layouts(program: Program) -> dict[str, set[str]]:

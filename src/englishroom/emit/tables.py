@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from englishroom.ir.program import AnyTable, Table
+from englishroom.ir.tokenizer import Tokenizer
 
 LITERAL_ENTRIES = 1024
 """Vectors up to this length stand in the code as literals (a literal of a million numbers takes 27 s to compile)."""
@@ -51,3 +52,22 @@ def _wrapped(head: str, words: list[str], tail: str) -> str:
             line = "   "
         line += f" {word},"
     return "\n".join([*lines, line.removesuffix(",") if tail == ",)" else line, tail])
+
+
+def tokenizer_literal(tokenizer: Tokenizer) -> str:
+    """Spell a tokenizer out as the code that makes it."""
+    merges = [number for pair in tokenizer.merges for number in pair]
+    unknown = f"    unknown_id={tokenizer.unknown_id},\n    fuse_unknown={tokenizer.fuse_unknown},\n"
+    return (
+        f"\nPIECES = {bytes_tuple(tokenizer.pieces)}\n"
+        f"MERGES = {text_block('int', merges) if merges else '()'}\n"
+        f"BYTE_IDS = {text_block('int', tokenizer.byte_ids)}\n"
+        "TOKENIZER = Tokenizer(\n"
+        f"    kind={tokenizer.kind!r},\n    pieces=PIECES,\n"
+        "    merges=tuple(zip(MERGES[::2], MERGES[1::2])),\n"
+        f"    scores={text_block('float', tokenizer.scores) if tokenizer.scores else '()'},\n"
+        "    byte_ids=BYTE_IDS,\n"
+        f"    specials={tokenizer.specials!r},\n    start_id={tokenizer.start_id},\n"
+        f"    stop_ids={tokenizer.stop_ids!r},\n    prefix_space={tokenizer.prefix_space},\n"
+        f"{'' if tokenizer.unknown_id == -1 else unknown})"
+    )

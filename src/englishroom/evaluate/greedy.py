@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from englishroom.talker import Talker
 
 PROMPT_TOKENS = 12
-"""Tokens of a document, after the start token, that both are given."""
+"""Tokens of a document, after the start token, that both are given where the context is long enough."""
 NEW_TOKENS = 50
 """Tokens that both add."""
 
@@ -43,15 +43,19 @@ class GreedyAgreement:
 
 
 def prompts_of(talker: Talker, documents: Sequence[str], count: int) -> NDArray[np.int64]:
-    """Take the beginnings of the first documents that are long enough, [prompt, 1 + PROMPT_TOKENS]."""
+    """Take the beginnings of the first documents that are long enough, [prompt, 1 + length].
+
+    They have ``PROMPT_TOKENS`` tokens after the start token, or half of a context that is shorter than two of them.
+    """
+    length = min(PROMPT_TOKENS, talker.n_ctx // 2)
     found: list[list[int]] = []
     for document in documents:
         if len(found) == count:
             break
-        tokens = talker.tokenizer.encode(document)[:PROMPT_TOKENS]
-        if len(tokens) == PROMPT_TOKENS:
+        tokens = talker.tokenizer.encode(document)[:length]
+        if len(tokens) == length:
             found.append([talker.tokenizer.start_id, *tokens])
-    return np.array(found, np.int64).reshape(-1, 1 + PROMPT_TOKENS)
+    return np.array(found, np.int64).reshape(-1, 1 + length)
 
 
 def continue_greedily(talker: Talker, prompts: NDArray[np.int64], new: int = NEW_TOKENS) -> NDArray[np.int64]:
@@ -80,6 +84,8 @@ def greedy_agreement(target: NDArray[np.int64], talker: NDArray[np.int64]) -> Gr
     """Compare two texts token by token, each [prompt, new], ended by -1 as :func:`continue_greedily` does."""
     width = min(target.shape[1], talker.shape[1])
     target, talker = target[:, :width], talker[:, :width]
+    if not width:
+        return GreedyAgreement(prompts=len(target))
     ends = np.where((target < 0).any(axis=1), (target < 0).argmax(axis=1) + 1, width)  # the end is a token too
     differs = target != talker
     first = np.where(differs.any(axis=1), differs.argmax(axis=1), width)

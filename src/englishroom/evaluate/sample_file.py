@@ -10,6 +10,8 @@ from __future__ import annotations
 import fcntl
 import json
 import platform
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +25,7 @@ import englishroom
 from englishroom.data.corpus import (
     MARKS_FORM,
     SEPARATOR,
+    BlankLines,
     cut_documents,
     document_marks,
     marks_in_order,
@@ -30,14 +33,16 @@ from englishroom.data.corpus import (
     text_hash,
     write_documents,
 )
-from englishroom.data.texts import PARTS, SUFFIXES, part_file
+from englishroom.data.texts import PARTS, part_file
 from englishroom.errors import ConfigError
 from englishroom.evaluate.sample import SampleOptions, samples
 from englishroom.talker import Talker
 
 FORMAT = "englishroom sample"
 PARTS_RECORD = "parts.json"
+SUFFIXES = (".txt", ".xz")
 Cut = Literal["keep", "drop"]
+_LINE_END = re.compile(r"\s*\n\s*")
 Progress = Callable[[str, int, int], None]
 
 
@@ -54,13 +59,17 @@ class Drawn:
     """A sampled document as it is kept in FILE.part.
 
     Attributes:
-        text: with white space made uniform; it may be empty.
+        text: as the talker said it, up to a separator that it spelled out; it may be empty.
         tokens: as sampled, the stop token included.
+        commonest: share of the commonest token, the stop token left out.
+        separated: whether it spelled out a separator.
     """
 
     text: str
     tokens: int
     finished: bool
+    commonest: float = 0.0
+    separated: bool = False
 
 
 def write_sample(
@@ -70,6 +79,7 @@ def write_sample(
     n_documents: int,
     out: Path,
     cut: Cut = "keep",
+    blank_lines: BlankLines = "keep",
     progress: Progress = lambda _step, _done, _total: None,
 ) -> dict[str, Any]:
     """Sample documents into a text file; run again to go on after a kill.
@@ -79,6 +89,7 @@ def write_sample(
     Args:
         out: ``.txt`` or ``.xz``; the record goes to the same name with ``.json`` added.
         cut: whether documents that the context cut short are kept, or dropped, which favours short ones.
+        blank_lines: whether documents are written as they were said, or with white space around line ends collapsed.
 
     Returns:
         The record.
@@ -90,10 +101,10 @@ def write_sample(
     _check_count(n_documents)
     check_file(out)
     with _drawing(talker, source, options, n_documents, out, progress) as drawn:
-        documents, counts = _select(drawn, cut)
+        documents, counts = _select(drawn, cut, blank_lines)
         if not documents:
             raise ConfigError(f"{source.name}: none of {n_documents:,} sampled documents has text; nothing to write")
-        record = _record(source, options, cut) | {"file": out.name} | counts
+        record = _record(source, options, cut, blank_lines) | {"file": out.name} | counts
         write_documents(out, documents)
         _write_json(_record_path(out), record)
     return record
@@ -106,6 +117,7 @@ def write_parts(
     sizes: Sequence[int],
     out: Path,
     cut: Cut = "keep",
+    blank_lines: BlankLines = "keep",
     progress: Progress = lambda _step, _done, _total: None,
 ) -> dict[str, Any]:
     """Sample a corpus of three parts without a common document, to fit on, to choose on and to report on.
@@ -133,12 +145,12 @@ def write_parts(
         for i, (part, size) in enumerate(zip(PARTS, sizes, strict=True)):
             file, seeded = part_file(out, part), replace(options, seed=options.seed + i)
             drawn = stack.enter_context(_drawing(talker, source, seeded, size, file, progress))
-            texts[file], counts = _select(drawn, cut, earlier)
+            texts[file], counts = _select(drawn, cut, blank_lines, earlier)
             if not texts[file]:
                 raise ConfigError(f"{source.name}: none of the {size:,} documents sampled for {part!r} can be used")
             earlier = np.union1d(earlier, document_marks(texts[file]))
             parts[part] = {"file": file.name, "seed": seeded.seed} | counts
-        record = _record(source, options, cut) | {"same_document": MARKS_FORM, "parts": parts}
+        record = _record(source, options, cut, blank_lines) | {"same_document": MARKS_FORM, "parts": parts}
         for file, documents in texts.items():
             write_documents(file, documents)
         _write_json(out / PARTS_RECORD, record)
@@ -212,8 +224,10 @@ def _drawing(
         drawn = _read_part(file, path, heading)
         progress(f"sampling {out.name}", min(len(drawn), n_documents), n_documents)
         for sample in samples(talker, range(len(drawn), n_documents), options):
-            text = "\n".join(cut_documents(sample.text.partition(SEPARATOR)[0]))
-            drawn.append(Drawn(text, len(sample.tokens) + sample.finished, sample.finished))
+            text, separator, _ = sample.text.partition(SEPARATOR)
+            length = len(sample.tokens)
+            commonest = max(Counter(sample.tokens).values()) / length if length else 0.0
+            drawn.append(Drawn(text, length + sample.finished, sample.finished, commonest, bool(separator)))
             file.write(json.dumps(asdict(drawn[-1])).encode() + b"\n")
             if len(drawn) % 16 == 0:
                 file.flush()
@@ -247,8 +261,12 @@ def _read_part(file: IO[bytes], path: Path, heading: str) -> list[Drawn]:
         raise ConfigError(f"{path}: damaged; delete it to start again") from None
 
 
-def _select(drawn: Sequence[Drawn], cut: Cut, earlier: Any = ()) -> tuple[list[str], dict[str, Any]]:
+def _select(
+    drawn: Sequence[Drawn], cut: Cut, blank_lines: BlankLines, earlier: Any = ()
+) -> tuple[list[str], dict[str, Any]]:
     """Return the documents to write, and the counts that say what became of the others."""
+    white_space = _white_space(drawn)
+    drawn = [replace(document, text="".join(cut_documents(document.text, blank_lines))) for document in drawn]
     kept = [document for document in drawn if document.text and (document.finished or cut == "keep")]
     fresh = ~np.isin(marks_in_order([document.text for document in kept]), earlier)
     documents = [document for document, new in zip(kept, fresh, strict=True) if new]
@@ -257,6 +275,10 @@ def _select(drawn: Sequence[Drawn], cut: Cut, earlier: Any = ()) -> tuple[list[s
         "sampled_documents": len(drawn),
         "sampled_tokens": sum(document.tokens for document in drawn),
         "sampled_unfinished": sum(not document.finished for document in drawn),
+        "white_space": white_space,
+        "sampled_different": len({document.text for document in drawn}),
+        "sampled_commonest_token": round(sum(document.commonest for document in drawn) / len(drawn), 4),
+        "cut_at_separator": sum(document.separated for document in drawn),
         "dropped_empty": sum(not document.text for document in drawn),
         "dropped_unfinished": sum(bool(d.text) and not d.finished for d in drawn) if cut == "drop" else 0,
         "dropped_in_earlier_part": int((~fresh).sum()),
@@ -268,12 +290,25 @@ def _select(drawn: Sequence[Drawn], cut: Cut, earlier: Any = ()) -> tuple[list[s
     return texts, counts
 
 
-def _record(source: SampledModel, options: SampleOptions, cut: Cut) -> dict[str, Any]:
+def _white_space(drawn: Sequence[Drawn]) -> dict[str, float]:
+    """Return the shares of line ends, of beginnings and of ends of documents that collapsing would change."""
+    ends = [end for document in drawn for end in _LINE_END.findall(document.text.strip())]
+    finished = [document for document in drawn if document.finished]
+    changed = {
+        "line_ends": [end != "\n" for end in ends],
+        "beginnings": [document.text[:1].isspace() for document in drawn],
+        "ends": [document.text[-1:].isspace() for document in finished],
+    }
+    return {place: round(sum(found) / max(1, len(found)), 4) for place, found in changed.items()}
+
+
+def _record(source: SampledModel, options: SampleOptions, cut: Cut, blank_lines: BlankLines) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "model": asdict(source),
         **asdict(options),
         "unfinished_documents": cut,
+        "blank_lines": blank_lines,
         "versions": {
             "englishroom": englishroom.__version__,
             "python": platform.python_version(),

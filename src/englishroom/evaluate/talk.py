@@ -43,6 +43,18 @@ class TalkOptions:
             raise ConfigError(f"--max-tokens is {self.max_tokens}, expected 0 or more")
 
 
+def readable_prompts(talker: Talker, prompts: Sequence[str]) -> tuple[str, ...]:
+    """Return those prompts that a talker can read and go on from: default ones may be too long for a short context."""
+    found = []
+    for prompt in prompts:
+        try:
+            tokens = prompt_tokens(talker, prompt)
+        except ConfigError:
+            continue
+        found += [prompt] if len(tokens) < talker.n_ctx else []
+    return tuple(found)
+
+
 def prompt_tokens(talker: Talker, prompt: str) -> list[int]:
     """Encode a prompt after the start token.
 

@@ -35,6 +35,8 @@ class Tokenizer:
         start_id: the token that a story starts from.
         stop_ids: the tokens at which talking stops.
         prefix_space: whether a space is put before the text, and taken off again after the start token.
+        unknown_id: the token of what the vocabulary cannot spell, -1 where there is none.
+        fuse_unknown: whether it stands once for a run of such characters.
     """
 
     kind: str
@@ -46,6 +48,8 @@ class Tokenizer:
     start_id: int
     stop_ids: tuple[int, ...]
     prefix_space: bool
+    unknown_id: int = -1
+    fuse_unknown: bool = False
 
     def encode(self, text: str, specials: bool = False) -> list[int]:
         """Return the tokens of `text`, without the start token.
@@ -55,7 +59,7 @@ class Tokenizer:
             specials: whether the names of special tokens in the text stand for those tokens.
 
         Raises:
-            ValueError: the text needs a byte that the vocabulary lacks.
+            ValueError: the text needs a byte that the vocabulary lacks, and there is no token of the unknown.
         """
         parts = self._special_name.split(text) if specials else [text]
         tokens: list[int] = []
@@ -115,16 +119,23 @@ class Tokenizer:
     def _spell(self, word: str) -> list[int]:
         """Return the smallest tokens that `word` can be written with."""
         tokens: list[int] = []
+        waiting = False  # an unknown token; single bytes of other characters go before it, as in the tokenizers library
         for character in word:
             data = character.encode()
-            if self.kind == "sentencepiece" and data in self._ids:
-                tokens.append(self._ids[data])
-                continue
-            for byte in data:
-                if self.byte_ids[byte] == -1:
-                    raise ValueError(f"the vocabulary has no token for byte 0x{byte:02x} of character {character!r}")
-                tokens.append(self.byte_ids[byte])
-        return tokens
+            piece = self._ids.get(data) if self.kind == "sentencepiece" else None
+            ids = [self.byte_ids[byte] for byte in data] if piece is None else [piece]
+            if -1 in ids and self.unknown_id == -1:
+                byte = data[ids.index(-1)]
+                raise ValueError(f"the vocabulary has no token for byte 0x{byte:02x} of character {character!r}")
+            if -1 in ids and self.kind == "sentencepiece":
+                ids = [-1]  # one for the character
+            for token in ids:
+                ends = not self.fuse_unknown if token == -1 else piece is not None or self.kind == "byte_bpe"
+                if waiting and ends:
+                    tokens.append(self.unknown_id)
+                waiting = token == -1 or (waiting and not ends)
+                tokens += [token] if token != -1 else []
+        return [*tokens, self.unknown_id] if waiting else tokens
 
     def _merge(self, tokens: list[int]) -> tuple[int, ...]:
         """Merge neighbours until no pair is left that may merge.
@@ -182,8 +193,8 @@ class Tokenizer:
 
     @cached_property
     def _fallback(self) -> frozenset[int]:
-        """The tokens that stand for single bytes of characters outside the vocabulary, and never merge."""
-        return frozenset(self.byte_ids if self.kind == "sentencepiece" else ())
+        """The tokens that stand for characters outside the vocabulary, or single bytes of them, and never merge."""
+        return frozenset((self.unknown_id, *(self.byte_ids if self.kind == "sentencepiece" else ())))
 
     @cached_property
     def _joins_words(self) -> bool:

@@ -27,6 +27,8 @@ class _TokenizerFile:
     start_id: int
     stop_ids: tuple[int, ...]
     prefix_space: bool
+    unknown_id: int = -1
+    fuse_unknown: bool = False
 
 
 _FORM = TypeAdapter(_TokenizerFile)
@@ -35,6 +37,8 @@ _FORM = TypeAdapter(_TokenizerFile)
 def tokenizer_to_json(tokenizer: Tokenizer) -> str:
     """Write `tokenizer` as one line of ASCII that `tokenizer_from_json` turns into an equal tokenizer."""
     fields = {field.name: getattr(tokenizer, field.name) for field in dataclasses.fields(tokenizer)}
+    if tokenizer.unknown_id == -1:  # as files have it since before there was one
+        del fields["unknown_id"], fields["fuse_unknown"]
     fields["pieces"] = [piece.decode("latin-1") for piece in tokenizer.pieces]
     return json.dumps(fields, allow_nan=False)
 
@@ -66,6 +70,8 @@ def tokenizer_from_json(text: str | bytes, where: str = "tokenizer") -> Tokenize
         start_id=file.start_id,
         stop_ids=file.stop_ids,
         prefix_space=file.prefix_space,
+        unknown_id=file.unknown_id,
+        fuse_unknown=file.fuse_unknown,
     )
     check_tokenizer(tokenizer, where)
     return tokenizer
@@ -90,6 +96,7 @@ def _faults(tokenizer: Tokenizer) -> Iterator[str]:
         "stop_ids": tokenizer.stop_ids,
         "merges": [token for pair in tokenizer.merges for token in pair],
         "byte_ids": [token for token in tokenizer.byte_ids if token != -1],
+        "unknown_id": [token for token in (tokenizer.unknown_id,) if token != -1],
     }.items():
         for token in tokens:
             if not 0 <= token < count:
@@ -101,6 +108,10 @@ def _faults(tokenizer: Tokenizer) -> Iterator[str]:
             yield f"byte_ids: entry {byte} is token {token}, which is special, expected an ordinary one"
         if token != -1 and pieces[token] != bytes([byte]):
             yield f"byte_ids: entry {byte} is token {token}, found {pieces[token]!r}, expected {bytes([byte])!r}"
+    if tokenizer.unknown_id not in (-1, *specials):
+        yield f"unknown_id: token {tokenizer.unknown_id} is an ordinary one, expected one of the specials"
+    if tokenizer.fuse_unknown and tokenizer.unknown_id == -1:
+        yield "fuse_unknown: found true without an unknown_id"
     for token in tokenizer.specials:
         if not _is_utf8(pieces[token]):
             yield f"specials: the name of token {token} is {pieces[token]!r}, expected UTF-8"

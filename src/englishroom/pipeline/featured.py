@@ -67,7 +67,7 @@ def featured(
     program, record = featurise(target, replacement)
     say(f"featured: {len(program.blocks)} blocks, {program.n_entries:,} numbers")
     measured[SCORES] = once(work / SCORES, lambda: measuring.scores(program))
-    evidence |= summary(measured) | {"texts": texts.about(), "preset": asdict(preset)}
+    evidence |= summary(measured) | {"texts": texts.about(), "warnings": list(texts.warnings), "preset": asdict(preset)}
     files = {name: json_bytes(value) for name, value in measured.items()} | measuring.evidence()
     return Made(program, [record], ("dictionaries", _runner(replacement)), _heading(target), evidence, files)
 

@@ -13,12 +13,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from englishroom.data.corpus import replace_file
-from englishroom.data.texts import PARTS, READY, Text, open_text, part_file
+from englishroom.data.corpus import BlankLines, replace_file
+from englishroom.data.texts import PARTS, READY, Text, check_name, open_text, part_file
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.formats import read_dictionaries
 from englishroom.dictionaries.joint_fit import Fit, fit
@@ -29,6 +31,7 @@ from englishroom.evaluate.baselines import check_texts
 from englishroom.evaluate.rising_loss import rising_loss
 from englishroom.evaluate.sample import SampleOptions
 from englishroom.evaluate.sample_file import PARTS_RECORD, SampledModel, write_parts, write_sample
+from englishroom.evaluate.sample_warnings import blank_lines_of, warnings_of
 from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.models.load import Target
@@ -36,6 +39,7 @@ from englishroom.pipeline.measuring import Texts
 from englishroom.pipeline.presets import Preset
 from englishroom.pipeline.settings import OWN_SAMPLES, DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
+from englishroom.pipeline.texts import TalkerTexts
 
 
 def work_folder(out: Path) -> Path:
@@ -81,39 +85,56 @@ class Fitting:
     def texts(self) -> Texts:
         """Read the three texts; those that are not given are samples of the target."""
         config = self.config
-        own = {} if config.fit and config.choose and config.report else self.own_texts()
+        names = {"fit": config.fit, "choose": (config.choose,), "report": (config.report,)}
+        given = {part: [name for name in named if name] for part, named in names.items()}
+        for name in chain.from_iterable(given.values()):
+            check_name(name)
+        talker = TargetTalker(self.target, self.tokenizer)
+        reader = TalkerTexts([talker], config.blank_lines, self.say, self.progress)
+        own, warnings = ({}, ()) if all(given.values()) else self.own_texts(talker)
 
-        def read(name: str | None, part: str, limit: int | None = None) -> Text:
-            text = open_text(name or own[part], self.progress, limit)
-            if name is not None or own[part].startswith(READY):
-                return text
-            limited = f" (first {limit:,} documents)" if limit and len(text.documents) == limit else ""
-            return replace(text, name=f"{OWN_SAMPLES} {self.target.name}, {part}{limited}")
+        def read(part: str, limit: int | None = None) -> Text:
+            if given[part]:
+                return Text.joined([reader.open(name, f"--{part}", limit) for name in given[part]])
+            return reader.spelled(self._open_own(own[part], part, limit), part)
 
-        fits = [read(name, "fit") for name in config.fit or (None,)]
-        fit = fits[0]
-        if len(fits) > 1:
-            fit = Text.of(" + ".join(text.name for text in fits), [d for text in fits for d in text.documents])
-        found = Texts(fit, read(config.choose, "choose"), read(config.report, "report", self.preset.report_documents))
+        found = Texts(read("fit"), read("choose"), read("report", self.preset.report_documents), warnings)
         check_texts(found.fit, found.choose, found.report)
-        if rising := rising_loss(TargetTalker(self.target, self.tokenizer), found.fit.documents, run_on=True):
+        if rising := rising_loss(talker, found.fit.documents, run_on=True):
             self.say(rising)
         return found
 
-    def own_texts(self) -> dict[str, str]:
-        """Name texts that the target told: the ready corpus where it is the target's and large enough, or new ones."""
+    def own_texts(self, talker: TargetTalker) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Name texts that the target told: the ready corpus where it is the target's and large enough, or new ones.
 
+        Returns:
+            The names, and what the texts cannot stand for.
+        """
         target, sizes = self.target, self.preset.samples
         if ready_source() == target.sha256 and len(open_text(f"{READY}:fit").documents) >= sizes[0]:
-            return {part: f"{READY}:{part}" for part in PARTS}
+            return {part: f"{READY}:{part}" for part in PARTS}, ()
         folder = self.work / "texts"
-        found = {part: str(part_file(folder, part)) for part in PARTS}
-        if (folder / PARTS_RECORD).exists():  # it is written last
-            return found
-        self.say(f"sampling {sum(sizes):,} documents from {target.name}")
-        talker, source = TargetTalker(target, self.tokenizer), SampledModel(target.name, target.sha256)
-        write_parts(talker, source, own_options(self.config.seed), sizes, folder, progress=self.progress)
-        return found
+        if not (folder / PARTS_RECORD).exists():  # it is written last
+            self.say(f"sampling {sum(sizes):,} documents from {target.name}")
+            source = SampledModel(target.name, target.sha256)
+            write_parts(talker, source, own_options(self.config.seed), sizes, folder, progress=self.progress)
+        warnings = tuple(warnings_of(target.name, self._record(folder)))
+        for line in warnings:
+            self.say(f"warning: {line}")
+        return {part: str(part_file(folder, part)) for part in PARTS}, warnings
+
+    def _record(self, folder: Path) -> dict[str, Any]:
+        """Read what is recorded of the samples to fit on."""
+        return json.loads((folder / PARTS_RECORD).read_text())["parts"]["fit"]
+
+    def _open_own(self, name: str, part: str, limit: int | None) -> Text:
+        """Open a text that the target told, as it told it, or collapsed where that changes next to nothing."""
+        if name.startswith(READY):
+            return open_text(name, self.progress, limit)
+        asked = self.config.blank_lines
+        how = blank_lines_of(self._record(Path(name).parent)) if asked == "auto" else asked
+        text = open_text(name, self.progress, limit, how)
+        return replace(text, name=text.name.replace(name, f"{OWN_SAMPLES} {self.target.name}, {part}", 1))
 
     def fitted(self, texts: Texts) -> Replacement:
         """Fit the dictionaries, or go on with a fit that was killed."""
@@ -140,13 +161,16 @@ def own_options(seed: int) -> SampleOptions:
     return SampleOptions(seed=seed, precision="float32")
 
 
-def sampled_again(talker: TargetTalker, seed: int, n_documents: int, progress: Progress) -> Text:
+def sampled_again(
+    talker: TargetTalker, seed: int, n_documents: int, progress: Progress, blank_lines: BlankLines = "collapse"
+) -> Text:
     """Return the first documents that a target told to be fitted on; they are not kept, and sampled again."""
     source = SampledModel(talker.target.name, talker.target.sha256)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "fit.txt"
         write_sample(talker, source, own_options(seed), n_documents, file, progress=progress)
-        return replace(open_text(file), name=f"{OWN_SAMPLES} {source.name}, fit (first {n_documents:,} documents)")
+        text = open_text(file, blank_lines=blank_lines)
+    return replace(text, name=f"{OWN_SAMPLES} {source.name}, fit (first {n_documents:,} documents)")
 
 
 def ready_source() -> str:

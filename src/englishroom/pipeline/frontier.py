@@ -23,7 +23,7 @@ import numpy as np
 
 import englishroom
 from englishroom.data.corpus import replace_file
-from englishroom.data.texts import Text, open_text
+from englishroom.data.texts import Text, check_name
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.errors import ConfigError
 from englishroom.evaluate.baselines import baselines, check_texts
@@ -51,6 +51,7 @@ from englishroom.pipeline.opening import open_original, original_name
 from englishroom.pipeline.refitting import Smaller, refit
 from englishroom.pipeline.scoring import known_of
 from englishroom.pipeline.steps import Progress, Say
+from englishroom.pipeline.texts import TalkerTexts
 from englishroom.report.frontier import FIRED, LENGTH, RECOVERED, picture
 from englishroom.store import StoredRoom, check_apart, read_room, sha256, write_room
 
@@ -121,12 +122,15 @@ def frontier(
         check_apart(path, out)
     rooms = [read_room(path) for path in config.rooms]
     _same_target(rooms)
-    text, fit = open_text(config.text, progress, config.max_documents), open_text(config.fit, progress)
-    choose = open_text(config.choose, progress)
-    check_texts(fit, choose, text)
+    for text_name in (config.text, config.fit, config.choose):
+        check_name(text_name)
     manifest = rooms[0].manifest
     name = original_name(rooms[0].path, manifest, config.model)
     target = open_original(rooms[0].path, manifest, load_program(rooms[0].path)[0].n_ctx, name)
+    texts = TalkerTexts([target], say=say, progress=progress)
+    text, fit = texts.open(config.text, "--text", config.max_documents), texts.open(config.fit, "--fit")
+    choose = texts.open(config.choose, "--choose")
+    check_texts(fit, choose, text)
     sweep = _Sweep(config, out, name, target, text, fit, choose, known_of(target, text), say, progress)
     points = [sweep.of_target(), *(sweep.of_room(room) for room in rooms)]
     sparse = next((room for room in rooms if room.manifest.level == "sparse"), None)
@@ -140,7 +144,7 @@ def frontier(
         "format": "englishroom frontier",
         "englishroom": englishroom.__version__,
         "target": {key: manifest.target[key] for key in ("name", "sha256")},
-        "text": {"name": text.name, "sha256": text.sha256, "documents": len(text.documents)},
+        "text": text.about(),
         "settings": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
         | {"rooms": [str(path) for path in config.rooms]},
         "points": points,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.data.corpus import replace_file
-from englishroom.data.texts import Text, open_text
+from englishroom.data.texts import Text
 from englishroom.emit.python import Heading, emit
 from englishroom.errors import ConfigError, EnglishRoomError
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
@@ -28,6 +28,7 @@ from englishroom.pipeline.checking import check_emitted, lengthened, positions_t
 from englishroom.pipeline.opening import may_open_text, open_original
 from englishroom.pipeline.settings import OWN_SAMPLES
 from englishroom.pipeline.steps import Progress, Say
+from englishroom.pipeline.texts import open_again
 from englishroom.store import Manifest, StoredRoom, read_manifest, read_room, write_room
 from englishroom.untrusted import parse_python
 
@@ -76,9 +77,11 @@ def memory_of_room(room: Path, fit: str | None, report: str, progress: Progress)
         EnglishRoomError: there is no room, its program is not sparse, or a text will not do.
     """
     program, tokenizer = load_program(room)
-    return memory_of(
-        program, tokenizer, fit_text(room, fit, "--fit", MEMORY_ROWS, progress), open_text(report, progress), progress
+    texts = read_manifest(room).evidence.get("texts", {})
+    held_out = open_again(
+        {"name": report, "blank_lines": texts.get("report", {}).get("blank_lines")}, tokenizer, progress
     )
+    return memory_of(program, tokenizer, fit_text(room, fit, "--fit", MEMORY_ROWS, progress), held_out, progress)
 
 
 def relabel(
@@ -155,16 +158,18 @@ def fit_text(room: Path, text: str | None, flag: str, limit: int, progress: Prog
     manifest = read_manifest(room)
     texts = manifest.evidence.get("texts", {})
     fitted = str(texts.get("fit", {}).get("name", ""))
+    read = texts.get("fit", {}).get("blank_lines", "collapse")
+    program, tokenizer = load_program(room)
     if text is None and not fitted:
         raise ConfigError(f"{room}: does not say what it was fitted on; give {flag}")
     if text is None and fitted.startswith(OWN_SAMPLES):
         from englishroom.pipeline.fitting import sampled_again
 
         try:
-            talker = open_original(room, manifest, load_program(room)[0].n_ctx, None)
+            talker = open_original(room, manifest, program.n_ctx, None)
         except EnglishRoomError as error:
             raise ConfigError(f"{room}: was fitted on {fitted}, and needs the model ({error}); give {flag}") from None
-        return sampled_again(talker, manifest.seed, limit, progress)
+        return sampled_again(talker, manifest.seed, limit, progress, read)
     named = manifest.config.get("fit") or fitted
     names = [text] if text is not None else [named] if isinstance(named, str) else named
     documents: list[str] = []
@@ -174,7 +179,7 @@ def fit_text(room: Path, text: str | None, flag: str, limit: int, progress: Prog
                 f"{room}: was fitted on {name}, which is not read unasked, as the room was not written here; give "
                 f"{flag}"
             )
-        found = open_text(name, progress)
+        found = open_again({"name": name, "blank_lines": read}, tokenizer, progress)
         if found.sha256 == texts.get("report", {}).get("sha256"):
             raise ConfigError(f"{name}: is the text that the room is judged on; give {flag} another one")
         if len(names) == 1:
@@ -182,4 +187,4 @@ def fit_text(room: Path, text: str | None, flag: str, limit: int, progress: Prog
         documents += found.documents[: limit - len(documents)]
         if len(documents) == limit:
             break
-    return Text.of(" + ".join(names), documents)
+    return Text.of(" + ".join(names), documents, read)

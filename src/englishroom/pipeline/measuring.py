@@ -39,18 +39,20 @@ EVIDENCE_ROWS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Texts:
-    """What is fitted on, chosen on and reported on."""
+    """What is fitted on, chosen on and reported on.
+
+    Attributes:
+        warnings: what these texts cannot stand for.
+    """
 
     fit: Text
     choose: Text
     report: Text
+    warnings: tuple[str, ...] = ()
 
     def about(self) -> dict[str, Any]:
         """Name the texts in an artefact."""
-        return {
-            part: {"name": text.name, "sha256": text.sha256, "documents": len(text.documents)}
-            for part, text in (("fit", self.fit), ("choose", self.choose), ("report", self.report))
-        }
+        return {"fit": self.fit.about(), "choose": self.choose.about(), "report": self.report.about()}
 
 
 @dataclass(frozen=True)

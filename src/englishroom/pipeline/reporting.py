@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from englishroom.data.corpus import replace_file
 from englishroom.data.texts import READY, Text, open_text
 from englishroom.errors import ArtifactError, ConfigError, EnglishRoomError
 from englishroom.evaluate.compare import compare
-from englishroom.evaluate.talk import TalkOptions
+from englishroom.evaluate.talk import TalkOptions, readable_prompts
 from englishroom.evaluate.talkers.program import ProgramTalker
 from englishroom.inside.trace import trace_of
 from englishroom.ir.labels import Labels, check_labels, labels_from_json
@@ -30,6 +29,7 @@ from englishroom.pipeline.measuring import json_bytes
 from englishroom.pipeline.opening import may_open_text, open_original, original_name, original_tokenizer
 from englishroom.pipeline.scoring import ScoreConfig, score_table
 from englishroom.pipeline.steps import Progress, Say
+from englishroom.pipeline.texts import open_again
 from englishroom.report.forms import FORMS, REPORTED
 from englishroom.report.page import page
 from englishroom.store import Manifest, StoredRoom, read_room, sha256
@@ -44,7 +44,6 @@ COMPARED_DOCUMENTS = 40
 TRACED_DOCUMENTS = 12
 IMPORTANT_RULES = 40
 PROMPTS = ("Once upon a time", "Lily and Tom", "")
-_FIRST = re.compile(r"(?P<name>.*) \(first (?P<count>[0-9,]{0,20}[0-9]) documents\)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def report(
     stored = read_room(config.room)
     program, tokenizer = load_program(config.room)
     facts = _held(config, stored, program)
-    text = _text(config, stored.manifest, say, progress)
+    text = _text(config, stored.manifest, tokenizer, say, progress)
     wanted = _identity(config, stored, text)
     before = _before(out / FACTS, wanted)
     if before is None:
@@ -181,17 +180,16 @@ def commands(room: Path, manifest: Manifest) -> list[str]:
     return [shlex.join(line) for line in lines]
 
 
-def _text(config: ReportConfig, manifest: Manifest, say: Say, progress: Progress) -> Text:
+def _text(config: ReportConfig, manifest: Manifest, tokenizer: Tokenizer, say: Say, progress: Progress) -> Text:
     """Open the text to measure on: the one given, the one that the room was reported on, or the ready corpus."""
-    if config.text is not None:
-        return open_text(config.text, progress, config.max_documents)
     about = (manifest.evidence.get("texts") or {}).get("report") or {}
-    name, limit = str(about.get("name", READY)), config.max_documents
-    if cut := _FIRST.fullmatch(name):
-        name, limit = cut["name"], limit or int(cut["count"].replace(",", ""))
+    if config.text is not None:
+        given = {"name": config.text, "blank_lines": about.get("blank_lines")}
+        return open_again(given, tokenizer, progress, config.max_documents)
+    name = str(about.get("name", READY))
     asked = may_open_text(manifest, name)
     try:
-        found = open_text(name if asked else READY, progress, limit if asked else config.max_documents)
+        found = open_again(about if asked else {}, tokenizer, progress, config.max_documents)
     except EnglishRoomError:
         asked, found = False, open_text(READY, progress, config.max_documents)
     if not asked:
@@ -281,15 +279,18 @@ class _Measuring:
             tokenizer=original_tokenizer(self.stored.manifest),
             check=False,
             context=self.program.n_ctx,
+            blank_lines=self.text.blank_lines,
         )
         return score_table(settings, self.say, self.progress).as_dict()
 
     def _compared(self, target: Talker, program: Talker) -> dict[str, Any]:
+        prompts = self.config.prompts
+        prompts = readable_prompts(target, prompts) if prompts == PROMPTS else prompts
         found = compare(
             target,
             program,
             self.text.documents[:COMPARED_DOCUMENTS],
-            self.config.prompts,
+            prompts,
             self.config.seed,
             story=TalkOptions(max_tokens=160),
             progress=lambda done, total: self.progress("comparing with the target", done, total),

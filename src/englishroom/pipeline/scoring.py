@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from englishroom.data.overlap import overlap_warning, read_marks
-from englishroom.data.texts import Text, open_text
+from englishroom.data.texts import Text, check_name
 from englishroom.errors import ConfigError
 from englishroom.evaluate.rising_loss import rising_loss
 from englishroom.pipeline.opening import open_talker
 from englishroom.pipeline.steps import Progress, Say
+from englishroom.pipeline.texts import ReadBlankLines, TalkerTexts
 from englishroom.talker import Talker
 from englishroom.talkers.ladder import read_runs
 from englishroom.talkers.record import find_curve, read_training
@@ -41,6 +42,7 @@ class ScoreConfig:
     check: bool = True
     context: int | None = None
     run_code: bool = False
+    blank_lines: ReadBlankLines = "auto"
 
 
 def score_table(
@@ -50,8 +52,9 @@ def score_table(
 ) -> ScoreTable:
     """Score talkers on a text, the first of them as the target; with baselines, every model beside its own.
 
-    1. Read the texts, and see that none of them shares a document with the one that is reported on.
-    2. Open the talkers; warn where a model saw the text in training.
+    1. Open the talkers, and read the texts as these say blank lines; none may share a document with the one that is
+       reported on.
+    2. Warn where a model saw the text in training.
     3. Make the baselines of every model.
     4. Judge all that read the same tokens side by side, and say what each number is worth.
 
@@ -65,8 +68,8 @@ def score_table(
         raise ConfigError("no talker to score; name at least one room or model")
     if config.greedy_prompts < 0 or config.seed < 0:
         raise ConfigError("--greedy-prompts and --seed are 0 or more; correct them")
-    text = open_text(config.text, progress, config.max_documents)
-    beside = _Beside.read(config, text, progress) if config.baselines else None
+    for name in (config.text, *((*config.fit, config.choose) if config.baselines else ())):
+        check_name(name)
     opened = partial(
         open_talker,
         tokenizer=config.tokenizer,
@@ -76,6 +79,9 @@ def score_table(
         run_code=config.run_code,
     )
     talkers = [opened(name) for name in config.talkers]
+    texts = TalkerTexts(talkers, config.blank_lines, say, progress)
+    text = texts.open(config.text, "--text", config.max_documents)
+    beside = _Beside.read(config, text, texts) if config.baselines else None
     notes = [line for talker in talkers if (line := _overlap(talker, text)) is not None]
     notes += [line for talker in filter(_is_model, talkers) if (line := rising_loss(talker, text.documents, False))]
     for line in notes:
@@ -97,8 +103,7 @@ def score_table(
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
     if beside is not None:
         settings |= {"fit_sha256": beside.fit.sha256, "choose_sha256": beside.choose.sha256}
-    about = {"name": text.name, "sha256": text.sha256, "documents": len(text.documents), "bytes": text.n_bytes}
-    return ScoreTable(about, rows, categories, settings | {"notes": notes})
+    return ScoreTable(text.about() | {"bytes": text.n_bytes}, rows, categories, settings | {"notes": notes})
 
 
 @dataclass(frozen=True)
@@ -109,10 +114,10 @@ class _Beside:
     choose: Text
 
     @classmethod
-    def read(cls, config: ScoreConfig, report: Text, progress: Progress) -> _Beside:
+    def read(cls, config: ScoreConfig, report: Text, texts: TalkerTexts) -> _Beside:
         from englishroom.evaluate.baselines import check_texts
 
-        found = cls(_joined(config.fit, progress), open_text(config.choose, progress))
+        found = cls(texts.joined(config.fit, "--fit"), texts.open(config.choose, "--choose"))
         check_texts(found.fit, found.choose, report)
         return found
 
@@ -146,11 +151,6 @@ def _entries(lead: Talker, others: Sequence[Talker]) -> list[ScoredTalker]:
         ScoredTalker(talker, "target" if talker is lead else "talker", talker.name, describe(talker).bits)
         for talker in (lead, *others)
     ]
-
-
-def _joined(names: Sequence[str], progress: Progress) -> Text:
-    texts = [open_text(name, progress) for name in names]
-    return Text.of(" + ".join(text.name for text in texts), [d for text in texts for d in text.documents])
 
 
 def _is_model(talker: Talker) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from englishroom.talkers.shipped import DEFAULT
 
@@ -23,6 +23,7 @@ class DecompileConfig:
         dictionaries: folder of dictionaries to start from, in any format that is read; new ones where ``None``.
         context: tokens that the target reads at once at most, where its configuration says more.
         changes: settings of the preset that are to be others, by their names.
+        blank_lines: whether texts keep white space around line ends; by default where the target says blank lines.
     """
 
     model: str = DEFAULT
@@ -37,3 +38,4 @@ class DecompileConfig:
     dictionaries: Path | None = None
     changes: tuple[tuple[str, Any], ...] = ()
     context: int | None = None
+    blank_lines: Literal["auto", "keep", "collapse"] = "auto"

@@ -6,10 +6,10 @@ import json
 import platform
 import tempfile
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 import englishroom
 from englishroom.data.corpus import document_marks
 from englishroom.data.overlap import check_overlap
-from englishroom.data.texts import Text, open_text
+from englishroom.data.texts import Text, check_name
 from englishroom.errors import ConfigError
 from englishroom.evaluate.rising_loss import rising_loss
 from englishroom.pipeline.opening import open_talker
 from englishroom.pipeline.steps import Progress, Say
+from englishroom.pipeline.texts import TalkerTexts
 from englishroom.store import check_apart, read_manifest, sha256
 
 if TYPE_CHECKING:  # scipy and numba load only where something is fitted
@@ -112,12 +113,16 @@ def sketch(
     config.verify()
     check_apart(config.talker, out)
     check_place(out)
-    fit, choose, report = (_joined(names, progress) for names in (config.fit, (config.choose,), (config.report,)))
-    for first, second in ((fit, report), (choose, report), (fit, choose)):
-        check_overlap(first.name, document_marks(first.documents), second)
+    for text_name in (*config.fit, config.choose, config.report):
+        check_name(text_name)
     talker = open_talker(
         config.talker, config.tokenizer, config.check, say, context=config.context, run_code=config.run_code
     )
+    texts = TalkerTexts([talker], say=say, progress=progress)
+    fit, choose = texts.joined(config.fit, "--fit"), texts.open(config.choose, "--choose")
+    report = texts.open(config.report, "--report")
+    for first, second in ((fit, report), (choose, report), (fit, choose)):
+        check_overlap(first.name, document_marks(first.documents), second)
     if hasattr(talker, "target") and (rising := rising_loss(talker, fit.documents, run_on=False)):
         say(rising)
 
@@ -134,7 +139,7 @@ def sketch(
         ask,
         progress,
     )
-    about = {part: _about(t) for part, t in (("fit", fit), ("choose", choose), ("report", report))}
+    about = {part: t.about() for part, t in (("fit", fit), ("choose", choose), ("report", report))}
     settings = json.loads(json.dumps(asdict(config), default=str))
     mark = json.dumps([settings, about, _identity(config, talker), englishroom.__version__])
     growing = out.absolute().with_name(f"{out.name}.part.npz")
@@ -193,15 +198,6 @@ def _identity(config: SketchConfig, talker: Talker) -> str:
     if isinstance(talker, SketchTalker):
         return sha256(talker.source.encode())
     return read_manifest(Path(config.talker)).sha256
-
-
-def _joined(names: Sequence[str], progress: Progress) -> Text:
-    texts = [open_text(name, progress) for name in names]
-    return Text.of(" + ".join(text.name for text in texts), [d for text in texts for d in text.documents])
-
-
-def _about(text: Text) -> dict[str, Any]:
-    return {"name": text.name, "sha256": text.sha256, "documents": len(text.documents)}
 
 
 def _heading(name: str, judged: Judged, report: Text, entries: int) -> list[str]:

@@ -72,7 +72,7 @@ def sparse(
         TRACE: once(work / TRACE, lambda: _trace(program, fitting, texts)),
         MEMORY: once(work / MEMORY, lambda: memory_of(program, tokenizer, texts.fit, texts.report, progress)),
     }
-    evidence |= summary(measured) | {"texts": texts.about(), "preset": asdict(preset)}
+    evidence |= summary(measured) | {"texts": texts.about(), "warnings": list(texts.warnings), "preset": asdict(preset)}
     for line in (*told(evidence), *memory_lines(measured[MEMORY])):
         say(line)
     files = {name: json_bytes(value) for name, value in measured.items()}

@@ -168,12 +168,16 @@ def making(facts: Facts) -> Markup:
     if texts:
         parts += [
             tag("h3", "Texts"),
-            grid(["used to", "text", "documents", "sha256"], list(_texts(texts)), left=(0, 1)),
+            grid(
+                ["used to", "text", "documents", "white space around line ends", "sha256"],
+                list(_texts(texts)),
+                left=(0, 1),
+            ),
         ]
     head = ["pass", "options", "rewrites", "seconds", "cost, nats"]
     parts += [tag("h3", "Passes"), grid(head, [_record(record) for record in room["records"]], left=(0, 1))]
     settings = {name: value for name, value in room["config"].items() if value not in (None, [], ())}
-    measured = {name: value for name, value in room["evidence"].items() if name not in ("texts", "preset")}
+    measured = {name: value for name, value in room["evidence"].items() if name not in ("texts", "preset", "warnings")}
     files = [
         tag(
             "tr",
@@ -194,6 +198,10 @@ def making(facts: Facts) -> Markup:
     return tag("div", *parts)
 
 
+_READ = {"collapse": "one newline", "keep": "as it was"}
+"""What became of white space around line ends, blank lines included; it was always collapsed in earlier versions."""
+
+
 def _texts(texts: Mapping[str, Any]) -> Iterator[Markup]:
     for use, text in texts.items():
         yield tag(
@@ -201,6 +209,7 @@ def _texts(texts: Mapping[str, Any]) -> Iterator[Markup]:
             tag("td", use, class_="left"),
             tag("td", text["name"], class_="left text"),
             tag("td", count(text["documents"])),
+            tag("td", _READ.get(text.get("blank_lines", "collapse"), "unknown")),
             tag("td", tag("code", text["sha256"][:16])),
         )
 

@@ -52,6 +52,10 @@ def page(facts: Facts) -> str:
             ),
             tag("h1", title),
             tag("p", _lead(facts), class_="lead"),
+            *(
+                tag("p", f"Warning: {line}.", class_="warning")
+                for line in facts["room"]["evidence"].get("warnings", [])
+            ),
             sections.key_figures(facts),
             tag("nav", *links),
         ),

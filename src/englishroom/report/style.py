@@ -35,7 +35,8 @@ h3 { font-size: 1.02rem; margin: 1.8rem 0 .4rem; }
 p, ul { max-width: 44rem; } a { color: var(--c0); }
 .kicker { color: var(--soft); font-size: .85rem; letter-spacing: .06em; text-transform: uppercase;
   margin: 0 0 .3rem; }
-.lead { font-size: 1.12rem; } .soft, .note { color: var(--soft); } .note { font-size: .9rem; }
+.lead { font-size: 1.12rem; } .warning { border-left: 4px solid var(--c1); padding-left: .8rem; }
+ .soft, .note { color: var(--soft); } .note { font-size: .9rem; }
 nav { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; font-size: .92rem; margin: 1.2rem 0; }
 nav a { text-decoration: none; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: .8rem; margin: 1.4rem 0; }

@@ -17,7 +17,8 @@ import tokenizers
 import torch
 
 import englishroom
-from englishroom.data.corpus import SEPARATOR, read_documents, split, text_hash
+from englishroom.data.corpus import SEPARATOR, BlankLines, split, text_hash, write_documents
+from englishroom.data.documents import read_documents
 from englishroom.data.overlap import MARKS_FILE, write_marks
 from englishroom.data.texts import open_text, text_identity
 from englishroom.errors import ConfigError
@@ -45,6 +46,7 @@ def build_talker(
     say: Callable[[str], None] = lambda _line: None,
     progress: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
     on_step: Callable[[Run, float], None] = lambda _run, _loss: None,
+    blank_lines: BlankLines = "collapse",
 ) -> Run:
     """Train a talker on texts and write it to ``out`` as a GPT-2 folder; run again to resume after a kill.
 
@@ -54,15 +56,16 @@ def build_talker(
 
     Args:
         texts: as :func:`open_text` names them: files, folders, datasets on the hub.
+        blank_lines: whether white space around line ends is collapsed or kept.
     """
-    work = _work_folder(out, texts, config)
+    work = _work_folder(out, texts, config, blank_lines)
     if not (work / "text.npz").exists():
         say("reading and tokenising the text")
-        _prepare(texts, config, work, progress)
+        _prepare(texts, config, work, progress, blank_lines)
     bpe = tokenizers.Tokenizer.from_file(str(work / "tokenizer.json"))
     settings = json.dumps(gpt2.config_of(config.spec(), bpe.get_vocab()[SEPARATOR]), indent=2) + "\n"
     (work / "config.json").write_text(settings)
-    choose = read_documents(work / "choose.txt")
+    choose = read_documents(work / "choose.txt", "keep")
     held = choose[:: max(1, len(choose) // CURVE_DOCUMENTS)][:CURVE_DOCUMENTS]
     with np.load(work / "text.npz") as arrays:
         fit = TokenisedText(arrays["fit_tokens"], arrays["fit_starts"])
@@ -91,6 +94,7 @@ def build_talker(
         "config": asdict(config),
         "texts": [_short_name(name) for name in texts],
         "fit_sha256": fit_hash,
+        "blank_lines": blank_lines,
         "versions": {
             "englishroom": englishroom.__version__,
             "torch": torch.__version__,
@@ -131,7 +135,7 @@ def _short_name(name: str | Path) -> str:
     return Path(name).name if Path(name).exists() else str(name)
 
 
-def _work_folder(out: Path, texts: Sequence[str | Path], config: TrainConfig) -> Path:
+def _work_folder(out: Path, texts: Sequence[str | Path], config: TrainConfig, blank_lines: BlankLines) -> Path:
     """Return the folder of a run's intermediate files, tied to its texts and settings so that two runs never mix.
 
     Raises:
@@ -146,7 +150,7 @@ def _work_folder(out: Path, texts: Sequence[str | Path], config: TrainConfig) ->
         raise ConfigError(f"{out}: is a file; choose another --out")
     if out.is_dir() and any(out.iterdir()) and not mark.exists():
         raise ConfigError(f"{out}: holds other things, and no run to go on with; choose another --out")
-    identity = _identity(texts, config)
+    identity = _identity(texts, config, blank_lines)
     if mark.exists() and mark.read_text() != identity:
         raise ConfigError(f"{work}: holds a run with other settings or texts; choose another --out or delete {out}")
     work.mkdir(parents=True, exist_ok=True)
@@ -154,15 +158,20 @@ def _work_folder(out: Path, texts: Sequence[str | Path], config: TrainConfig) ->
     return work
 
 
-def _identity(texts: Sequence[str | Path], config: TrainConfig) -> str:
+def _identity(texts: Sequence[str | Path], config: TrainConfig, blank_lines: BlankLines) -> str:
+    kept = [] if blank_lines == "collapse" else [blank_lines]
     hashes = {name: text_identity(name) for name in set(texts)}
-    return hashlib.sha256(json.dumps([[hashes[name] for name in texts], asdict(config)]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([[hashes[name] for name in texts], asdict(config), *kept]).encode()).hexdigest()
 
 
 def _prepare(
-    texts: Sequence[str | Path], config: TrainConfig, work: Path, progress: Callable[[str, int, int], None]
+    texts: Sequence[str | Path],
+    config: TrainConfig,
+    work: Path,
+    progress: Callable[[str, int, int], None],
+    blank_lines: BlankLines,
 ) -> None:
-    documents = {name: open_text(name, progress).documents for name in set(texts)}
+    documents = {name: open_text(name, progress, blank_lines=blank_lines).documents for name in set(texts)}
     fit, choose = split([document for name in texts for document in documents[name]], config.choose_share)
     bpe = learn_bpe(fit[:: max(1, len(fit) // BPE_DOCUMENTS)], config.vocabulary)
     if bpe.get_vocab_size() != config.vocabulary:
@@ -171,7 +180,7 @@ def _prepare(
             "lower --vocabulary or give more text"
         )
     bpe.save(str(work / "tokenizer.json"))
-    (work / "choose.txt").write_text(f"\n{SEPARATOR}\n".join(choose), encoding="utf-8")
+    write_documents(work / "choose.txt", choose)
     write_marks(work / MARKS_FILE, fit)
     text = tokenise(bpe, fit, lambda done, total: progress("tokenising", done, total))
     part = work / "text.part.npz"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
+from englishroom.data.corpus import BlankLines
 from englishroom.errors import ArtifactError
 from englishroom.untrusted import parse_json, read_bytes
 
@@ -56,6 +57,7 @@ class TrainingRecord(TypedDict):
     config: dict[str, Any]
     texts: list[str]
     fit_sha256: str
+    blank_lines: NotRequired[BlankLines]
     versions: dict[str, str]
     curves: Annotated[list[CurveRecord], Field(min_length=1)]
 
@@ -95,6 +97,11 @@ def read_training(folder: Path) -> dict[str, Any] | None:
             if any(b <= a for a, b in itertools.pairwise(values)):
                 raise ArtifactError(f"{where}: curves.{number}: {key} does not grow from point to point; {ADVICE}")
     return dict(record)
+
+
+def trained_blank_lines(folder: Path) -> BlankLines:
+    """Say how the texts were read that a model was trained on."""
+    return (read_training(folder) or {}).get("blank_lines", "collapse")
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -131,7 +131,7 @@ def spell_program(
             "\n# 2. How it talks" + copied(talking),
             "\n# 3. Its tokenizer" + copied(tokenizer_module),
             "\n# 4. Its tables, which stand in tables.safetensors" + copied(loading),
-            _spell_tokenizer(tokenizer),
+            table_text.tokenizer_literal(tokenizer),
             f'\nTABLES = load_tables(__file__, "{tables_sha256}")\n{definitions}\nTABLES.clear()\n',
             'if __name__ == "__main__":\n    main()\n',
         ]
@@ -161,18 +161,3 @@ def write_folder(out: Path, contents: dict[str, bytes]) -> None:
         raise ArtifactError(f"{out}: cannot be written ({error.strerror}); choose another place") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _spell_tokenizer(tokenizer: Tokenizer) -> str:
-    merges = [number for pair in tokenizer.merges for number in pair]
-    return (
-        f"\nPIECES = {table_text.bytes_tuple(tokenizer.pieces)}\n"
-        f"MERGES = {table_text.text_block('int', merges) if merges else '()'}\n"
-        "TOKENIZER = Tokenizer(\n"
-        f"    kind={tokenizer.kind!r},\n    pieces=PIECES,\n"
-        "    merges=tuple(zip(MERGES[::2], MERGES[1::2])),\n"
-        f"    scores={table_text.text_block('float', tokenizer.scores) if tokenizer.scores else '()'},\n"
-        f"    byte_ids={table_text.text_block('int', tokenizer.byte_ids)},\n"
-        f"    specials={tokenizer.specials!r},\n    start_id={tokenizer.start_id},\n"
-        f"    stop_ids={tokenizer.stop_ids!r},\n    prefix_space={tokenizer.prefix_space},\n)"
-    )
