@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from englishroom.emit.prelude import sketching
 from englishroom.sketch.keys import GEARS, Spelling, fits_table
-from englishroom.sketch.write import table_text
+from englishroom.sketch.write import Tables, source, table_text
 from tiny_sketch import END, tokenizer
 
 
@@ -87,3 +91,20 @@ def test_the_end_begins_a_new_story() -> None:
     assert story.words == ["<end>", "dog"]
     assert not story.quoted
     assert "Lily" not in story.seen
+
+
+KEYS = st.lists(st.sampled_from(['"', '""', '"""', "\\", "a", "b:", ":", "|", "é", "דבר", "\u2028", "#"]), min_size=1)
+
+
+@given(st.lists(KEYS.map(" ".join) | KEYS.map("".join), min_size=1, max_size=30).map(lambda keys: set(keys)))
+@settings(deadline=None, max_examples=60)
+def test_no_word_of_a_table_becomes_code(words: set[str]) -> None:
+    """Whatever may stand in a table leaves the file one table, which reads back to what it was written from."""
+    keys = sorted(word for word in words if fits_table(word))
+    votes = {word: 3 for word in keys if " " not in word} or {"a": 3}
+    table = dict.fromkeys(keys, votes)
+    remark = '""" \\ \n' + " ".join(sorted(words))
+    found = ast.parse(source(Tables(table, {"last": table}), [remark], {"last": remark}, 9, 9))
+    calls = [node for node in ast.walk(found) if isinstance(node, ast.Call) and ast.unparse(node.func) == "read_table"]
+    assert len(found.body) == len(ast.parse(source(Tables({}, {"last": {}}), ["x"], {}, 9, 9)).body)
+    assert [sketching.read_table(ast.literal_eval(call.args[0])) for call in calls] == ([table] * 2 if keys else [])

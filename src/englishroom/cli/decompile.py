@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 import tyro
 
 from englishroom.cli.opening import Opening
-from englishroom.cli.output import progress_bar, say, show
+from englishroom.cli.output import command, progress_bar, say, show
 from englishroom.names import PROGRAM
 from englishroom.talkers.shipped import DEFAULT
 
@@ -142,4 +141,4 @@ class Command:
             f"program.py: {size:,} bytes; run by itself on {positions} positions it is within {emitted:.2g} nats "
             "of the interpreter"
         )
-        show(f'wrote {self.out}; next: python {shlex.quote(str(self.out / PROGRAM))} "Once upon a time"')
+        show(f'wrote {self.out}; next: {command("python", self.out / PROGRAM)} "Once upon a time"')

@@ -128,6 +128,8 @@ if __name__ == "__main__":
 
 
 def _table(name: str, table: Mapping[str, Row]) -> str:
+    if not table:
+        return f"{name} = {{}}"
     text = table_text(table, f'{name} = read_table("""')
     fits = not text.endswith('"') and len(text.rpartition("\n")[2]) + 4 <= WIDTH
     return text + ('""")' if fits else '\n""")')
