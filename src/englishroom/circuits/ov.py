@@ -96,7 +96,7 @@ def check_reads_attention(dictionary: Dictionary, layer: int) -> None:
 
 
 def constant_preactivations(replacement: Replacement, dictionary: Dictionary, layer: int) -> Float[Tensor, " latent"]:
-    """Return the part of an attention-output dictionary's pre-activations that no head brings."""
+    """Return the part of an attention-output dictionary's pre-activations that comes from no head."""
     check_reads_attention(dictionary, layer)
     w = dictionary.weights
     b_out = replacement.weights.get(f"blocks.{layer}.attn.b_O")
@@ -110,7 +110,7 @@ class MovedTerms:
     Attributes:
         nodes: active nodes of every source position.
         terms: what each adds through each head; they, ``constant`` and ``rest`` add up to the pre-activation.
-        constant: what no head brings.
+        constant: the part that comes from no head.
         rest: what comes from parts of the residual stream that no feature accounts for.
     """
 

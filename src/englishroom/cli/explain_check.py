@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Check explanations: take rules out of a sparse program, and compare what happens with what was said."""
+    """Check explanations: take rules out of a sparse program, and compare what happens with what was explained."""
 
     room: tyro.conf.Positional[Path]
     """A room of a sparse program."""

@@ -1,4 +1,4 @@
-"""From talkers to their table: judge them side by side, then say what each number is worth."""
+"""From talkers to their table: judge them side by side, then say how far each number can be trusted."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _ladder(runs: Sequence[LadderRun], sha256: str, seed: int) -> LadderFit | No
 def _compute(
     judgement: Judgement, curve: Curve | None, fit: LadderFit | None, at_target: float | None, seed: int
 ) -> Mapping[str, Any]:
-    """Say which share of compute the talker's CE is worth, where it reads the target's tokens."""
+    """Say which share of compute reaches the talker's CE, where it reads the target's tokens."""
     increase = judgement.ce_increase
     if increase is None:
         return {}

@@ -143,7 +143,7 @@ class _Gathering:
         self.scales = {name: np.concatenate(parts) for name, parts in scales.items()}
 
     def _follow(self, block: Match, tokens: NDArray, variables: Mapping[str, NDArray], back: bool) -> None:
-        """Add up what heads carry away from tokens, and where what they bring to rules comes from."""
+        """Add up the values of heads at tokens, and where the outputs that rules read come from."""
         assert block.moves is not None
         values = variables[block.values]
         moved = [values @ _matrix(table) for table in block.moves]  # [pos, number] per head

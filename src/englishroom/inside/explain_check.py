@@ -60,7 +60,7 @@ class CheckConfig:
 
 @dataclass(frozen=True)
 class Errors:
-    """How far what was said is from what was found.
+    """How far explained effects are from measured ones.
 
     Attributes:
         effects: compared.
@@ -124,7 +124,7 @@ def check_explanations(
     """Check the explanations of a sparse program on texts.
 
     Args:
-        texts: tokens, start token first; of each all but the last are read, and all but the first are said.
+        texts: tokens, start token first; of each all but the last are read, and all but the first are predicted.
 
     Raises:
         ConfigError: the program is not sparse or has no rules that vote, or the texts are too short.

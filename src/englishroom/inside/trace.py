@@ -15,7 +15,7 @@ from englishroom.ir.program import Linear, Match, Program, Rules, SparseTable, V
 ALWAYS = "always"
 """Name of a feature that is on whatever the text says: a constant, not something that a rule reads."""
 HEADS = re.compile(r"heads\.\d+\.sums")
-"""Names of the blocks that add up what heads ask for, offer and carry."""
+"""Names of the blocks that add up queries, keys and values."""
 
 
 def trace_of(
@@ -26,8 +26,8 @@ def trace_of(
 ) -> dict[str, Any]:
     """Say how much of a program works at a position of a text, and how much its rules read.
 
-    Reads are given for all rules, for those that fired on the text, and for the numbers that heads ask for, offer and
-    carry, which are sums of features too.
+    Reads are given for all rules, for those that fired on the text, and for the dimensions of queries,
+    keys and values, which are sums of features too.
     """
     counts, fired = measure_trace(program, tokens, progress)
     reads = reads_per_rule(program)
@@ -110,7 +110,7 @@ def reads_per_rule(program: Program) -> NDArray[np.int64]:
 
 
 def reads_per_number(program: Program) -> NDArray[np.int64]:
-    """Count the features that each number is a sum of that heads ask for, offer or carry."""
+    """Count the features that each dimension of a query, key or value is a sum of."""
     found = [np.zeros(0, np.int64)]
     for block in program.blocks:
         if isinstance(block, Linear) and HEADS.fullmatch(block.name) and isinstance(block.weight, SparseTable):

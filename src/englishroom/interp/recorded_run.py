@@ -123,7 +123,7 @@ class RecordedRun:
         return Parts(strengths, fired, np.where(fired, passed, 0.0))
 
     def bucket(self, block: Match, number: int) -> NDArray[np.bool_]:
-        """Say which places lie in a bucket of distances, [pos, pos]."""
+        """Say which pairs of positions lie in a bucket of distances, [pos, pos]."""
         back = np.subtract.outer(np.arange(len(self.tokens)), np.arange(len(self.tokens)))
         later = block.buckets[number + 1] if number + 1 < len(block.buckets) else len(self.tokens)
         return (back >= block.buckets[number]) & (back < later)
@@ -145,7 +145,7 @@ class RecordedRun:
         return np.stack(found)
 
     def mix(self, block: Match, values: Rows) -> Rows:
-        """Return what heads bring of values, looking where they looked."""
+        """Return the mix that heads make of values, looking where they looked."""
         mixes = [weights @ values for weights in self.weights[block.name]]
         if block.moves is None:
             return np.concatenate(mixes, axis=1)

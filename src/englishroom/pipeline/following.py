@@ -71,5 +71,5 @@ def _parts(split: Shares, at: int, labels: Labels, pieces: list[str]) -> list[di
 
 
 def _largest(values: NDArray[np.floating]) -> list[int]:
-    """Return the places of the largest values, either way."""
+    """Return the indices of the largest values, either way."""
     return np.argsort(-np.abs(values), kind="stable")[:PARTS].tolist()

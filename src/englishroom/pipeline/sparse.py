@@ -34,7 +34,7 @@ from englishroom.sparse.saved import started_once
 from englishroom.sparse.start import start
 
 START_POSITIONS = 25_000
-"""Positions of the fitting text on which loudness is fitted and edges are chosen."""
+"""Positions of the fitting text on which scales are fitted and edges are chosen."""
 
 
 def sparse(
