@@ -6,6 +6,8 @@ import ast
 from collections import defaultdict
 from pathlib import Path
 
+import englishroom.names
+
 SRC = Path(__file__).parents[1] / "src" / "englishroom"
 COMMAND = "Command"
 """The class of this name in every file of ``cli`` is that file's command."""
@@ -31,3 +33,25 @@ def test_few_files_have_one_name() -> None:
         if path.name != "__init__.py" and path.relative_to(SRC).parts[0] != "cli":
             places[path.name].append(str(path.relative_to(SRC)))
     assert {name: paths for name, paths in places.items() if len(paths) > 2} == {}
+
+
+def imported(path: Path) -> set[str]:
+    """Return what a file takes from other modules, as ``module.name``."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    return {f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
+
+
+def test_rooms_with_a_program_are_laid_out_in_one_place() -> None:
+    for name in ("englishroom.emit.python.emit", "englishroom.ir.room.pack"):
+        users = {path.name for path in sources() if path.parent.name == "pipeline" and name in imported(path)}
+        assert users == {"writing.py"}, name
+
+
+def test_the_names_of_a_room_s_files_stand_in_one_place() -> None:
+    names = {value for value in vars(englishroom.names).values() if isinstance(value, str) and "." in value}
+    names = {name for name in names if name.count(".") == 1 and " " not in name} - {"tokenizer.json"}
+    for path in sources():
+        if path.name == "names.py" or path.parent.name == "prelude":
+            continue
+        texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert not texts & names, path

@@ -177,6 +177,8 @@ def test_a_file_that_the_manifest_does_not_list_is_not_read(tmp_path: Path) -> N
         ({"records": {"made_by": "x"}}, "records: Input should be a valid array"),
         ({"records": ["x"]}, "records.0: Input should be an object"),
         ({"records": [{"made_by": "x"}]}, "records.0.options: Field required"),
+        ({"records": [{"made_by": "x", "options": {}, "rewrites": [], "seconds": 0, "more": 1}]}, "records.0"),
+        ({"level": "deep"}, "level: Input should be 'exact', 'featured' or 'sparse', found 'deep'"),
         ({"evidence": {"texts": []}}, "evidence.texts: Input should be an object"),
         ({"evidence": {"texts": {"fit": {"name": "x"}}}}, "evidence.texts.fit.sha256: Field required"),
         ({"config": {"tokenizer": 3}}, "config.tokenizer: Input should be a valid string, found 3"),

@@ -11,7 +11,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Any, Literal, NotRequired
 
 from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
@@ -46,7 +46,7 @@ class TargetForm(TypedDict):
     spec: NotRequired[dict[str, Any]]
 
 
-@with_config(_OPEN)
+@with_config(ConfigDict(extra="forbid", strict=True))
 class RecordForm(TypedDict):
     """How a manifest tells what a pass did."""
 
@@ -80,6 +80,7 @@ class EvidenceForm(TypedDict):
 
 @with_config(_OPEN)
 class _Forms(TypedDict):
+    level: Literal["exact", "featured", "sparse"]
     target: TargetForm
     config: ConfigForm
     records: list[RecordForm]

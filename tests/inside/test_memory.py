@@ -141,3 +141,15 @@ def test_what_has_no_parts_is_refused() -> None:
         held_at_means(PROGRAM, {"places": np.array([True, False, False, False])}, means(PROGRAM))
     with pytest.raises(ConfigError, match="the features of the program do not vote side by side"):
         silenced(full_program("sparse", 1), {"nothing": np.ones(1, bool)}, {})
+
+
+def test_rules_that_make_no_feature_each_are_refused() -> None:
+    """Programs of other hands may let several rules add to one feature; the parts are told by feature."""
+    programs = (full_program("sparse", seed) for seed in range(20))
+    uneven = next(
+        program
+        for program in programs
+        if any(isinstance(b, Rules) and b.conditions.shape[0] > program.space(b.space).size for b in program.blocks)
+    )
+    with pytest.raises(ConfigError, match=r"rules add to \d+ features, expected one rule for each"):
+        parts_of(uneven)

@@ -29,7 +29,7 @@ from englishroom.ir.room import load_program, pack
 from englishroom.ir.verify import verify
 from englishroom.names import CODE, TABLES, TOKENIZER
 from englishroom.store import SCHEMA_VERSION, Manifest, read_room, write_room
-from forged import put, put_arrays, safetensors_of
+from forged import put, put_arrays, safetensors_of, sign
 from programs import full_program, tokenizer_for
 
 Arrays = dict[str, NDArray[Any]]
@@ -136,6 +136,10 @@ def test_a_tokenizer_with_a_number_of_400_digits(room: Path) -> None:
         huge = int("9" * 400)
         text = json.dumps(values | {name: huge if isinstance(old, int) else [huge, *old[1:]]})
         assert TOKENIZER in refused(put(room, TOKENIZER, text.encode()))
+
+
+def test_a_manifest_that_says_another_level(room: Path) -> None:
+    assert "the program is sparse, the manifest says exact" in refused(sign(room, level="exact"))
 
 
 def wide(size: int, n_ctx: int = 4) -> Program:

@@ -21,8 +21,9 @@ from programs import LETTERS, chain, full_program, programs, tokenizer_for
 
 
 def write(path: Path, contents: dict[str, bytes]) -> None:
-    """Write files as a room."""
-    manifest = Manifest(SCHEMA_VERSION, "exact", {"name": "t"}, {}, 0, [], {}, {})
+    """Write files as a room of the level that the program states."""
+    level = next((level for level in LEVELS if f"level='{level}'".encode() in contents[CODE]), "exact")
+    manifest = Manifest(SCHEMA_VERSION, level, {"name": "t"}, {}, 0, [], {}, {})
     write_room(path, contents.items(), lambda _folder: manifest)
 
 

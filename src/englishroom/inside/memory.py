@@ -48,7 +48,7 @@ def parts_of(program: Program) -> dict[str, NDArray[np.int8]]:
     """Say of every feature of a sparse program which part it belongs to: variable -> part of each coordinate.
 
     Raises:
-        ConfigError: the program is not sparse.
+        ConfigError: the program is not sparse, or its rules do not make one feature each.
     """
     if program.level != "sparse":
         raise ConfigError(
@@ -68,6 +68,11 @@ def parts_of(program: Program) -> dict[str, NDArray[np.int8]]:
 
 def _of_stage(stage: Stage, size: int, found: Mapping[str, NDArray[np.int8]]) -> NDArray[np.int8]:
     """A sum or rule belongs with the latest of the parts that it reads."""
+    if isinstance(stage.adds, Rules) and stage.adds.conditions.shape[0] != size:
+        raise ConfigError(
+            f"{stage.name}: {stage.adds.conditions.shape[0]} rules add to {size} features, expected one rule for each; "
+            "memory and algorithm are told apart in programs that englishroom decompile wrote"
+        )
     sources = _sources(stage, found)
     features, columns, weights = stage.entries()
     parts = np.zeros(size, np.int8)

@@ -47,6 +47,10 @@ def load_program(path: Path) -> tuple[Program, Tokenizer]:
         raise ArtifactError(f"{path / CODE}: {error}") from None
     except InvalidProgramError as error:
         raise ArtifactError(f"{path / CODE}: {error}; decompile again") from None
+    if room.manifest.level != program.level:
+        raise ArtifactError(
+            f"{path / CODE}: the program is {program.level}, the manifest says {room.manifest.level}; decompile again"
+        )
     if len(tokenizer.pieces) != program.d_vocab:
         raise ArtifactError(
             f"{path / TOKENIZER}: {len(tokenizer.pieces)} tokens, the program has {program.d_vocab}; decompile again"

@@ -11,7 +11,7 @@ from englishroom.models.spec import LONGEST_CONTEXT
 from englishroom.pipeline.opening import check_forward, open_target
 from englishroom.pipeline.settings import LEVELS, DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.writing import Made, lay_out, target_line, write
+from englishroom.pipeline.writing import Made, lay_decompiled, target_line, write
 from englishroom.store import Manifest, check_out
 
 if TYPE_CHECKING:  # torch loads only where a target is needed
@@ -67,10 +67,10 @@ def decompile(
         with threads_for(target.spec):
             further = featured if config.level == "featured" else sparse
             made = further(config, target, tokenizer, evidence, out, say, progress)
-    laid = lay_out(made, target, tokenizer, say, progress)
-    del made, target  # the emitted file needs memory of its own now
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    manifest = write(laid, tokenizer, settings, config.seed, out, progress)
+    laid = lay_decompiled(made, target, tokenizer, settings, say, progress)
+    del made, target  # the emitted file needs memory of its own now
+    manifest = write(laid, out, progress)
     if config.level != "exact":
         from englishroom.pipeline.fitting import clear_work
 

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from englishroom.emit.python import Heading, emit
-from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
+from englishroom.emit.python import Heading
 from englishroom.ir.labels import check_labels, labels_from_json
 from englishroom.ir.program import Program
-from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
-from englishroom.names import LABELS, ORIGINS, PROGRAM, TABLES
+from englishroom.names import LABELS
 from englishroom.passes.base import Record
-from englishroom.pipeline.checking import check_emitted, lengthened, positions_to_emit
+from englishroom.pipeline.checking import lengthened, positions_to_emit
 from englishroom.pipeline.measuring import json_bytes
 from englishroom.pipeline.steps import Progress
-from englishroom.pipeline.writing import versions
-from englishroom.store import Manifest, StoredRoom, sha256, write_room
+from englishroom.pipeline.writing import lay, plain_record, versions, write
+from englishroom.store import Manifest, StoredRoom
 
 
 def write_derived(
     source: StoredRoom,
     program: Program,
     tokenizer: Tokenizer,
-    records: Sequence[Record],
+    new: Sequence[Record],
     facts: Sequence[str],
     measured: Mapping[str, Any],
     text: str,
@@ -40,6 +35,7 @@ def write_derived(
     """Write a program that passes made of a room's as a room of its own, and check what was written.
 
     Args:
+        new: what the passes did.
         facts: lines for the header of ``program.py``.
         measured: further files, by name, as plain data.
         same_features: whether features are those of the room, so that its labels hold; ``englishroom label`` makes new
@@ -50,32 +46,16 @@ def write_derived(
         EnglishRoomError: the written program says something else, or the place to write to will not do.
     """
     labels = None
-    files = pack(program, tokenizer)
     if LABELS in source.contents and same_features:
         labels = check_labels(labels_from_json(source.contents[LABELS]), program)
-        files[LABELS] = source.contents[LABELS]
-    heading = Heading(source.manifest.target["name"], tuple(facts))
-    emitted = emit(program, tokenizer, heading, sha256(files[TABLES]), labels)
-    files |= {PROGRAM: emitted.text.encode(), ORIGINS: json.dumps(emitted.origins, indent=0).encode()}
-    files |= {name: json_bytes(value) for name, value in measured.items()}
+    before = source.manifest
+    evidence: dict[str, Any] = {"made_from": {"name": source.path.resolve().name, "sha256": before.sha256}}
+    if "texts" in before.evidence:
+        evidence["texts"] = before.evidence["texts"]
+    records = [*before.records, *map(plain_record, new)]
+    manifest = replace(before, level=program.level, records=records, evidence=evidence, versions=versions())
     n_positions = positions_to_emit(program)
     beginning = [tokenizer.start_id, *tokenizer.encode(text)][:n_positions]
     read = lengthened(beginning, n_positions, len(tokenizer.pieces))
-    expected = ProgramTalker("program", program, tokenizer, np.float64).log_probs(np.array([read.tokens]))[0]
-
-    def describe(folder: Path) -> Manifest:
-        reading = EmittedTalker(folder / PROGRAM, tokenizer, program.n_ctx)
-        made_from = {"name": source.path.resolve().name, "sha256": source.manifest.sha256}
-        evidence: dict[str, Any] = {"made_from": made_from, **check_emitted(reading, read, expected, progress)}
-        if "texts" in source.manifest.evidence:
-            evidence["texts"] = source.manifest.evidence["texts"]
-        new = [json.loads(json.dumps(asdict(record))) for record in records]
-        return replace(
-            source.manifest,
-            level=program.level,
-            records=[*source.manifest.records, *new],
-            evidence=evidence,
-            versions=versions(),
-        )
-
-    return write_room(out, files.items(), describe, source.manifest)
+    heading, files = Heading(before.target["name"], tuple(facts)), {n: json_bytes(v) for n, v in measured.items()}
+    return write(lay(program, tokenizer, heading, labels, read, manifest, files), out, progress, before)

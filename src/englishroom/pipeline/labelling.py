@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ast
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,23 @@ from numpy.typing import NDArray
 
 from englishroom.data.corpus import replace_file
 from englishroom.data.texts import Text
-from englishroom.emit.python import Heading, emit
+from englishroom.emit.python import Heading
 from englishroom.errors import ConfigError, EnglishRoomError
-from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.inside.labelling import label
 from englishroom.inside.memory import measure_memory
 from englishroom.ir.labels import Labels
 from englishroom.ir.program import Program
 from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
-from englishroom.names import LABELS, ORIGINS, PROGRAM, TABLES
+from englishroom.names import PROGRAM
 from englishroom.passes.base import Record
-from englishroom.pipeline.checking import check_emitted, lengthened, positions_to_emit
+from englishroom.pipeline.checking import lengthened, positions_to_emit
 from englishroom.pipeline.opening import may_open_text, open_original
 from englishroom.pipeline.settings import OWN_SAMPLES
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import open_again
-from englishroom.store import Manifest, StoredRoom, read_manifest, read_room, write_room
+from englishroom.pipeline.writing import lay, plain_record, write
+from englishroom.store import Manifest, StoredRoom, read_manifest, read_room
 from englishroom.untrusted import parse_python
 
 LABEL_ROWS = 120
@@ -111,30 +110,17 @@ def relabel(
     labels = labels_of(program, tokenizer, chosen, progress, n_rows)
     stored = read_room(room)
     manifest = stored.manifest
-    heading = Heading(manifest.target["name"], heading_of(stored))
-    emitted = emit(program, tokenizer, heading, manifest.files[TABLES], labels)
-    origins = json.dumps(emitted.origins, indent=0).encode()
-    files = dict(stored.contents) | {
-        LABELS: labels.to_json(),
-        PROGRAM: emitted.text.encode(),
-        ORIGINS: origins,
-    }
     n_positions = positions_to_emit(program)
     beginning = rows_of(chosen, program, tokenizer, 1)[0][:n_positions].tolist()
     read = lengthened(beginning, n_positions, len(tokenizer.pieces))
-    expected = ProgramTalker("program", program, tokenizer, np.float64).log_probs(np.array([read.tokens]))[0]
     record = Record("label", {"text": chosen.name, "sha256": chosen.sha256, "rows": n_rows})
-
-    def describe(folder: Path) -> Manifest:
-        reading = EmittedTalker(folder / PROGRAM, tokenizer, program.n_ctx)
-        found = check_emitted(reading, read, expected, progress)
-        gap = found["emitted_vs_program_nats"]
-        say(f"program.py says what the program says, within {gap:.2g} nats on {len(read.tokens)} positions")
-        evidence = manifest.evidence | found
-        kept = [known for known in manifest.records if known["made_by"] != record.made_by]
-        return replace(manifest, evidence=evidence, records=[*kept, json.loads(json.dumps(asdict(record)))])
-
-    return write_room(room, files.items(), describe, stored.manifest)
+    kept = [known for known in manifest.records if known["made_by"] != record.made_by]
+    heading = Heading(manifest.target["name"], heading_of(stored))
+    changed = replace(manifest, records=[*kept, plain_record(record)])
+    written = write(lay(program, tokenizer, heading, labels, read, changed, stored.contents), room, progress, manifest)
+    gap = written.evidence["emitted_vs_program_nats"]
+    say(f"program.py says what the program says, within {gap:.2g} nats on {len(read.tokens)} positions")
+    return written
 
 
 def heading_of(stored: StoredRoom) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.emit.graph import require_sparse
-from englishroom.emit.python import Heading, emit
+from englishroom.emit.python import Heading
 from englishroom.errors import ConfigError, one_line
 from englishroom.evaluate.description import describe_program
 from englishroom.evaluate.talk import prompt_tokens
@@ -22,16 +22,16 @@ from englishroom.inside.entry_importance import Same, gap_to, gaps, near_to, wei
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.labels import Labels, load_labels
 from englishroom.ir.program import Lookup, Program, Rules
-from englishroom.ir.room import load_program, pack
+from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.verify import require_valid
-from englishroom.names import LABELS, ORIGINS, PROGRAM, SLICE, TABLES
+from englishroom.names import SLICE
 from englishroom.passes.base import Record, options_of
 from englishroom.passes.slice import Slice, SliceResult, n_entries
 from englishroom.pipeline.checking import CheckedText, positions_to_emit
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.writing import Laid, write
-from englishroom.store import Manifest, check_apart, check_out, read_manifest, sha256
+from englishroom.pipeline.writing import lay, plain_record, versions, write
+from englishroom.store import Manifest, check_apart, check_out, read_manifest
 
 
 @dataclass(frozen=True)
@@ -100,17 +100,22 @@ def slice_room(
         say(line)
     before = read_manifest(path)
     record = Record(search.name, options_of(search), steps, cost_nats=measured["kl_program_slice_nats"]["mean"])
-    records = [Record(**{**old, "rewrites": tuple(old["rewrites"])}) for old in before.records] + [record]
-    labels = labels_of(load_labels(path, whole), found.kept)
-    files = _files(config, found.program, tokenizer, labels, before, measured)
-    files[SLICE] = json.dumps(measured | {"steps": steps}, indent=1).encode()
     evidence: dict[str, Any] = {name: measured[name] for name in ("gap_nats", "description_bits", "entries", "rules")}
     evidence |= {"kl_program_slice_nats": measured["kl_program_slice_nats"]["mean"], "sliced_for": config.text}
-    expected = Interpreter(found.program, np.float64).log_probs(tokens)
+    manifest = replace(
+        before,
+        config=asdict(config),
+        seed=config.seed,
+        records=[*before.records, plain_record(record)],
+        evidence=evidence,
+        versions=versions(),
+    )
+    name, labels = before.target["name"], labels_of(load_labels(path, whole), found.kept)
+    facts = (f"The slice of it that one text needs: {one_line(config.text)!r}.", *told(measured))
     read = CheckedText(tokens.tolist()).first(positions_to_emit(found.program))
-    n_ctx, level = found.program.n_ctx, found.program.level
-    laid = Laid(files, read, expected, level, n_ctx, before.target, records, evidence)
-    return write(laid, tokenizer, asdict(config), config.seed, out, progress, before)
+    files = {SLICE: json.dumps(measured | {"steps": steps}, indent=1).encode()}
+    laid = lay(found.program, tokenizer, Heading(f"a slice of {name}", facts), labels, read, manifest, files)
+    return write(laid, out, progress, before)
 
 
 def told(measured: Mapping[str, Any]) -> list[str]:
@@ -166,21 +171,3 @@ def labels_of(labels: Labels, kept: Mapping[str, NDArray[np.intp]]) -> Labels:
     """Keep the labels of what was kept."""
     features = {name: found for name, found in labels.features.items() if name in kept}
     return Labels({name: tuple(found[at] for at in kept[name]) for name, found in features.items()}, labels.about)
-
-
-def _files(
-    config: SliceConfig,
-    program: Program,
-    tokenizer: Tokenizer,
-    labels: Labels,
-    before: Manifest,
-    measured: Mapping[str, Any],
-) -> dict[str, bytes]:
-    files = pack(program, tokenizer)
-    name = before.target["name"]
-    facts = (f"The slice of it that one text needs: {one_line(config.text)!r}.", *told(measured))
-    emitted = emit(program, tokenizer, Heading(f"a slice of {name}", facts), sha256(files[TABLES]), labels)
-    files |= {PROGRAM: emitted.text.encode(), ORIGINS: json.dumps(emitted.origins, indent=0).encode()}
-    if labels.features:
-        files[LABELS] = labels.to_json()
-    return files

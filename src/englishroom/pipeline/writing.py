@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 import englishroom
 from englishroom.emit.python import Heading, emit
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
-from englishroom.ir.labels import labels_from_json
+from englishroom.ir.labels import Labels, labels_from_json
 from englishroom.ir.program import Program
 from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
@@ -64,54 +65,44 @@ class Laid:
         files: name -> bytes; emptied as they are written.
         text: on which the written program is run.
         expected: what the interpreter answered there, [pos, d_vocab].
+        manifest: what the room says of itself, but for how well its written program was checked.
     """
 
     files: dict[str, bytes]
+    tokenizer: Tokenizer
+    n_ctx: int
     text: CheckedText
     expected: NDArray[np.float64]
-    level: str
-    n_ctx: int
-    target: dict[str, Any]
-    records: list[Record]
-    evidence: dict[str, Any]
+    manifest: Manifest
 
 
-def lay_out(made: Made, target: Target, tokenizer: Tokenizer, say: Say, progress: Progress) -> Laid:
-    """Measure a program on a text, and write it as Python; the program and its target may then be let go.
-
-    Raises:
-        ConfigError: the program is not what it should be.
-    """
-    from englishroom.evaluate.talkers.target import TargetTalker
-
-    program, evidence = made.program, made.evidence
-    talker = ProgramTalker(target.name, program, tokenizer, np.float64)
-    told = TargetTalker(target, tokenizer)
-    text, expected = measure(told, talker, made.same_as, target.spec.windows, evidence, progress)
-    name = made.same_as[0]
-    say(f"largest log-probability difference from the {name}: {evidence[f'program_vs_{name}_nats']:.2g} nats")
-    files = pack(program, tokenizer)
-    labels = labels_from_json(made.files[LABELS]) if LABELS in made.files else None
-    emitted = emit(program, tokenizer, Heading(target.name, made.facts(evidence)), sha256(files[TABLES]), labels)
-    files |= {PROGRAM: emitted.text.encode(), ORIGINS: json.dumps(emitted.origins, indent=0).encode()}
-    read = text.first(positions_to_emit(program))
-    if (windows := windows_of(program)) and len(read.tokens) <= max(windows):
-        say(f"program.py is checked on {len(read.tokens)} positions, inside the window of {max(windows)}")
-    identity = identity_of(target)
-    level, n_ctx, records = program.level, program.n_ctx, made.records
-    expected = expected[: len(read.tokens)]
-    return Laid(files | made.files, read, expected, level, n_ctx, identity, records, evidence)
-
-
-def write(
-    laid: Laid,
+def lay(
+    program: Program,
     tokenizer: Tokenizer,
-    config: dict[str, Any],
-    seed: int,
-    out: Path,
-    progress: Progress,
-    made_of: Manifest | None = None,
-) -> Manifest:
+    heading: Heading,
+    labels: Labels | None,
+    text: CheckedText,
+    manifest: Manifest,
+    more: Mapping[str, bytes] = MappingProxyType({}),
+) -> Laid:
+    """Lay out the room of a program; every room with a program in it is made so.
+
+    Args:
+        labels: of the program's features, kept as a file of the room where there are any.
+        text: on which the written program will be compared with the interpreter, which reads it here.
+        more: further files, name -> bytes; also those of the program, where they stand in a room already.
+    """
+    files = pack(program, tokenizer) | dict(more)
+    emitted = emit(program, tokenizer, heading, sha256(files[TABLES]), labels)
+    files |= {PROGRAM: emitted.text.encode(), ORIGINS: json.dumps(emitted.origins, indent=0).encode()}
+    if labels is not None and labels.features:
+        files[LABELS] = labels.to_json()
+    talker = ProgramTalker("program", program, tokenizer, np.float64)
+    expected = talker.log_probs(np.array([text.tokens]))[0]
+    return Laid(files, tokenizer, program.n_ctx, text, expected, manifest)
+
+
+def write(laid: Laid, out: Path, progress: Progress, made_of: Manifest | None = None) -> Manifest:
     """Write a room, run the program in it, and put it in its place.
 
     Args:
@@ -120,23 +111,53 @@ def write(
     Raises:
         EnglishRoomError: the written program says something else, or the place to write to will not do.
     """
-    evidence = laid.evidence
 
     def describe(folder: Path) -> Manifest:
-        reading = EmittedTalker(folder / PROGRAM, tokenizer, laid.n_ctx)
-        evidence.update(check_emitted(reading, laid.text, laid.expected, progress))
-        return Manifest(
-            schema_version=SCHEMA_VERSION,
-            level=laid.level,
-            target=laid.target,
-            config=config,
-            seed=seed,
-            records=[json.loads(json.dumps(asdict(record))) for record in laid.records],
-            evidence=evidence,
-            versions=versions(),
-        )
+        reading = EmittedTalker(folder / PROGRAM, laid.tokenizer, laid.n_ctx)
+        checked = check_emitted(reading, laid.text, laid.expected, progress)
+        return replace(laid.manifest, evidence=laid.manifest.evidence | checked)
 
     return write_room(out, _emptying(laid.files), describe, made_of)
+
+
+def lay_decompiled(
+    made: Made, target: Target, tokenizer: Tokenizer, config: dict[str, Any], say: Say, progress: Progress
+) -> Laid:
+    """Measure what a decompilation made, and lay out its room; program and target may then be let go.
+
+    Args:
+        config: settings of the decompilation, as plain data.
+
+    Raises:
+        ConfigError: the program is not what it should be.
+    """
+    from englishroom.evaluate.talkers.target import TargetTalker
+
+    program, evidence, name = made.program, made.evidence, made.same_as[0]
+    talker = ProgramTalker(target.name, program, tokenizer, np.float64)
+    told = TargetTalker(target, tokenizer)
+    text, _ = measure(told, talker, made.same_as, target.spec.windows, evidence, progress)
+    say(f"largest log-probability difference from the {name}: {evidence[f'program_vs_{name}_nats']:.2g} nats")
+    read = text.first(positions_to_emit(program))
+    if (windows := windows_of(program)) and len(read.tokens) <= max(windows):
+        say(f"program.py is checked on {len(read.tokens)} positions, inside the window of {max(windows)}")
+    labels = labels_from_json(made.files[LABELS]) if LABELS in made.files else None
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        level=program.level,
+        target=identity_of(target),
+        config=config,
+        seed=config["seed"],
+        records=[plain_record(record) for record in made.records],
+        evidence=evidence,
+        versions=versions(),
+    )
+    return lay(program, tokenizer, Heading(target.name, made.facts(evidence)), labels, read, manifest, made.files)
+
+
+def plain_record(record: Record) -> dict[str, Any]:
+    """Return what a pass did as a manifest holds it."""
+    return json.loads(json.dumps(asdict(record)))
 
 
 def _emptying(contents: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:

@@ -53,7 +53,7 @@ class _Category(TypedDict):
 
 
 @with_config(_OPEN)
-class Scores(TypedDict):
+class ScoresFile(TypedDict):
     """``scores.json``."""
 
     text: _Text
@@ -63,7 +63,7 @@ class Scores(TypedDict):
 
 
 @with_config(_OPEN)
-class Trace(TypedDict):
+class TraceFile(TypedDict):
     """``trace.json``."""
 
     rules_fired: NotRequired[dict[str, Any]]
@@ -77,7 +77,7 @@ class _Protocol(TypedDict):
 
 
 @with_config(_OPEN)
-class _Fidelity(TypedDict):
+class FidelityFile(TypedDict):
     """``fidelity.json``."""
 
     protocols: NotRequired[list[_Protocol]]
@@ -94,7 +94,7 @@ class _Point(TypedDict):
 
 
 @with_config(_OPEN)
-class Frontier(TypedDict):
+class FrontierFile(TypedDict):
     """``frontier.json``."""
 
     text: _Text
@@ -150,31 +150,31 @@ class _Sentence(TypedDict):
 
 
 @with_config(_OPEN)
-class _Measured(TypedDict):
+class MeasuredPart(TypedDict):
     """What a report measured anew, in ``report.json``."""
 
     compared: _Compared
     sentences: NotRequired[list[_Sentence]]
-    scores: NotRequired[Scores]
-    trace: NotRequired[Trace]
+    scores: NotRequired[ScoresFile]
+    trace: NotRequired[TraceFile]
 
 
 @with_config(_OPEN)
-class Reported(TypedDict):
+class ReportFile(TypedDict):
     """What a later report asks of ``report.json``."""
 
     identity: dict[str, Any]
-    measured: _Measured
+    measured: MeasuredPart
 
 
 FORMS: Mapping[str, TypeAdapter[Any]] = MappingProxyType(
     {
-        SCORES: TypeAdapter(Scores),
-        TRACE: TypeAdapter(Trace),
-        FIDELITY: TypeAdapter(_Fidelity),
-        FRONTIER: TypeAdapter(Frontier),
+        SCORES: TypeAdapter(ScoresFile),
+        TRACE: TypeAdapter(TraceFile),
+        FIDELITY: TypeAdapter(FidelityFile),
+        FRONTIER: TypeAdapter(FrontierFile),
         MEMORY: TypeAdapter(dict[str, Any]),
     }
 )
 """Form of each file of a room that a report reads."""
-REPORTED = TypeAdapter(Reported)
+REPORTED = TypeAdapter(ReportFile)
