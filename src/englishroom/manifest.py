@@ -34,6 +34,7 @@ class TextForm(TypedDict):
     name: str
     sha256: str
     documents: int
+    blank_lines: NotRequired[Literal["collapse", "keep"]]
 
 
 @with_config(_OPEN)

@@ -29,7 +29,7 @@ _HUB_NAME = re.compile(
 _REMARKS = re.compile(
     r"(?P<name>.*?) \((?P<remarks>(?:first [\d,]+ documents|blank lines kept|[\d,]+ left out).*)\)", re.DOTALL
 )
-_FIRST = re.compile(r"first ([\d,]+) documents")
+_FIRST = re.compile(r"first ([0-9,]{0,20}[0-9]) documents")
 _KEPT = "blank lines kept"
 _HELP = (
     f"give a text file, a folder of them, {READY}[:PART], or a hub dataset OWNER/NAME[/CONFIGURATION][:SPLIT][:COLUMN]"
