@@ -40,6 +40,7 @@ CRASH_LIMIT_S = 60
 MEMORY_LIMIT = 2**30
 LONGEST_MESSAGE = 1300
 READ, REFUSED, BUG = "read", "refused", "bug"
+AREAS = ("rooms", "models", "dictionaries", "evidence", "texts", "ngrams", "sketches")
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,13 @@ def run_one(seed: int, area: str, number: int, scratch: Path, limit_s: float = T
     where.mkdir()
     try:
         write(where, files)
-        return _outcome(lambda: use(where), f"{use.__name__.strip('_')} after {what}", limit_s)
+        return outcome_of(lambda: use(where), f"{use.__name__.strip('_')} after {what}", limit_s)
     finally:
         for entry in scratch.iterdir():
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
-def _outcome(use: Callable[[], object], what: str, limit_s: float) -> Outcome:
+def outcome_of(use: Callable[[], object], what: str, limit_s: float) -> Outcome:
     from englishroom.errors import EnglishRoomError
 
     try:
@@ -150,11 +151,11 @@ def scratch_folder() -> Iterator[Path]:
 
 def warm_up(areas: Sequence[str], scratch: Path) -> None:
     """Use every valid artefact once: all must be read, and what is loaded once does not count against a mutation."""
-    from fuzz_artefacts import AREAS
+    from fuzz_artefacts import MAKERS
     from fuzz_mutate import write
 
     for area in areas:
-        for number, artefact in enumerate(AREAS[area]()):
+        for number, artefact in enumerate(MAKERS[area]()):
             for use in artefact.use:
                 where = scratch / f"{area}-{number}" / "artefact"
                 where.mkdir(parents=True)
@@ -247,11 +248,10 @@ def supervise(options: argparse.Namespace, given: Sequence[str]) -> int:
 
 def main(given: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    areas = ("rooms", "models", "dictionaries", "evidence", "texts", "ngrams", "sketches")
     parser.add_argument("--mutations", type=int, default=2000, help="mutations in all, the areas in turn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first mutation of each area")
-    parser.add_argument("--only", nargs="+", choices=areas, default=areas, help="kinds of artefacts to damage")
+    parser.add_argument("--only", nargs="+", choices=AREAS, default=AREAS, help="kinds of artefacts to damage")
     parser.add_argument("--limit", type=float, default=TIME_LIMIT_S, help="seconds that a mutation may take")
     parser.add_argument("--show", action="store_true", help="print every mutation and what came of it")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)

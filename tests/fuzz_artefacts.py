@@ -1,6 +1,6 @@
 """Small valid artefacts of every kind, made on the spot, and what the commands do with each.
 
-``AREAS`` names the kinds. An artefact is held in memory as names and bytes; ``use`` reads it from a folder, as a
+``MAKERS`` names the kinds. An artefact is held in memory as names and bytes; ``use`` reads it from a folder, as a
 command would, and raises what the command would raise.
 """
 
@@ -52,7 +52,6 @@ from tiny_slice import small_program, small_texts
 from tiny_sparse import target_of
 
 BRIEF = TalkOptions(greedy=True, max_tokens=2)
-GREEDY = {"choice": BRIEF}
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def _show(path: Path) -> None:
 
 
 def _talk(path: Path) -> None:
-    talk.Command(str(path), "ab", BRIEF, check=False).run()
+    talk.Command(str(path), "ab", BRIEF).run()
 
 
 def _explain(path: Path) -> None:
@@ -264,7 +263,11 @@ def _dictionaries() -> tuple[Artefact, ...]:
     crossing = (replace(first, writes=(*first.writes, *last.writes)), last)
     across = [Dictionary.random(spec, generator) for spec in crossing]
     batch = [Dictionary.random(DictionarySpec(site, (site,), 6, 6, 10, "batchtopk", 3), generator)]
-    sets = [(form, dictionaries) for form in FORMATS for dictionaries in (made, plain, batch, across)]
+    sets = [
+        (form, dictionaries)
+        for form in (known.name for known in FORMATS)
+        for dictionaries in (made, plain, batch, across)
+    ]
     found = []
     for form, dictionaries in sets:
         try:
@@ -346,7 +349,7 @@ def _sketches() -> tuple[Artefact, ...]:
     return (Artefact(files, (read_sketch,), "sketch.json"),)
 
 
-AREAS: Mapping[str, Callable[[], tuple[Artefact, ...]]] = {
+MAKERS: Mapping[str, Callable[[], tuple[Artefact, ...]]] = {
     "rooms": _rooms,
     "models": _models,
     "dictionaries": _dictionaries,
@@ -359,4 +362,4 @@ AREAS: Mapping[str, Callable[[], tuple[Artefact, ...]]] = {
 
 def draw(area: str, chance: random.Random) -> Artefact:
     """Draw an artefact of an area."""
-    return chance.choice(AREAS[area]())
+    return chance.choice(MAKERS[area]())
