@@ -20,7 +20,7 @@ from torch import Tensor
 from englishroom.data.hf_tokenizer_files import GIVE_ONE
 from englishroom.errors import ArtifactError, ConfigError, UnsupportedModelError
 from englishroom.models.load import load_target
-from englishroom.pipeline import open_target
+from englishroom.pipeline import open_talker, open_target
 from englishroom.talkers.record import read_training
 from tiny import (
     WEIGHTS,
@@ -539,3 +539,25 @@ def test_a_compressed_torch_file_is_not_unpacked(tmp_path: Path):
     assert refusal(ArtifactError, tmp_path) == (
         "/pytorch_model.bin: is compressed, as torch files never are; convert it to safetensors"
     )
+
+
+# A tokenizer of another model
+
+
+@pytest.mark.parametrize(("rows", "bare"), [(2048, 1748), (364, 64), (5000, 4700)])
+def test_a_tokenizer_that_leaves_more_rows_than_padding_explains(rows: int, bare: int, tmp_path: Path):
+    make_gpt2(tmp_path, vocab_size=rows)
+    with pytest.raises(ArtifactError) as caught:
+        open_target(str(tmp_path))
+    assert str(caught.value) == (
+        f"{tmp_path}: wrong tokenizer for these weights: {bare:,} of the {rows:,} rows of their vocabulary have no "
+        "token in it, more than padding explains; use the tokenizer of the same model"
+    )
+
+
+def test_rows_that_padding_explains_are_said(tmp_path: Path):
+    make_gpt2(tmp_path, vocab_size=320)
+    said: list[str] = []
+    talker = open_talker(str(tmp_path), check=False, say=said.append)
+    assert len(talker.tokenizer.pieces) == 320
+    assert said == ["20 of the 320 rows of the vocabulary have no token (padding)"]

@@ -114,6 +114,28 @@ def read_hf_tokenizer(path: str | Path, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
+def rows_without_token(tokenizer: Tokenizer) -> int:
+    """Count the rows of a model's vocabulary for which its tokenizer has no token."""
+    return sum(not tokenizer.pieces[token] for token in tokenizer.specials)
+
+
+def check_rows(tokenizer: Tokenizer, where: str | Path) -> None:
+    """Refuse a tokenizer that leaves more rows of a model without a token than padding explains.
+
+    Vocabularies are padded to a multiple of a power of two, 512 at most in the models that are published; short ones
+    to a multiple of 64.
+
+    Raises:
+        ArtifactError: names how many rows there are, and how many of them have no token.
+    """
+    rows, bare = len(tokenizer.pieces), rows_without_token(tokenizer)
+    if bare >= max(64, min(512, rows // 10)):
+        raise ArtifactError(
+            f"{where}: wrong tokenizer for these weights: {bare:,} of the {rows:,} rows of their vocabulary have no "
+            "token in it, more than padding explains; use the tokenizer of the same model"
+        )
+
+
 def _read_scored_pieces(path: Path) -> tuple[list[bytes], list[float]]:
     data = read_bytes(path, "fetch the file again")
     if len(data) < 4:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from englishroom.errors import ConfigError
 from englishroom.models.spec import LONGEST_CONTEXT
-from englishroom.pipeline.opening import check_forward, open_target
+from englishroom.pipeline.opening import check_forward, open_target, say_rows
 from englishroom.pipeline.settings import LEVELS, DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import Made, lay_decompiled, target_line, write
@@ -47,6 +47,7 @@ def decompile(
         f"{target.name}: {target.spec.family}, {target.spec.n_layers} layers, {target.parameter_count:,} parameters"
         f"{_context(target)}"
     )
+    say_rows(tokenizer, say)
     if config.level != "exact" and target.spec.n_ctx > LONGEST_CONTEXT:
         raise ConfigError(
             f"{target.name}: its configuration says a context of {target.spec.n_ctx:,} tokens; fits read whole "

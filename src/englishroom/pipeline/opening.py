@@ -70,6 +70,7 @@ def open_talker(
         from englishroom.models.load import in_context
 
         target, own = open_target(name_or_path, tokenizer)
+        say_rows(own, say)
         if context is not None:
             target = in_context(target, min(context, target.spec.n_ctx))
         if check:
@@ -93,6 +94,7 @@ def open_target(
 
     Raises:
         ConfigError: there is no such model, its tokenizer cannot be found, or it has no such context.
+        ArtifactError: the tokenizer is of another model.
     """
     from englishroom.models.load import in_context, load_target
 
@@ -159,7 +161,7 @@ def may_open_text(manifest: Manifest, name: str) -> bool:
 def _read_tokenizer(given: str | Path | None, target: Target) -> Tokenizer:
     """Read the tokenizer that was given for a target, or the one that stands beside it."""
     from englishroom.data.hf_tokenizer_files import GIVE_ONE
-    from englishroom.data.tokens import read_hf_tokenizer, read_llama2c_tokenizer
+    from englishroom.data.tokens import check_rows, read_hf_tokenizer, read_llama2c_tokenizer
     from englishroom.models.hub import fetch_tokenizer
 
     if given is None:
@@ -168,7 +170,17 @@ def _read_tokenizer(given: str | Path | None, target: Target) -> Tokenizer:
         path = fetch_tokenizer(path.as_posix(), GIVE_ONE)
     if path.suffix == ".bin":
         return read_llama2c_tokenizer(path, target.spec.d_vocab)
-    return read_hf_tokenizer(path, target.spec.d_vocab)
+    tokenizer = read_hf_tokenizer(path, target.spec.d_vocab)
+    check_rows(tokenizer, path)
+    return tokenizer
+
+
+def say_rows(tokenizer: Tokenizer, say: Say) -> None:
+    """Say how many rows of a model's vocabulary have no token, where there are any."""
+    from englishroom.data.tokens import rows_without_token
+
+    if bare := rows_without_token(tokenizer):
+        say(f"{bare:,} of the {len(tokenizer.pieces):,} rows of the vocabulary have no token (padding)")
 
 
 def _beside(path: Path) -> Path:
