@@ -6,6 +6,8 @@ command would, and raises what the command would raise.
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import lzma
 import random
@@ -17,6 +19,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors.torch
 import torch
 
 from englishroom.cli import export, features, show, talk
@@ -208,18 +213,12 @@ def _models() -> tuple[Artefact, ...]:
 
 
 def _as_torch(weights: bytes) -> bytes:
-    import io
-
-    import safetensors.torch
-
     stream = io.BytesIO()
     torch.save(safetensors.torch.load(weights), stream)
     return stream.getvalue()
 
 
 def _sharded(model: Mapping[str, bytes]) -> dict[str, bytes]:
-    import safetensors.torch
-
     files = dict(model)
     tensors = safetensors.torch.load(files.pop("model.safetensors"))
     names = sorted(tensors)
@@ -316,8 +315,18 @@ def _texts() -> tuple[Artefact, ...]:
     text = "Once upon a time.\n\nA dog.\n<|endoftext|>\nThe end.\n"
     rows = [{"text": part} for part in text.split("<|endoftext|>")]
     plain = {"a.txt": text.encode(), "b.xz": lzma.compress(text.encode())}
-    lines = {"a.jsonl": "\n".join(map(json.dumps, rows)).encode()}
-    return tuple(Artefact(files, (_open_each,)) for files in (plain, lines))
+    lines = "\n".join(map(json.dumps, rows)).encode()
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([row | {"n": 1} for row in rows]), stream)
+    tables = {
+        "a.jsonl": lines,
+        "b.json": json.dumps(rows).encode(),
+        "c.csv": b'n,text\n1,"Once, upon"\n2,The end.\n',
+        "d.jsonl.gz": gzip.compress(lines, mtime=0),
+        "e.parquet": stream.getvalue(),
+    }
+    made = [plain, *({name: data} for name, data in tables.items())]
+    return tuple(Artefact(files, (_open_each,)) for files in made)
 
 
 def _open_each(path: Path) -> None:

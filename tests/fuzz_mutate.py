@@ -405,5 +405,6 @@ _BY_KIND: dict[str, Callable[[bytes, random.Random], tuple[bytes, str]]] = {
     "pth": _torch,
     "bin": _llama2c,
     "xz": _bytes,
+    "gz": _bytes,
     "npz": _bytes,
 }

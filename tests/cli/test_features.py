@@ -230,3 +230,10 @@ def test_torch_is_not_needed(room: Path):
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.splitlines()[-1] == "0 []"
+
+
+def test_a_room_whose_table_of_latents_is_empty(found: LatentEvidence, tmp_path: Path, capsys):
+    empty = replace(found, latents=found.latents.slice(0, 0), examples=found.examples.slice(0, 0))
+    path = write_featured_room(tmp_path / "room", empty)
+    assert main(["features", str(path)]) == 0
+    assert "0 features" in capsys.readouterr().out

@@ -58,9 +58,12 @@ class Command:
     def _list(self) -> None:
         import json
 
+        import pyarrow as pa
+
         _, about, table = _open(self.room)
         chosen = _sorted(table, _touching(table, self.site), self.sort, self.descending)
-        rows = table.select(LISTED).take(chosen[: self.limit or None]).to_pylist()
+        shown = pa.array(chosen[: self.limit or None], pa.int64())
+        rows = table.select(LISTED).take(shown).to_pylist()
         if self.json:
             show(json.dumps({"room": str(self.room), "about": asdict(about), "features": rows}, indent=1))
             return
