@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 
 from englishroom.errors import ConfigError
+from englishroom.models.weight_files import PYTORCH, SAFETENSORS, index_of, read_shards
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -17,8 +18,6 @@ TOKENIZER_FILES = (
     "config.json",
     "generation_config.json",
 )
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""Files of weights, best first; in place of each there may be an index of shards."""
 
 
 def fetch_model(name: str) -> Path:
@@ -26,14 +25,17 @@ def fetch_model(name: str) -> Path:
 
     Raises:
         ConfigError: no such path, and no such model on the hub (or the hub cannot be reached).
+        ArtifactError: the index of its shards is damaged, or names files of other folders.
     """
     remedy = "give a path, a hub name, or the name of a shipped model"
-    folder = _fetch(name, (*TOKENIZER_FILES, *map(_index, WEIGHTS)), "no such room, model file or folder", remedy)
-    for file in WEIGHTS:
-        for wanted in ((file,), tuple(_shards(folder / _index(file)))):
+    indices = (index_of(Path(file)).name for file in (SAFETENSORS, PYTORCH))
+    folder = _fetch(name, (*TOKENIZER_FILES, *indices), "no such room, model file or folder", remedy)
+    for file in (SAFETENSORS, PYTORCH):
+        index = index_of(folder / file)
+        for wanted in ([file], [shard.name for shard in read_shards(index)] if index.exists() else []):
             if not wanted:
                 continue
-            _fetch(name, wanted, "its weights cannot be fetched", remedy, revision=folder.name)
+            _fetch(name, [escape(part) for part in wanted], "its weights cannot be fetched", remedy, folder.name)
             if (folder / wanted[0]).exists():
                 return folder
     return folder
@@ -64,18 +66,3 @@ def _fetch(name: str, files: Sequence[str], fault: str, remedy: str, revision: s
     except Exception as error:  # the hub client raises many kinds, network errors among them
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(f"{name}: {fault}, nor to be had from the hub ({reason[:160]}); {remedy}") from None
-
-
-def _index(weights: str) -> str:
-    return f"{weights}.index.json"
-
-
-def _shards(index: Path) -> Iterator[str]:
-    """Name the files of an index, those that lie in the top folder; what else is wrong with it, its reader says."""
-    try:
-        named = json.loads(index.read_bytes())["weight_map"].values()
-    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
-        return
-    for file in sorted({file for file in named if isinstance(file, str)}):
-        if Path(file).name == file and not set(file) & set("*?["):
-            yield file

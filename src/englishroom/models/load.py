@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -21,7 +20,8 @@ from englishroom.models.adapters import gpt2, gpt_neo, llama, llama2c
 from englishroom.models.adapters.mapping import Config, Family, read_weights
 from englishroom.models.hub import fetch_model
 from englishroom.models.spec import ModelSpec, parameter_count
-from englishroom.untrusted import parse_json, read_bytes, require_file
+from englishroom.models.weight_files import PYTORCH, SAFETENSORS, index_of, read_json, read_shards
+from englishroom.untrusted import require_file
 
 _ADAPTERS: Mapping[str, Callable[[Config], Family]] = MappingProxyType(
     {"gpt2": gpt2.read, "gpt_neo": gpt_neo.read, "llama": llama.read}
@@ -137,23 +137,14 @@ def read_config(folder: Path) -> Family:
     return _ADAPTERS[kind](Config(values, str(where)))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        ArtifactError: the file is missing, cannot be read, is not JSON, or is not an object.
-    """
-    return parse_json(read_bytes(path, "restore the file"), TypeAdapter(dict[str, Any]), path, "restore the file")
-
-
 def read_tensors(folder: Path) -> tuple[list[Path], dict[str, Tensor]]:
     """Read every tensor of a Hugging Face folder: safetensors or torch files, sharded or not, in this order."""
-    for name, read in (("model.safetensors", read_safetensors), ("pytorch_model.bin", _read_pytorch)):
-        index = folder / f"{name}.index.json"
+    for name, read in ((SAFETENSORS, read_safetensors), (PYTORCH, _read_pytorch)):
+        index = index_of(folder / name)
         if (folder / name).exists():
             files = [folder / name]
         elif index.exists():
-            files = _shards(index)
+            files = read_shards(index)
         else:
             continue
         tensors: dict[str, Tensor] = {}
@@ -161,16 +152,6 @@ def read_tensors(folder: Path) -> tuple[list[Path], dict[str, Tensor]]:
             tensors.update(read(path))
         return files, tensors
     raise ArtifactError(f"{folder}: no weights; expected model.safetensors or pytorch_model.bin beside config.json")
-
-
-def _shards(index: Path) -> list[Path]:
-    """List the files that an index names."""
-    shards = read_json(index).get("weight_map")
-    if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
-        raise ArtifactError(f"{index}: no weight_map of file names; restore the file")
-    if any(Path(shard).name != shard for shard in shards.values()):
-        raise ArtifactError(f"{index}: a shard lies outside the folder; restore the file")
-    return [index.parent / shard for shard in sorted(set(shards.values()))]
 
 
 def read_safetensors(path: Path, advice: str = "fetch it again") -> dict[str, Tensor]:

@@ -30,7 +30,8 @@ from englishroom.dictionaries.formats.saelens import folder_name
 from englishroom.dictionaries.formats.sites import from_lens, module_sites, split, to_lens
 from englishroom.errors import ArtifactError, UnsupportedModelError
 from englishroom.models.adapters.mapping import Config
-from englishroom.models.load import read_json, read_torch
+from englishroom.models.load import read_torch
+from englishroom.models.weight_files import read_json
 
 NAME = "dictionary_learning"
 MARKER = "ae.pt"

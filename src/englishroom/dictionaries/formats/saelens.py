@@ -27,7 +27,8 @@ from englishroom.dictionaries.formats.format import CodedModel, DictionaryFormat
 from englishroom.dictionaries.formats.sites import lens_pair, to_lens
 from englishroom.errors import ArtifactError, UnsupportedModelError
 from englishroom.models.adapters.mapping import Config
-from englishroom.models.load import read_json, read_safetensors
+from englishroom.models.load import read_safetensors
+from englishroom.models.weight_files import read_json
 
 NAME = "SAELens"
 MARKER = "sae_weights.safetensors"

@@ -23,7 +23,8 @@ from englishroom.dictionaries.formats.format import CodedModel, DictionaryFormat
 from englishroom.dictionaries.formats.sites import module_path, module_sites
 from englishroom.errors import UnsupportedModelError
 from englishroom.models.adapters.mapping import Config
-from englishroom.models.load import read_json, read_safetensors
+from englishroom.models.load import read_safetensors
+from englishroom.models.weight_files import read_json
 
 NAME = "sparsify"
 MARKER = "sae.safetensors"
