@@ -561,3 +561,12 @@ def test_rows_that_padding_explains_are_said(tmp_path: Path):
     talker = open_talker(str(tmp_path), check=False, say=said.append)
     assert len(talker.tokenizer.pieces) == 320
     assert said == ["20 of the 320 rows of the vocabulary have no token (padding)"]
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".pkl"])
+def test_pickles_are_refused_by_name(suffix: str, tmp_path: Path):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(b"cos\nsystem\n(S'touch here'\ntR.")
+    assert refusal(UnsupportedModelError, path) == (
+        ": a pickle may hold code, so it is not read; convert it to safetensors"
+    )

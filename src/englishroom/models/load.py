@@ -27,6 +27,7 @@ _ADAPTERS: Mapping[str, Callable[[Config], Family]] = MappingProxyType(
     {"gpt2": gpt2.read, "gpt_neo": gpt_neo.read, "llama": llama.read}
 )
 _SUPPORTED = f"supported: {', '.join(_ADAPTERS)} (Hugging Face folders or hub names) and llama2.c .bin files"
+_PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _WRAPPERS = ("module.", "_orig_mod.")
 
 
@@ -68,6 +69,8 @@ def load_target(name_or_path: str) -> Target:
     """
     path = Path(name_or_path)
     if path.exists() and not path.is_dir():
+        if path.suffix in _PICKLES:
+            raise UnsupportedModelError(f"{path}: a pickle may hold code, so it is not read; convert it to safetensors")
         if path.suffix != ".bin":
             raise UnsupportedModelError(f"{path}: not a model that can be read; {_SUPPORTED}")
         return _load_llama2c(path)
