@@ -12,7 +12,7 @@ import pytest
 from englishroom.cli import main
 from englishroom.data.texts import open_text
 from englishroom.emit.python import Heading, emit
-from englishroom.errors import ConfigError
+from englishroom.errors import ArtifactError, ConfigError
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.ir.labels import load_labels
 from englishroom.ir.room import load_program, pack
@@ -20,6 +20,7 @@ from englishroom.ir.wording import escaped
 from englishroom.names import LABELS, TABLES
 from englishroom.pipeline.labelling import heading_of, relabel
 from englishroom.store import SCHEMA_VERSION, Manifest, read_manifest, read_room, write_room
+from forged import put
 from staged import staged, tokenizer
 
 FACTS = ("Target: made up.", 'Held: nothing, \u2016 and a """ quote.')
@@ -132,3 +133,12 @@ def test_the_commands_name_features_and_tell_memory_from_algorithm(
     told = capsys.readouterr().out
     assert "memory: " in told
     assert "what is left" in told
+
+
+def test_a_program_that_does_not_parse_is_one_error(room: Path) -> None:
+    put(room, "program.py", b"def (")
+    with pytest.raises(ArtifactError, match=r"program\.py: no Python that can be read .*; decompile again"):
+        heading_of(read_room(room))
+    put(room, "program.py", b"\xff")
+    with pytest.raises(ArtifactError, match=r"program\.py: not UTF-8"):
+        heading_of(read_room(room))
