@@ -93,7 +93,7 @@ def measure(
     windows: Sequence[int | None],
     evidence: dict[str, Any],
     progress: Progress,
-) -> tuple[CheckedText, NDArray[np.float64]]:
+) -> CheckedText:
     """Run the program on the story that the target tells greedily from its start token, and on random tokens behind it.
 
     Adds to the evidence on what they were run, how far the program's log-probabilities are from those that it must
@@ -103,7 +103,7 @@ def measure(
         windows: how many positions back heads of the target look, ``None`` for all.
 
     Returns:
-        The text, and the program's log-probabilities after each of its tokens, [pos, d_vocab].
+        The text that they were run on.
 
     Raises:
         ConfigError: they differ by more than rounding can explain.
@@ -121,7 +121,7 @@ def measure(
     evidence[f"program_vs_{name}_nats"] = largest_gap(name, expected, ours)
     evidence["greedy_tokens_equal"] = int((ours.argmax(-1) == theirs.argmax(-1)).sum())
     progress("measuring", n_positions, n_positions)
-    return text, ours
+    return text
 
 
 def check_emitted(

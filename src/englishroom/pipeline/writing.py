@@ -136,7 +136,7 @@ def lay_decompiled(
     program, evidence, name = made.program, made.evidence, made.same_as[0]
     talker = ProgramTalker(target.name, program, tokenizer, np.float64)
     told = TargetTalker(target, tokenizer)
-    text, _ = measure(told, talker, made.same_as, target.spec.windows, evidence, progress)
+    text = measure(told, talker, made.same_as, target.spec.windows, evidence, progress)
     say(f"largest log-probability difference from the {name}: {evidence[f'program_vs_{name}_nats']:.2g} nats")
     read = text.first(positions_to_emit(program))
     if (windows := windows_of(program)) and len(read.tokens) <= max(windows):
