@@ -216,6 +216,60 @@ def test_measures_are_those_of_a_plain_computation(target: Target, fitted: Repla
     assert row["fvu_running"] == pytest.approx(wrong / variance, rel=1e-4)
 
 
+def test_the_start_token_is_left_out_of_the_variance_unless_asked_for(target: Target, fitted: Replacement):
+    rows = text(target, 5)
+    start = 3
+    tokens = np.where(rows.tokens == start, start + 1, rows.tokens)
+    tokens[rows.starts] = start
+    rows = replace(rows, tokens=tokens, specials=(start,))
+    loud = dict(target.weights)
+    loud["embed.W_E"] = loud["embed.W_E"].clone()
+    loud["embed.W_E"][start] *= 100
+    found = measure_fidelity(fitted, loud, rows, batch=7, alone=False)
+    site = "blocks.1.hook_resid_post"
+    sums = {True: 0.0, False: 0.0}
+    values: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+    for first, end in zip(rows.starts, np.append(rows.starts[1:], len(tokens)), strict=True):
+        one = torch.from_numpy(tokens[first : min(end, first + N_CTX)].astype(np.int64))[None]
+        clean = clean_run(target.spec, loud, one, [site])[1][site][0]
+        seen: dict[str, torch.Tensor] = {}
+        with torch.no_grad():
+            fitted.run(one, lambda s, v, seen=seen: seen.setdefault(s, v))
+        for specials in (True, False):
+            where = slice(None) if specials else slice(1, None)
+            sums[specials] += float((seen[site][0][where] - clean[where]).double().square().sum())
+            values[specials].append(clean[where].double())
+    row = next(row for row in found.sites if row["site"] == site)
+    for specials, key in ((False, "fvu_running"), (True, "fvu_running_with_specials")):
+        every = torch.cat(values[specials])
+        assert row[key] == pytest.approx(sums[specials] / float((every - every.mean(0)).square().sum()), rel=1e-3)
+    assert row["fvu_running"] != pytest.approx(row["fvu_running_with_specials"], rel=0.1)
+
+
+def test_distances_of_the_fit_leave_special_tokens_out_where_asked(target: Target):
+    rows = replace(text(target), specials=(3, 4))
+    specs = featured_specs(target.spec, n_moved=24, k_moved=4, n_rules=32, k_rules=4)
+    config = replace(CONFIG, count_specials=False)
+
+    def losses(weights_of_3: float, config: FitConfig) -> list[float]:
+        weights = dict(target.weights)
+        weights["embed.W_E"] = weights["embed.W_E"].clone()
+        weights["embed.W_E"][3] *= weights_of_3
+        run = Fit(replace(target, weights=weights), specs, rows, config, {})
+        return [run.update() for _ in range(2)]
+
+    assert np.isfinite(losses(1, config)).all()
+    assert losses(1, replace(config, count_specials=True)) == losses(1, CONFIG)
+    assert losses(1, config) != losses(1, CONFIG)
+    run = Fit(target, specs, rows, config, {})
+    while run.step < run.n_steps:
+        assert np.isfinite(run.update())
+    tokens = torch.from_numpy(rows.batch(0, 0, 4))
+    values = {"site": torch.arange(tokens.numel()).view(*tokens.shape, 1)}
+    counted = run._counted(tokens, values)["site"]
+    assert counted.flatten().tolist() == [i for i, t in enumerate(tokens.flatten().tolist()) if t not in (3, 4)]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

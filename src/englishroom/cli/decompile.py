@@ -25,6 +25,7 @@ CHANGES = (
     "batch",
     "rate",
     "align",
+    "count_specials",
     "ablate",
     "tables",
     "kinds",
@@ -88,6 +89,8 @@ class Command:
     """Peak learning rate of the fit."""
     align: float | None = None
     """Weight of the distance from the model's own values inside, beside the divergence of what is said."""
+    count_specials: bool | None = None
+    """Whether the start token and other special tokens count in that distance, as they do in every preset."""
     ablate: float | None = None
     """Share of steps in which one head or MLP is switched off in model and program alike, from 0 to 1."""
     tables: bool | None = None

@@ -5,7 +5,9 @@
 - ``running``: all at once, errors propagating. Only this one is a program that runs.
 
 Besides, for every site that is written: the share of its variance that is not explained (``fvu``) when clean values
-are read and in the running program, and the active latents.
+are read and in the running program, and the active latents. The share leaves out the positions of the start token and
+of other special tokens, whose values are often so large that they alone make up most of the variance; beside it stands
+the share at every position (``_with_specials``). Divergences and active latents are those of every position.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.losses import kl_nats
 from englishroom.dictionaries.replacement import Replacement, clean_run
 from englishroom.dictionaries.token_rows import TokenRows
-from englishroom.models.forward import unembedding
+from englishroom.models.forward import Tap, unembedding
 
 Progress = Callable[[int, int], None]
 
@@ -122,7 +124,7 @@ def measure_fidelity(
     done = 0
     with torch.no_grad():
         for tokens, mask in rows.parts(batch, limit):
-            meter.read(torch.from_numpy(tokens), torch.from_numpy(mask))
+            meter.read(torch.from_numpy(tokens), torch.from_numpy(mask), torch.from_numpy(mask & rows.ordinary(tokens)))
             done += len(tokens)
             progress(done, total)
     return meter.result()
@@ -144,6 +146,7 @@ class _Meter:
         written = sorted(replacement.written)
         self.kept = sorted({*written, *(d.spec.reads for d in replacement.dictionaries)} | set(self._stream()))
         self.sites = {site: SiteSums() for site in [*written, *self._stream()]}
+        self.every = {site: SiteSums() for site in self.sites}
         self.sums: dict[tuple[str, str], Sums] = {}
         self.active = [0] * len(replacement.dictionaries)
         self.fired = [torch.zeros(d.spec.n_latents, dtype=torch.float64) for d in replacement.dictionaries]
@@ -151,22 +154,33 @@ class _Meter:
     def _stream(self) -> list[str]:
         return [f"blocks.{layer}.hook_resid_post" for layer in range(self.spec.n_layers)]
 
-    def read(self, tokens: Tensor, mask: Tensor) -> None:
+    def read(self, tokens: Tensor, mask: Tensor, ordinary: Tensor) -> None:
+        """Take in rows of tokens, [row, pos].
+
+        Args:
+            mask: positions of the rows' own documents.
+            ordinary: those of them without a special token.
+        """
         final, clean = clean_run(self.spec, self.weights, tokens, self.kept)
         expected = final @ unembedding(self.spec, self.weights)
-        for site, sums in self.sites.items():
-            sums.see(clean[site][mask])
+        places = ((self.sites, ordinary), (self.every, mask))
+        for sums, where in places:
+            for site in sums:
+                sums[site].see(clean[site][where])
         for protocol, read in (("running", None), ("clean", clean)):
-            final = self.all.run(tokens, self._comparing(protocol, clean, mask), self._counting(protocol, mask), read)
+            final = self.all.run(tokens, self._comparing(protocol, clean, places), self._counting(protocol, mask), read)
             self._add(protocol, "all", expected, self.all.logits(final), tokens, mask)
         for one in self.alone:
             final = one.run(tokens)
             self._add("alone", one.dictionaries[0].spec.name, expected, one.logits(final), tokens, mask)
 
-    def _comparing(self, protocol: str, clean: dict[str, Tensor], mask: Tensor):
+    def _comparing(
+        self, protocol: str, clean: dict[str, Tensor], places: Sequence[tuple[dict[str, SiteSums], Tensor]]
+    ) -> Tap:
         def tap(site: str, value: Tensor) -> Tensor:
             if site in self.sites:
-                self.sites[site].compare(protocol, value[mask], clean[site][mask])
+                for sums, where in places:
+                    sums[site].compare(protocol, value[where], clean[site][where])
             return value
 
         return tap
@@ -206,7 +220,9 @@ class _Meter:
         order = {"alone": 0, "clean": 1, "running": 2}
         protocols = [sums.row(*key) for key, sums in sorted(self.sums.items(), key=lambda item: order[item[0][0]])]
         sites = [
-            {"site": site, "fvu_clean": sums.fvu("clean"), "fvu_running": sums.fvu("running")}
+            {"site": site}
+            | {f"fvu_{how}": sums.fvu(how) for how in ("clean", "running")}
+            | {f"fvu_{how}_with_specials": self.every[site].fvu(how) for how in ("clean", "running")}
             for site, sums in self.sites.items()
         ]
         dictionaries = [

@@ -53,6 +53,7 @@ class FitConfig:
         widen: times as many active latents at the start of the joint stage as at its end.
         tables: whether every MLP's output is also given a table with a row for each token.
         tune: share of the learning rate at which the target's own matrices are fitted along; 0 keeps them.
+        count_specials: whether the start token and other special tokens count in distances and in the scale of sites.
         warmup, decay: shares of a stage in which the learning rate rises and falls.
     """
 
@@ -65,6 +66,7 @@ class FitConfig:
     widen: float = 1.0
     tables: bool = True
     tune: float = 0.0
+    count_specials: bool = True
     warmup: float = 0.03
     decay: float = 0.7
     trainer: TrainerConfig = TrainerConfig()
@@ -116,7 +118,7 @@ class Fit:
         generator = torch.Generator().manual_seed(config.seed)
         first = torch.from_numpy(rows.batch(config.seed, 0, START_ROWS))
         self.sites = sorted({site for s in specs for site in (s.reads, *s.writes)} | set(_stream(self.spec)))
-        values = clean_run(self.spec, target.weights, first, self.sites)[1]
+        values = self._counted(first, clean_run(self.spec, target.weights, first, self.sites)[1])
         sizes = variances(values)
         self.tables: dict[str, Tensor] = {}
         if config.tables:
@@ -165,9 +167,21 @@ class Fit:
 
     def _local(self, tokens: Tensor, rate: float) -> float:
         values = clean_run(self.spec, self.target.weights, tokens, self.sites)[1]
-        loss, shares = self.trainer.local_losses(values, self._looked_up(tokens))
+        looked_up = self._counted(tokens, self._looked_up(tokens))
+        loss, shares = self.trainer.local_losses(self._counted(tokens, values), looked_up)
         self.trainer.step(loss, rate)
         return sum(shares) / len(shares)
+
+    def _where_counted(self, tokens: Tensor) -> Tensor | None:
+        """Say which positions count in distances, [row, pos]; ``None`` for all."""
+        if self.config.count_specials:
+            return None
+        return torch.from_numpy(self.rows.ordinary(tokens.numpy()))
+
+    def _counted(self, tokens: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return values at the positions that count."""
+        where = self._where_counted(tokens)
+        return values if where is None else {site: value[where] for site, value in values.items()}
 
     def _looked_up(self, tokens: Tensor) -> dict[str, Tensor]:
         return {site: F.embedding(tokens, table) for site, table in self.tables.items()}
@@ -176,6 +190,7 @@ class Fit:
         off = self._switched_off()
         expected, values = clean_run(self.spec, self.target.weights, tokens, self.sites, tap=off)
         given = self._looked_up(tokens)
+        where = self._where_counted(tokens)
         extra: list[Tensor] = []
         apart: list[Tensor] = []
 
@@ -184,6 +199,8 @@ class Fit:
             extra.append(beyond)
             left = [values[site] - given[site] if site in given else values[site] for site in d.spec.writes]
             wrong = torch.cat(left, dim=-1) - out
+            if where is not None:
+                x, wrong = x[where], wrong[where]
             extra.append(self.trainer.revival_loss(self._places[id(d)], x, wrong))
             return out
 
@@ -191,7 +208,8 @@ class Fit:
             if off is not None:
                 value = off(site, value)
             if self.config.align and site in self._aligned:
-                apart.append((value - values[site]).pow(2).sum(-1).mean() / self.trainer.variances[site])
+                distances = (value - values[site]).pow(2).sum(-1)
+                apart.append((distances if where is None else distances[where]).mean() / self.trainer.variances[site])
             return value
 
         final = self.replacement.run(tokens, tap, coder=coder)

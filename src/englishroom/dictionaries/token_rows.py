@@ -21,11 +21,13 @@ class TokenRows:
         tokens: every document in turn, each after the start token, [n_tokens].
         starts: where each document begins, [n_documents].
         length: tokens of a row.
+        specials: the start token and others that ordinary text never has.
     """
 
     tokens: NDArray[np.int32]
     starts: NDArray[np.int64]
     length: int
+    specials: tuple[int, ...] = ()
 
     @staticmethod
     def of(tokenizer: Tokenizer, documents: Sequence[str], length: int) -> TokenRows:
@@ -43,7 +45,7 @@ class TokenRows:
         if not pieces or length < 2:
             raise ConfigError(f"text: {len(pieces)} documents and rows of {length}; expected some, of 2 tokens or more")
         starts = np.cumsum([0, *(len(piece) for piece in pieces[:-1])])
-        return TokenRows(np.concatenate(pieces), starts, length)
+        return TokenRows(np.concatenate(pieces), starts, length, tokenizer.specials)
 
     @property
     def n_rows(self) -> int:
@@ -59,6 +61,10 @@ class TokenRows:
         ends = np.append(self.starts[1:], len(self.tokens))
         sizes = (ends - self.starts)[np.asarray(numbers)]
         return np.arange(self.length) < sizes[:, None]
+
+    def ordinary(self, tokens: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Say where no special token stands."""
+        return ~np.isin(tokens, self.specials)
 
     def batch(self, seed: int, step: int, size: int) -> NDArray[np.int64]:
         """Return the rows of a training step, [row, pos]: each document once an epoch, in an order of its own."""

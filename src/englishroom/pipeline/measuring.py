@@ -119,9 +119,8 @@ class Measuring:
         prompts = self.preset.greedy_prompts
         rows, categories = tabulate(entries, lead, report, known, prompts, self.seed, self.progress)
         notes = [] if known.curve else [f"{name}: no training curve on this text, so no training compute recovered"]
-        about = {"name": report.name, "sha256": report.sha256, "documents": len(report.documents)}
         return ScoreTable(
-            about | {"bytes": report.n_bytes}, rows, categories, {"seed": self.seed, "notes": notes}
+            report.about() | {"bytes": report.n_bytes}, rows, categories, {"seed": self.seed, "notes": notes}
         ).as_dict()
 
     def evidence(self) -> dict[str, bytes]:
@@ -137,7 +136,8 @@ class Measuring:
                 done += len(batch.tokens)
                 self.progress("collecting evidence", done, len(tokens))
 
-        found = harvest(self.replacement, counted(rows_of(tokens, self.target.spec.n_ctx, EVIDENCE_ROWS_AT_ONCE)))
+        rows = rows_of(tokens, self.target.spec.n_ctx, EVIDENCE_ROWS_AT_ONCE, specials=tokenizer.specials)
+        found = harvest(self.replacement, counted(rows))
         about = {"name": fit.name, "sha256": fit.sha256, "documents": len(documents)}
         return tabulate_latents(self.replacement, found, tokenizer, about).files()
 

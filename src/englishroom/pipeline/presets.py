@@ -31,6 +31,7 @@ class Preset:
         batch: rows of a step.
         rate: peak learning rate.
         align: weight of the distance from the target's values inside, beside the KL.
+        count_specials: whether the start token and other special tokens count in that distance.
         ablate: share of joint steps in which one head or MLP is switched off in target and program alike.
         samples: documents sampled from the target where no text is given: to fit on, to choose on, to report on.
         report_documents: documents of the reporting text that are measured.
@@ -58,6 +59,7 @@ class Preset:
     batch: int = 4
     rate: float = 8e-3
     align: float = 0.5
+    count_specials: bool = True
     ablate: float = 0.1
     tables: bool = True
     samples: tuple[int, int, int] = (2_000, 200, 200)
@@ -102,6 +104,7 @@ class Preset:
             align=self.align,
             ablate=self.ablate,
             tables=self.tables,
+            count_specials=self.count_specials,
             trainer=TrainerConfig(rate=self.rate),
         )
 

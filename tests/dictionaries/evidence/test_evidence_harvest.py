@@ -214,6 +214,25 @@ def test_rows_of_documents():
     assert second.documents.tolist() == [12]
 
 
+def test_special_tokens_count_and_are_no_examples(model: Replacement):
+    documents = [[0, 1, 2, 3, 1], [0, 2, 2], [0, 3, 1, 2]]
+    plain, without = (harvest(model, rows_of(documents, 5, 2, specials=specials)) for specials in ((), (0,)))
+    seen = 0
+    for name, tally in plain.tallies.items():
+        other = without.tallies[name]
+        assert np.array_equal(tally.firing, other.firing)
+        assert np.array_equal(tally.maxima, other.maxima)
+        for sample, shown in ((tally.strongest, other.strongest), (tally.drawn, other.drawn)):
+            every, kept = sample.settle(), shown.settle()
+            seen += int((every.positions == 0).sum())
+            assert not (kept.positions == 0).any()
+            places = set(zip(kept.latents, kept.documents, kept.positions, strict=True))
+            assert {
+                place for place in zip(every.latents, every.documents, every.positions, strict=True) if place[2]
+            } <= places
+    assert seen
+
+
 def test_sums_are_the_same_in_any_order():
     values = np.exp(np.random.default_rng(0).uniform(-14, 7, 20_000)).astype(np.float32)
     sums = []

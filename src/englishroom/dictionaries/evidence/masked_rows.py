@@ -20,12 +20,14 @@ class MaskedRows:
         mask: the positions that count; padding, and what a row holds after its document's end, does not.
         documents: number of the document of each row.
         starts: position in its document of the first token of each row.
+        shown: the positions that may be examples; by default all that count.
     """
 
     tokens: Int[NDArray, "row pos"]
     mask: Bool[NDArray, "row pos"]
     documents: Int[NDArray, " row"]
     starts: Int[NDArray, " row"]
+    shown: Bool[NDArray, "row pos"] | None = None
 
     def __post_init__(self) -> None:
         n_rows = len(self.tokens)
@@ -55,7 +57,12 @@ class MaskedRows:
 
 
 def rows_of(
-    documents: Sequence[Sequence[int]], n_pos: int, rows_at_once: int, first: int = 0, padding: int = 0
+    documents: Sequence[Sequence[int]],
+    n_pos: int,
+    rows_at_once: int,
+    first: int = 0,
+    padding: int = 0,
+    specials: Sequence[int] = (),
 ) -> Iterator[MaskedRows]:
     """Lay documents out one a row, each padded or cut to ``n_pos`` tokens.
 
@@ -63,6 +70,7 @@ def rows_of(
         documents: tokens of each, its start token included.
         first: number of the first document, where these are a part of more.
         padding: a token that the model knows; where it stands does not count.
+        specials: tokens that count, but are no examples: the start token is what many latents are strongest on.
     """
     for start in range(0, len(documents), rows_at_once):
         part = documents[start : start + rows_at_once]
@@ -71,4 +79,6 @@ def rows_of(
             tokens[row, : len(document)] = np.asarray(document[:n_pos], np.int64)
         lengths = np.array([len(document) for document in part])
         numbers = first + start + np.arange(len(part))
-        yield MaskedRows(tokens, np.arange(n_pos) < lengths[:, None], numbers, np.zeros(len(part), np.int64))
+        mask = np.arange(n_pos) < lengths[:, None]
+        shown = mask & ~np.isin(tokens, list(specials))
+        yield MaskedRows(tokens, mask, numbers, np.zeros(len(part), np.int64), shown)

@@ -108,6 +108,9 @@ class LatentTally:
         self.histogram += np.bincount(latents * n_bins + bins, minlength=n * n_bins).reshape(n, n_bins)
         self.pairs.add(latents * self.pairs.d_vocab + rows.tokens.reshape(-1)[place])
 
+        if rows.shown is not None:
+            shown = rows.shown.reshape(-1)[place]
+            place, slot, latents, values = place[shown], slot[shown], latents[shown], values[shown]
         active = np.where(used, codes.indices, -1)
         row, column = np.divmod(place, rows.tokens.shape[1])
         documents = rows.documents[row].astype(np.int64)
