@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NotRequired
 
@@ -18,6 +18,7 @@ from typing_extensions import TypedDict
 
 from englishroom.errors import ArtifactError
 from englishroom.names import MANIFEST
+from englishroom.plain import restored, storable
 from englishroom.untrusted import parse_json
 
 SCHEMA_VERSION = 1
@@ -55,7 +56,7 @@ class RecordForm(TypedDict):
     options: dict[str, Any]
     rewrites: list[str]
     seconds: float
-    cost_nats: float | str | None
+    cost_nats: float | str | dict[str, str] | None
 
 
 @with_config(_OPEN)
@@ -146,7 +147,7 @@ def parse_manifest(raw: bytes, where: Path) -> Manifest:
     unsigned = raw.replace(manifest.sha256.encode(), NO_HASH.encode()) if len(manifest.sha256) == 64 else b""
     if hashlib.sha256(unsigned).hexdigest() != manifest.sha256:
         raise ArtifactError(f"{where}: changed since the room was written; restore the file or decompile again")
-    return manifest
+    return replace(manifest, records=restored(manifest.records), evidence=restored(manifest.evidence))
 
 
 def is_plain(name: str) -> bool:
@@ -156,4 +157,4 @@ def is_plain(name: str) -> bool:
 
 def manifest_to_bytes(manifest: Manifest) -> bytes:
     """Write what ``parse_manifest`` reads, but for the hash, which the caller puts in."""
-    return json.dumps(asdict(manifest), indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+    return json.dumps(storable(asdict(manifest)), indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"

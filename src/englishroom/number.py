@@ -10,7 +10,7 @@ NONE = "–"
 
 
 def usable(value: Any) -> bool:
-    """Say whether a value of a JSON file is a finite number (infinities and nan are texts there)."""
+    """Say whether a value of a JSON file is a finite number (in older ones infinities and nan are texts)."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -20,7 +20,9 @@ def positive(value: Any) -> bool:
 
 
 def number(value: Any, form: str = ".3f") -> str:
-    """Write a number in a form of ``format``, or a dash."""
+    """Write a number in a form of ``format``, an infinity as its sign, or a dash."""
+    if isinstance(value, float) and math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     return format(value, form).replace("-", "−") if usable(value) else NONE
 
 

@@ -7,14 +7,12 @@ look aside when the place is empty. So there is always the old room or the new o
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +23,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from englishroom.disk import flush_folder, locked_folder, translated, write_flushed
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.manifest import NO_HASH, Manifest, is_plain, manifest_to_bytes, parse_manifest
 from englishroom.manifest import SCHEMA_VERSION as SCHEMA_VERSION
@@ -95,22 +94,22 @@ def write_room(
     part = path.parent / f"{_hidden(path)}part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     hashes: dict[str, str] = {}
     try:
-        with _translated(path):
+        with translated(path):
             _clear_leftovers(path)
             part.mkdir()
         for name, data in contents:
             if not is_plain(name):
                 raise ConfigError(f"{path}: a file of a room cannot be called {name!r}")
-            with _translated(path, len(data)):
-                _write(part / name, data)
+            with translated(path, len(data)):
+                write_flushed(part / name, data)
             hashes[name] = sha256(data)
             del data
         manifest = replace(describe(part), files=hashes, sha256=NO_HASH)
         manifest = replace(manifest, sha256=sha256(manifest_to_bytes(manifest)))
-        with _translated(path):
-            _write(part / MANIFEST, manifest_to_bytes(manifest))
-            _sync(part)
-            with _locked(path.parent):
+        with translated(path):
+            write_flushed(part / MANIFEST, manifest_to_bytes(manifest))
+            flush_folder(part)
+            with locked_folder(path.parent):
                 _swap(part, path)
         if made_of is None or written_here(made_of.sha256):
             remember(manifest.sha256)
@@ -130,7 +129,7 @@ def _swap(part: Path, path: Path) -> None:
         part.rename(path)
     finally:
         _recover(path)
-    _sync(path.parent)
+    flush_folder(path.parent)
     shutil.rmtree(_old(path), ignore_errors=True)
 
 
@@ -155,7 +154,7 @@ def check_out(path: Path) -> Path:
             )
     elif path.exists():
         raise ConfigError(f"{path}: is a file; choose another --out")
-    with _translated(path):
+    with translated(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -170,19 +169,6 @@ def _strangers(folder: Path) -> list[str]:
     except ArtifactError:
         return names
     return [name for name in names if name not in known and name not in _OURS]
-
-
-@contextlib.contextmanager
-def _translated(path: Path, size: int = 0) -> Iterator[None]:
-    """Turn what the system says while a room is written into one line."""
-    try:
-        yield
-    except OSError as error:
-        why = "no space left on the disk" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        needs = f"; a file of it takes {size:,} bytes" if size else ""
-        raise ArtifactError(
-            f"{path}: cannot write the room ({why}{needs}); nothing was changed, make room or choose another --out"
-        ) from None
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -218,7 +204,7 @@ def read_room(path: Path, names: Sequence[str] | None = None) -> StoredRoom:
     except ArtifactError:
         if not _resolved(path).parent.is_dir():
             raise
-        with _locked(_resolved(path).parent):
+        with locked_folder(_resolved(path).parent):
             return _read_files(path, names)
 
 
@@ -235,33 +221,6 @@ def _read_files(path: Path, names: Sequence[str] | None) -> StoredRoom:
             )
         contents[name] = data
     return StoredRoom(path, manifest, MappingProxyType(contents))
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # some file systems cannot flush a folder
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other writers out of a folder."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def check_apart(made_from: str | Path, out: Path) -> None:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from englishroom.errors import ArtifactError, bounded, one_line
+from englishroom.plain import restored
 
 T = TypeVar("T")
 TEXT_BYTES = 2**28
@@ -114,7 +115,8 @@ def parse_text(data: bytes, where: str | Path, advice: str) -> str:
 def parse_json(data: bytes | str, kind: TypeAdapter[T], where: str | Path, advice: str) -> T:
     """Read JSON of a stated form.
 
-    nan and infinities, whole numbers beyond 64 bits, half surrogates and deep nesting are refused in every form.
+    Infinities and nan stand there as ``plain`` writes them, and come back as numbers; bare ones, whole numbers beyond
+    64 bits, half surrogates and deep nesting are refused in every form.
 
     Args:
         kind: of pydantic; where it is not strict, "1" passes for 1.
@@ -138,7 +140,7 @@ def _parsed(data: bytes | str, kind: TypeAdapter[T], where: str | Path, advice: 
     """Return what JSON holds in its form, and plainly."""
     text = parse_text(data, where, advice) if isinstance(data, bytes) else data
     try:
-        found = kind.validate_json(text)
+        found = restored(kind.validate_json(text))
         plain = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_no_number)
         _check_depth(plain)
     except ValidationError as error:
@@ -146,7 +148,7 @@ def _parsed(data: bytes | str, kind: TypeAdapter[T], where: str | Path, advice: 
     except (ValueError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else bounded(str(error), 200)
         raise ArtifactError(f"{where}: no JSON that can be read ({why}); {advice}") from None
-    return found, plain
+    return found, restored(plain)
 
 
 def parse_arrays(data: bytes, where: str | Path, advice: str) -> dict[str, NDArray[Any]]:

@@ -87,11 +87,11 @@ def test_a_finished_fit_is_not_fitted_further(target: Target, tmp_path: Path):
 
 def test_a_checkpoint_of_another_fit_is_refused(target: Target, tmp_path: Path):
     fit(started(target), tmp_path / "fit.pt")
-    with pytest.raises(ConfigError, match="belongs to a fit with another text"):
+    with pytest.raises(ConfigError, match="belongs to work with another text"):
         fit(started(target, identity="b"), tmp_path / "fit.pt")
-    with pytest.raises(ConfigError, match="belongs to a fit with another config"):
+    with pytest.raises(ConfigError, match="belongs to work with another seed"):
         fit(started(target, replace(CONFIG, seed=1)), tmp_path / "fit.pt")
-    with pytest.raises(ConfigError, match="belongs to a fit with another dictionaries"):
+    with pytest.raises(ConfigError, match="belongs to work with another dictionaries"):
         fit(started(target, n_rules=65), tmp_path / "fit.pt")
 
 
@@ -99,7 +99,7 @@ def test_a_damaged_checkpoint_is_refused(target: Target, tmp_path: Path):
     fit(started(target), tmp_path / "fit.pt")
     data = (tmp_path / "fit.pt").read_bytes()
     (tmp_path / "fit.pt").write_bytes(data[: len(data) // 2])
-    with pytest.raises(ArtifactError, match=r"fit.pt: damaged checkpoint .*; delete it to start over"):
+    with pytest.raises(ArtifactError, match=r"fit.pt: damaged, .*; delete it to start over"):
         fit(started(target), tmp_path / "fit.pt")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from englishroom.cli import main
 from englishroom.data.corpus import document_marks, text_hash
 from englishroom.data.documents import read_documents
 from englishroom.data.texts import PARTS, part_file, ready_folder
+from englishroom.disk import locked
 from englishroom.errors import ConfigError
 from englishroom.evaluate.sample import SampleOptions, choose_tokens, random_stream, samples
 from englishroom.evaluate.sample_file import PARTS_RECORD, SampledModel, write_parts, write_sample
@@ -223,10 +223,8 @@ def test_a_run_of_other_settings_a_damaged_one_and_one_under_way_are_refused(tal
     for source, options in ((SOURCE, SampleOptions(seed=1)), (SampledModel("tiny", "1" * 64), SampleOptions())):
         with pytest.raises(ConfigError, match=r"text.txt.part: an unfinished sample with another model, seed or sett"):
             write_sample(talker, source, options, 9, out)
-    with part.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match="another englishroom sample is writing this text"):
-            write_sample(talker, SOURCE, SampleOptions(), 9, out)
+    with locked(out), pytest.raises(ConfigError, match=r"text.txt: another englishroom is writing there"):
+        write_sample(talker, SOURCE, SampleOptions(), 9, out)
     part.write_bytes(part.read_bytes() + b'{"text": 1\n')
     with pytest.raises(ConfigError, match=r"text.txt.part: damaged; delete it to start again"):
         write_sample(talker, SOURCE, SampleOptions(), 9, out)

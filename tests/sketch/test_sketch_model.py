@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from englishroom.sketch.rank import rank_gears
 from englishroom.sketch.search import search
 from englishroom.sketch.studio import Ask, Studio
 from englishroom.sketch.votes import ExpectedCounts, grow, importance_of, prune, refit, round_votes
+from englishroom.work import Kept
 from tiny_sketch import TinyTalker, heard, studio
 
 
@@ -148,15 +150,20 @@ def test_a_search_goes_on_where_it_was(tmp_path: Path) -> None:
     s, grown = studio(Ask(None, 190, words=14, kinds=5)), []
     whole = search(s, grown.append)
     assert len(grown) > 1
-    save(tmp_path / "growing.npz", "mark", grown[0])
-    assert load(tmp_path / "growing.npz", "another mark", s.start()) is None
-    kept = load(tmp_path / "growing.npz", "mark", s.start())
-    assert kept is not None
-    resumed: list[Growth] = []
-    assert search(s, resumed.append, kept).path == whole.path
-    assert len(resumed) == len(grown) - 1
-    (tmp_path / "growing.npz").write_bytes(b"half of it")
-    assert load(tmp_path / "growing.npz", "mark", s.start()) is None
+    for done, growth in enumerate(grown, 1):  # the last of them included, after which growing ends
+        file = Kept(tmp_path / "growing.npz", {"run": 1})
+        save(file, growth)
+        assert load(replace(file, identity={"run": 2}), s.start()) is None
+        kept = load(file, s.start())
+        assert kept is not None
+        resumed: list[Growth] = []
+        again = search(s, resumed.append, kept)
+        assert again.path == whole.path
+        assert (again.votes.weights == whole.votes.weights).all()
+        assert len(resumed) == len(grown) - done
+    file.path.write_bytes(b"half of it")
+    with pytest.raises(ArtifactError, match=r"growing.npz: damaged"):
+        load(file, s.start())
 
 
 def test_the_share_is_that_of_held_out_text(made: tuple[Studio, Votes]) -> None:

@@ -68,7 +68,7 @@ def test_training_lowers_the_validation_loss(story_file: Path, tmp_path: Path) -
 
 def test_another_run_in_the_same_folder_is_refused(story_file: Path, tmp_path: Path) -> None:
     build_talker([story_file], tmp_path / "talker", TINY, measure_run)
-    with pytest.raises(ConfigError, match="holds a run with other settings or texts"):
+    with pytest.raises(ConfigError, match="identity: belongs to work with another seed"):
         build_talker([story_file], tmp_path / "talker", dataclasses.replace(TINY, seed=1), measure_run)
 
 

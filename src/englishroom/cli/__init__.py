@@ -8,11 +8,15 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 import englishroom
 
+T = TypeVar("T")
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "decompile": "turn a model into a room: a program in plain Python, with the evidence",
@@ -51,15 +55,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"englishroom {englishroom.__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="what to do, see below")
-    parsed = parser.parse_args(given[:1])
     if sys.platform == "win32":
         print("error: englishroom runs on Linux and macOS; on Windows, run it inside WSL", file=sys.stderr)
         return 1
-    try:
-        return _run(parsed.command, given[1:])
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    with _standard_streams(), _warnings_in_our_form():
+        try:
+            status = _run(_escaping(lambda: parser.parse_args(given[:1])).command, given[1:])
+            sys.stdout.flush()
+        except SystemExit:  # --help, --version, and what cannot be parsed
+            try:
+                sys.stdout.flush()
+            except OSError:
+                _drop_output()
+            raise
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            status = 130
+        except BrokenPipeError:
+            _drop_output()
+            status = 1
+    return status
 
 
 def _run(command: str, arguments: Sequence[str]) -> int:
@@ -68,31 +83,68 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     from englishroom.cli.output import say
     from englishroom.errors import EnglishRoomError
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        importlib.import_module("englishroom.disk")
+    except ImportError as error:  # the system is none of those that it is made for
+        say(f"error: {error}")
+        return 1
     module = importlib.import_module(f"englishroom.cli.{command.replace('-', '_')}")
     try:
-        options = tyro.cli(
-            module.Command,
-            prog=f"englishroom {command}",
-            args=list(arguments),
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        options = _escaping(
+            lambda: tyro.cli(
+                module.Command,
+                prog=f"englishroom {command}",
+                args=list(arguments),
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
         )
         options.run()
-        sys.stdout.flush()
     except EnglishRoomError as error:
         say(f"error: {error}")
         return 1
     except BrokenPipeError:
-        _drop_output()
-        return 1
+        raise
     except OSError as error:  # what the system refuses, wherever it does
         _drop_output()
         what = f"{error.filename}: " if error.filename is not None else ""
         say(f"error: {what}{error.strerror or error}")
         return 1
     return 0
+
+
+def _escaping(parse: Callable[[], T]) -> T:
+    """Parse, and escape what does not print in what a parser says of arguments that it refuses."""
+    from englishroom.emit.prelude.talking import shown
+
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return parse()
+    finally:
+        print(shown(told.getvalue()), end="", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _standard_streams() -> Iterator[None]:
+    """Write UTF-8 to the standard streams, and to nowhere where one is closed from the start."""
+    with contextlib.ExitStack() as stack:
+        for name, redirect in (("stdout", contextlib.redirect_stdout), ("stderr", contextlib.redirect_stderr)):
+            stream = getattr(sys, name)
+            if stream is None:
+                stack.enter_context(redirect(stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))))
+            elif isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8", errors="replace")
+        yield
+
+
+@contextlib.contextmanager
+def _warnings_in_our_form() -> Iterator[None]:
+    """Print what libraries warn of as remarks of one line."""
+    from englishroom.cli.output import say
+
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_about, **_more: say(f"warning: {message}")
+        yield
 
 
 def _drop_output() -> None:

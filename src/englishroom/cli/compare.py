@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,9 @@ import tyro
 
 from englishroom.cli.opening import TalkerOpening
 from englishroom.cli.output import print_table, progress_bar, say, show
+from englishroom.disk import replace_file
 from englishroom.errors import ConfigError
+from englishroom.plain import to_json
 
 NEW_TOKENS = 120
 PROMPTS = ("Once upon a time", "Lily and Tom", "")
@@ -114,15 +115,8 @@ class Command:
             show(f"A: {story.prompt}{story.first}")
             show(f"B: {story.prompt}{story.second}")
         if self.out is not None:
-            part = self.out.with_name(self.out.name + ".part")
-            part.write_text(
-                json.dumps(
-                    {"text": text.name, "sha256": text.sha256, "blank_lines": text.blank_lines} | found.as_dict(),
-                    indent=1,
-                )
-                + "\n"
-            )
-            part.replace(self.out)
+            about = {"text": text.name, "sha256": text.sha256, "blank_lines": text.blank_lines}
+            replace_file(self.out, to_json(about | found.as_dict()))
             say(f"wrote {self.out}")
 
 

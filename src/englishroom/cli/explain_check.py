@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING
 import tyro
 
 from englishroom.cli.output import print_table, progress_bar, say, show
+from englishroom.disk import replace_file
 from englishroom.errors import ArtifactError
 from englishroom.inside.explain_check import CheckConfig
+from englishroom.plain import to_json
 
 if TYPE_CHECKING:
     from englishroom.inside.explain_check import ExplainCheck
@@ -49,7 +50,7 @@ class Command:
             found = check_explanations(program, texts, self.check, progress)
         print_check(found)
         if self.out is not None:
-            self.out.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
+            replace_file(self.out, to_json(found.as_dict()))
         if not found.passed:
             raise ArtifactError(f"{self.room}: explanations do not hold: {'; '.join(found.faults)}")
 

@@ -11,6 +11,7 @@ import tyro
 
 from englishroom.cli.output import print_table, say, show
 from englishroom.errors import ArtifactError, ConfigError
+from englishroom.plain import storable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,7 +66,7 @@ class Command:
         shown = pa.array(chosen[: self.limit or None], pa.int64())
         rows = table.select(LISTED).take(shown).to_pylist()
         if self.json:
-            show(json.dumps({"room": str(self.room), "about": asdict(about), "features": rows}, indent=1))
+            show(json.dumps(storable({"room": str(self.room), "about": asdict(about), "features": rows}), indent=1))
             return
         title = f"{self.room}: {len(chosen):,} features; {about.positions:,} positions of text read"
         print_table(title, ("feature", "label", "density", "mean", "max"), [_cells(row) for row in rows], 2)
@@ -90,7 +91,7 @@ class Command:
         examples = read_examples(room.contents[EXAMPLES], str(self.room / EXAMPLES), about, row)
         feature = _described(table, row, examples, tokenizer)
         if self.json:
-            show(json.dumps({"room": str(self.room), "about": asdict(about), "feature": feature}, indent=1))
+            show(json.dumps(storable({"room": str(self.room), "about": asdict(about), "feature": feature}), indent=1))
             return
         for line in _lines(feature, about):
             show(line)

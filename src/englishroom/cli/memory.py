@@ -8,6 +8,7 @@ from pathlib import Path
 import tyro
 
 from englishroom.cli.output import print_table, progress_bar, show
+from englishroom.plain import storable
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Command:
         with progress_bar() as progress:
             measured = memory_of_room(self.room, self.fit, self.text, progress)
         if self.json:
-            show(dumps(measured, indent=1))
+            show(dumps(storable(measured), indent=1))
             return
         rows = [
             (row["name"], f"{row['ce_nats']:.3f}", f"{row['kl_whole_part_nats']:.3f}") for row in measured["programs"]

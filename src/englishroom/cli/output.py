@@ -60,7 +60,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
         def update(step: str, done: int, total: int) -> None:
             if step not in tasks:
-                tasks[step] = bar.add_task(step, total=total)
+                tasks[step] = bar.add_task(shown(step), total=total)
             bar.update(tasks[step], completed=done)
 
         yield update

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +12,7 @@ import tyro
 
 from englishroom.cli.opening import TalkerOpening
 from englishroom.cli.output import print_table, progress_bar, say, show
+from englishroom.disk import locked
 from englishroom.errors import ConfigError
 from englishroom.number import number, signed
 
@@ -69,14 +71,15 @@ class Command:
             run_code=self.opening.run_code,
             blank_lines=self.blank_lines,
         )
-        with progress_bar() as progress:
-            table = score_table(config, say, progress)
+        with nullcontext() if self.out is None else locked(self.out):
+            with progress_bar() as progress:
+                table = score_table(config, say, progress)
+            written = [] if self.out is None else table.write(self.out)
         print_scores(table)
         if self.categories:
             print_categories(table)
-        if self.out is not None:
-            for path in table.write(self.out):
-                say(f"wrote {path}")
+        for path in written:
+            say(f"wrote {path}")
 
 
 def print_scores(table: ScoreTable) -> None:

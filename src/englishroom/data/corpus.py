@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import lzma
-import os
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from englishroom.disk import replace_file
 from englishroom.errors import ConfigError
 
 SEPARATOR = "<|endoftext|>"
@@ -54,26 +54,21 @@ def tidy(part: str, blank_lines: BlankLines, after: bool, before: bool) -> str:
 
 
 def write_documents(path: Path, documents: Sequence[str]) -> None:
-    """Write documents as they are, ``.xz`` compressed; whole or not at all. Read with blank lines kept, they are these.
+    """Write documents as :func:`documents_to_bytes` lays them out; whole or not at all."""
+    replace_file(path, documents_to_bytes(path.name, documents))
+
+
+def documents_to_bytes(name: str, documents: Sequence[str]) -> bytes:
+    """Lay documents out as they are, ``.xz`` compressed. Read with blank lines kept, they are these.
 
     Every document but the last is followed by a line with a separator, and the last by a line end.
+
+    Args:
+        name: of the text file.
     """
     text = f"\n{SEPARATOR}\n".join(documents) + "\n"
     data = (BYTE_ORDER_MARK + text if text.startswith(BYTE_ORDER_MARK) else text).encode()
-    replace_file(path, lzma.compress(data, preset=6 | lzma.PRESET_EXTREME) if path.suffix == ".xz" else data)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Put a file in its place at once, so that it is never seen half written."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    return lzma.compress(data, preset=6 | lzma.PRESET_EXTREME) if name.endswith(".xz") else data
 
 
 def split(documents: Sequence[str], choose_share: float) -> tuple[list[str], list[str]]:

@@ -11,8 +11,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from englishroom.data.corpus import MARKS_FORM, document_marks, marks_in_order, replace_file
+from englishroom.data.corpus import MARKS_FORM, document_marks, marks_in_order
 from englishroom.data.texts import Text
+from englishroom.disk import replace_file
 from englishroom.errors import ArtifactError, ConfigError, one_line
 
 MARKS_FILE = "fit_documents.npz"

@@ -1,15 +1,11 @@
-"""Checkpoints of a fit, and fitting to the end whether or not one stands there already."""
+"""Fit to the end, whether or not a checkpoint stands there already."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-import torch
-
-from englishroom.errors import ArtifactError, ConfigError
+from typing import Protocol, TypeVar
 
 
 class Resumable(Protocol):
@@ -28,34 +24,6 @@ class Resumable(Protocol):
 
 
 Run = TypeVar("Run", bound=Resumable)
-
-
-def write_checkpoint(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Write a state and what it belongs to, atomically."""
-    part = path.with_suffix(".part")
-    torch.save({"identity": identity, **state}, part)
-    part.replace(path)
-
-
-def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Read what :func:`write_checkpoint` wrote.
-
-    Raises:
-        ArtifactError: the file cannot be read.
-        ConfigError: it belongs to another fit.
-    """
-    try:
-        state = torch.load(path, weights_only=True)
-        found = state["identity"]
-    except Exception as error:  # torch raises many kinds for a damaged file
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ArtifactError(f"{path}: damaged checkpoint ({reason}); delete it to start over") from None
-    if found != identity:
-        changed = [key for key in identity if found.get(key) != identity[key]]
-        raise ConfigError(
-            f"{path}: belongs to a fit with another {', '.join(changed)}; use another --out, or delete the folder"
-        )
-    return state
 
 
 def fit_to_end(run: Run, checkpoint: Path, on_step: Callable[[Run, float], None], save_every_s: float) -> None:

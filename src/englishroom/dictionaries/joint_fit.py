@@ -25,13 +25,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from englishroom.dictionaries.checkpoint import fit_to_end, read_checkpoint, write_checkpoint
+from englishroom.dictionaries.checkpoint import fit_to_end
 from englishroom.dictionaries.dictionary import Activation, Dictionary, DictionarySpec
 from englishroom.dictionaries.losses import LinearKL
 from englishroom.dictionaries.replacement import Replacement, clean_run
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.dictionaries.train import Trainer, TrainerConfig, start_from, variances
 from englishroom.errors import ConfigError
+from englishroom.models.checkpoint import read_checkpoint, write_checkpoint
 from englishroom.models.forward import Tap, unembedding
 from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec
@@ -106,10 +107,9 @@ class Fit:
         self.identity = {
             **identity,
             "config": asdict(config),
-            "dictionaries": [{**asdict(s), "writes": list(s.writes)} for s in specs],
+            "dictionaries": [asdict(s) for s in specs],
             "length": rows.length,
         }
-        self.identity["config"]["trainer"]["betas"] = list(config.trainer.betas)
         self.n_local, self.n_joint = steps_of(config, rows.length)
         self.step = 0
         self.losses: list[float] = []

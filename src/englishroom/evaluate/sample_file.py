@@ -7,13 +7,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import platform
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -28,14 +27,15 @@ from englishroom.data.corpus import (
     BlankLines,
     cut_documents,
     document_marks,
+    documents_to_bytes,
     marks_in_order,
-    replace_file,
     text_hash,
-    write_documents,
 )
 from englishroom.data.texts import PARTS, part_file
+from englishroom.disk import locked, make_folder, replace_files, translated
 from englishroom.errors import ConfigError
 from englishroom.evaluate.sample import SampleOptions, samples
+from englishroom.plain import to_json
 from englishroom.talker import Talker
 
 FORMAT = "englishroom sample"
@@ -105,8 +105,8 @@ def write_sample(
         if not documents:
             raise ConfigError(f"{source.name}: none of {n_documents:,} sampled documents has text; nothing to write")
         record = _record(source, options, cut, blank_lines) | {"file": out.name} | counts
-        write_documents(out, documents)
-        _write_json(_record_path(out), record)
+        texts = {out.name: documents_to_bytes(out.name, documents)}
+        replace_files(out.absolute().parent, texts | {_record_path(out).name: to_json(record)})
     return record
 
 
@@ -151,9 +151,8 @@ def write_parts(
             earlier = np.union1d(earlier, document_marks(texts[file]))
             parts[part] = {"file": file.name, "seed": seeded.seed} | counts
         record = _record(source, options, cut, blank_lines) | {"same_document": MARKS_FORM, "parts": parts}
-        for file, documents in texts.items():
-            write_documents(file, documents)
-        _write_json(out / PARTS_RECORD, record)
+        files = {file.name: documents_to_bytes(file.name, documents) for file, documents in texts.items()}
+        replace_files(out, files | {PARTS_RECORD: to_json(record)})
     return record
 
 
@@ -213,14 +212,11 @@ def _drawing(
 ) -> Iterator[list[Drawn]]:
     """Yield the drawn documents, those of FILE.part first, and remove FILE.part when they have been used."""
     options.check()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.absolute().parent)
     path = _part_path(out)
-    heading = json.dumps({"format": FORMAT, "source": asdict(source)} | asdict(options))
-    with path.open("ab+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{path}: another englishroom sample is writing this text; wait for it") from None
+    about = {"format": FORMAT, "englishroom": englishroom.__version__, "source": asdict(source)}
+    heading = json.dumps(about | asdict(options))
+    with locked(out), _opened(path) as file:
         drawn = _read_part(file, path, heading)
         progress(f"sampling {out.name}", min(len(drawn), n_documents), n_documents)
         for sample in samples(talker, range(len(drawn), n_documents), options):
@@ -228,13 +224,25 @@ def _drawing(
             length = len(sample.tokens)
             commonest = max(Counter(sample.tokens).values()) / length if length else 0.0
             drawn.append(Drawn(text, length + sample.finished, sample.finished, commonest, bool(separator)))
-            file.write(json.dumps(asdict(drawn[-1])).encode() + b"\n")
-            if len(drawn) % 16 == 0:
-                file.flush()
+            with translated(path):
+                file.write(json.dumps(asdict(drawn[-1])).encode() + b"\n")
+                if len(drawn) % 16 == 0 or len(drawn) == n_documents:
+                    file.flush()
             progress(f"sampling {out.name}", len(drawn), n_documents)
-        file.flush()
         yield drawn[:n_documents]
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open FILE.part to go on with it; what could not be written when it is closed was told already."""
+    with translated(path):
+        file = path.open("ab+")
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
 
 
 def _read_part(file: IO[bytes], path: Path, heading: str) -> list[Drawn]:
@@ -316,10 +324,6 @@ def _record(source: SampledModel, options: SampleOptions, cut: Cut, blank_lines:
             "torch": metadata.version("torch"),
         },
     }
-
-
-def _write_json(path: Path, record: dict[str, Any]) -> None:
-    replace_file(path, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def _record_path(out: Path) -> Path:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
+import io
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -13,12 +12,15 @@ from typing import Any
 import numpy as np
 
 import englishroom
+from englishroom.disk import replace_files
 from englishroom.errors import ConfigError
 from englishroom.evaluate.categories import LABELS
 from englishroom.evaluate.metrics import METRICS, Extra, MeasuredTalker, Role, pair
 from englishroom.evaluate.score import Score
 from englishroom.evaluate.sums import Judgement
 from englishroom.number import NONE, number, plus_minus
+from englishroom.plain import to_json
+from englishroom.store import sha256
 
 BASES = ("zero", "mean", "unigram")
 """Baselines that count as nothing recovered."""
@@ -161,10 +163,13 @@ class ScoreTable:
         }
 
     def write(self, path: Path) -> list[Path]:
-        """Write ``PATH.json``, ``PATH.parquet`` (the rows) and ``PATH.categories.parquet``, each atomically.
+        """Write ``PATH.parquet`` (the rows), ``PATH.categories.parquet`` and ``PATH.json``, together.
+
+        The JSON file names the hashes of the two others, so that files of different runs never pass for one.
 
         Raises:
             ConfigError: the folder to write to is not there.
+            ArtifactError: the disk is full or not writable.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -172,18 +177,19 @@ class ScoreTable:
         if not path.parent.is_dir():
             raise ConfigError(f"{path.parent}: no such folder; create it first, or choose another --out")
         data = self.as_dict()
-        about = {"englishroom": json.dumps({key: data[key] for key in ("text", "settings", "versions")})}
-        written = [path.with_name(path.name + end) for end in (".json", ".parquet", ".categories.parquet")]
-        parts = [target.with_name(target.name + ".part") for target in written]
-        parts[0].write_text(json.dumps(finite(data), indent=1) + "\n")
-        for part, rows in zip(parts[1:], (data["rows"], data["categories"]), strict=True):
+        about = {"englishroom": to_json({key: data[key] for key in ("text", "settings", "versions")}, indent=None)}
+        contents: dict[str, bytes] = {}
+        for end, rows in ((".parquet", data["rows"]), (".categories.parquet", data["categories"])):
             flat = [_flat(row) for row in rows]
             names = list(dict.fromkeys(name for row in flat for name in row))
             table = pa.table({name: [row.get(name) for row in flat] for name in names})
-            pq.write_table(table.replace_schema_metadata(about), part)
-        for part, target in zip(parts, written, strict=True):
-            part.replace(target)
-        return written
+            stream = io.BytesIO()
+            pq.write_table(table.replace_schema_metadata(about), stream)
+            contents[path.name + end] = stream.getvalue()
+        hashes = {name: sha256(content) for name, content in contents.items()}
+        contents[f"{path.name}.json"] = to_json(data | {"files": hashes})
+        replace_files(path.absolute().parent, contents)
+        return [path.with_name(path.name + end) for end in (".json", ".parquet", ".categories.parquet")]
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,14 +204,3 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         elif name != "loss_recovered":
             flat[name] = value
     return flat
-
-
-def finite(value: Any) -> Any:
-    """Write infinities and nan, which JSON lacks, as text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value

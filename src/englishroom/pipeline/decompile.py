@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from englishroom.disk import locked
 from englishroom.errors import ConfigError
 from englishroom.models.spec import LONGEST_CONTEXT
 from englishroom.pipeline.opening import check_forward, open_target, say_rows
@@ -13,6 +15,7 @@ from englishroom.pipeline.settings import LEVELS, DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import Made, lay_decompiled, target_line, write
 from englishroom.store import Manifest, check_out
+from englishroom.work import Work
 
 if TYPE_CHECKING:  # torch loads only where a target is needed
     from englishroom.ir.tokenizer import Tokenizer
@@ -39,7 +42,12 @@ def decompile(
     """
     if config.level not in LEVELS:
         raise ConfigError(f"--level is {config.level}, expected {', '.join(LEVELS)}")
-    check_out(out)
+    with locked(check_out(out)):
+        return _decompile(config, out, say, progress)
+
+
+def _decompile(config: DecompileConfig, out: Path, say: Say, progress: Progress) -> Manifest:
+    """Decompile a model into a place that no other run writes to."""
     progress("reading the model", 0, 1)
     target, tokenizer = open_target(config.model, config.tokenizer, config.context)
     progress("reading the model", 1, 1)
@@ -58,24 +66,24 @@ def decompile(
         progress("comparing with transformers", 0, 1)
         evidence["forward_vs_transformers_nats"] = check_forward(target, say)
         progress("comparing with transformers", 1, 1)
-    if config.level == "exact":
-        made = _exact(target, tokenizer, evidence, say)
-    else:
-        from englishroom.pipeline.featured import featured
-        from englishroom.pipeline.sparse import sparse
-        from englishroom.pipeline.threads import threads_for
-
-        with threads_for(target.spec):
-            further = featured if config.level == "featured" else sparse
-            made = further(config, target, tokenizer, evidence, out, say, progress)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    laid = lay_decompiled(made, target, tokenizer, settings, say, progress)
-    del made, target  # the emitted file needs memory of its own now
-    manifest = write(laid, out, progress)
-    if config.level != "exact":
-        from englishroom.pipeline.fitting import clear_work
+    work = Work(out.with_name(f"{out.name}.work"), {"config": settings, "target": target.sha256})
+    with contextlib.nullcontext() if config.level == "exact" else work.held():
+        if config.level == "exact":
+            made = _exact(target, tokenizer, evidence, say)
+        else:
+            from englishroom.pipeline.featured import featured
+            from englishroom.pipeline.sparse import sparse
+            from englishroom.pipeline.threads import threads_for
 
-        clear_work(out)
+            with threads_for(target.spec):
+                further = featured if config.level == "featured" else sparse
+                made = further(config, target, tokenizer, evidence, work, say, progress)
+        laid = lay_decompiled(made, target, tokenizer, settings, say, progress)
+        del made, target  # the emitted file needs memory of its own now
+        manifest = write(laid, out, progress)
+    if config.level != "exact":
+        work.remove()
     return manifest
 
 

@@ -14,9 +14,9 @@ from englishroom.ir.tokenizer import Tokenizer
 from englishroom.names import LABELS
 from englishroom.passes.base import Record
 from englishroom.pipeline.checking import lengthened, positions_to_emit
-from englishroom.pipeline.measuring import json_bytes
 from englishroom.pipeline.steps import Progress
 from englishroom.pipeline.writing import lay, plain_record, versions, write
+from englishroom.plain import to_json
 from englishroom.store import Manifest, StoredRoom
 
 
@@ -57,5 +57,5 @@ def write_derived(
     n_positions = positions_to_emit(program)
     beginning = [tokenizer.start_id, *tokenizer.encode(text)][:n_positions]
     read = lengthened(beginning, n_positions, len(tokenizer.pieces))
-    heading, files = Heading(before.target["name"], tuple(facts)), {n: json_bytes(v) for n, v in measured.items()}
+    heading, files = Heading(before.target["name"], tuple(facts)), {n: to_json(v) for n, v in measured.items()}
     return write(lay(program, tokenizer, heading, labels, read, manifest, files), out, progress, before)

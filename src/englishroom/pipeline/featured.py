@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,9 @@ from englishroom.ir.tokenizer import Tokenizer
 from englishroom.lower.featurise import featurise
 from englishroom.models.load import Target
 from englishroom.names import CIRCUITS, FIDELITY, PROBES, SCORES
-from englishroom.pipeline.fitting import Fitting, open_work, work_folder
+from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.measuring import (
     Measuring,
-    json_bytes,
-    once,
     summary,
     told,
 )
@@ -27,6 +24,8 @@ from englishroom.pipeline.presets import preset_of
 from englishroom.pipeline.settings import DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import Made, target_line
+from englishroom.plain import to_json
+from englishroom.work import Work
 
 
 def featured(
@@ -34,7 +33,7 @@ def featured(
     target: Target,
     tokenizer: Tokenizer,
     evidence: dict[str, Any],
-    out: Path,
+    work: Work,
     say: Say,
     progress: Progress,
 ) -> Made:
@@ -51,24 +50,23 @@ def featured(
         EnglishRoomError: a setting, a text or the work folder will not do.
     """
     preset = preset_of(config.preset, dict(config.changes))
-    work = open_work(work_folder(out), config, target)
     fitting = Fitting(config, preset, target, tokenizer, work, say, progress)
     texts = fitting.texts()
     say(f"fitting on {texts.fit.name}, reporting on {texts.report.name}")
-    replacement = fitting.fitted(texts)
+    replacement, kept = fitting.fitted(texts), fitting.measured_on(texts)
     measuring = Measuring(replacement, target, tokenizer, texts, preset, config.seed, progress)
     measured = {
-        FIDELITY: once(work / FIDELITY, measuring.fidelity),
-        PROBES: once(work / PROBES, measuring.probes),
-        CIRCUITS: once(work / CIRCUITS, measuring.circuits),
+        FIDELITY: kept.once(FIDELITY, measuring.fidelity),
+        PROBES: kept.once(PROBES, measuring.probes),
+        CIRCUITS: kept.once(CIRCUITS, measuring.circuits),
     }
     for line in told(measured[FIDELITY], measured[PROBES]):
         say(line)
     program, record = featurise(target, replacement)
     say(f"featured: {len(program.blocks)} blocks, {program.n_entries:,} numbers")
-    measured[SCORES] = once(work / SCORES, lambda: measuring.scores(program))
+    measured[SCORES] = kept.once(SCORES, lambda: measuring.scores(program))
     evidence |= summary(measured) | {"texts": texts.about(), "warnings": list(texts.warnings), "preset": asdict(preset)}
-    files = {name: json_bytes(value) for name, value in measured.items()} | measuring.evidence()
+    files = {name: to_json(value) for name, value in measured.items()} | measuring.evidence()
     return Made(program, [record], ("dictionaries", _runner(replacement)), _heading(target), evidence, files)
 
 

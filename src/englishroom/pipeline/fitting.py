@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import chain
 from pathlib import Path
@@ -19,14 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from englishroom.data.corpus import BlankLines, replace_file
+from englishroom.data.corpus import BlankLines
 from englishroom.data.texts import PARTS, READY, Text, check_name, open_text, part_file
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.formats import read_dictionaries
 from englishroom.dictionaries.joint_fit import Fit, fit
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
-from englishroom.errors import ConfigError
 from englishroom.evaluate.baselines import check_texts
 from englishroom.evaluate.rising_loss import rising_loss
 from englishroom.evaluate.sample import SampleOptions
@@ -40,34 +38,7 @@ from englishroom.pipeline.presets import Preset
 from englishroom.pipeline.settings import OWN_SAMPLES, DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import TalkerTexts
-
-
-def work_folder(out: Path) -> Path:
-    """Return the folder in which a decompilation keeps what it needs to go on."""
-    return out.parent / f"{out.name}.work"
-
-
-def clear_work(out: Path) -> None:
-    """Remove what a finished decompilation no longer needs."""
-    shutil.rmtree(work_folder(out), ignore_errors=True)
-
-
-def open_work(work: Path, config: DecompileConfig, target: Target) -> Path:
-    """Make the work folder, or see that it belongs to this very decompilation.
-
-    Raises:
-        ConfigError: it belongs to another.
-    """
-    identity = json.dumps({"config": asdict(config), "target": target.sha256}, default=str, sort_keys=True)
-    mark = work / "identity"
-    if work.exists() and not (mark.is_file() and mark.read_text() == identity):
-        raise ConfigError(
-            f"{work}: holds the work of another decompilation; finish that with its own settings, delete the folder, "
-            "or choose another --out"
-        )
-    work.mkdir(parents=True, exist_ok=True)
-    replace_file(mark, identity.encode())
-    return work
+from englishroom.work import Work
 
 
 @dataclass(frozen=True)
@@ -78,7 +49,7 @@ class Fitting:
     preset: Preset
     target: Target
     tokenizer: Tokenizer
-    work: Path
+    work: Work
     say: Say
     progress: Progress
 
@@ -104,6 +75,10 @@ class Fitting:
             self.say(rising)
         return found
 
+    def measured_on(self, texts: Texts) -> Work:
+        """Return the work that belongs to these very documents, whatever the texts are called."""
+        return self.work.of(texts={part: about["sha256"] for part, about in texts.about().items()})
+
     def own_texts(self, talker: TargetTalker) -> tuple[dict[str, str], tuple[str, ...]]:
         """Name texts that the target told: the ready corpus where it is the target's and large enough, or new ones.
 
@@ -113,7 +88,7 @@ class Fitting:
         target, sizes = self.target, self.preset.samples
         if ready_source() == target.sha256 and len(open_text(f"{READY}:fit").documents) >= sizes[0]:
             return {part: f"{READY}:{part}" for part in PARTS}, ()
-        folder = self.work / "texts"
+        folder = self.work.folder / "texts"
         if not (folder / PARTS_RECORD).exists():  # it is written last
             self.say(f"sampling {sum(sizes):,} documents from {target.name}")
             source = SampledModel(target.name, target.sha256)
@@ -153,7 +128,7 @@ class Fitting:
             else:
                 self.progress("fitting together", run.step - run.n_local, run.n_joint)
 
-        return fit(run, self.work / "fit.pt", show)
+        return fit(run, self.work.folder / "fit.pt", show)
 
 
 def own_options(seed: int) -> SampleOptions:

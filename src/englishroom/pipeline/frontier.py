@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 import englishroom
-from englishroom.data.corpus import replace_file
 from englishroom.data.texts import Text, check_name
 from englishroom.dictionaries.token_rows import TokenRows
+from englishroom.disk import locked, make_folder, replace_files
 from englishroom.errors import ConfigError
 from englishroom.evaluate.baselines import baselines, check_texts
 from englishroom.evaluate.description import describe
@@ -46,14 +46,15 @@ from englishroom.passes.moments import TableMoments
 from englishroom.passes.prune import Prune, edge_tables
 from englishroom.passes.quantise import Bits, Quantise
 from englishroom.pipeline.deriving import write_derived
-from englishroom.pipeline.measuring import json_bytes
 from englishroom.pipeline.opening import open_original, original_name
 from englishroom.pipeline.refitting import Smaller, refit
 from englishroom.pipeline.scoring import known_of
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import TalkerTexts
+from englishroom.plain import to_json
 from englishroom.report.frontier import FIRED, LENGTH, RECOVERED, picture
 from englishroom.store import StoredRoom, check_apart, read_room, sha256, write_room
+from englishroom.work import Work
 
 POINTS, WORK = "points", "work"
 PICTURES = {"frontier.svg": LENGTH, "frontier-rules.svg": FIRED, "frontier-compute.svg": RECOVERED}
@@ -117,7 +118,7 @@ def frontier(
     Raises:
         EnglishRoomError: a room, a text or a setting will not do.
     """
-    steps = config.steps()
+    config.steps()
     for path in config.rooms:
         check_apart(path, out)
     rooms = [read_room(path) for path in config.rooms]
@@ -131,13 +132,21 @@ def frontier(
     text, fit = texts.open(config.text, "--text", config.max_documents), texts.open(config.fit, "--fit")
     choose = texts.open(config.choose, "--choose")
     check_texts(fit, choose, text)
-    sweep = _Sweep(config, out, name, target, text, fit, choose, known_of(target, text), say, progress)
+    make_folder(out)
+    with locked(out):
+        known = known_of(target, text)
+        return _swept(_Sweep(config, out, name, target, text, fit, choose, known, say, progress), rooms)
+
+
+def _swept(sweep: _Sweep, rooms: list[StoredRoom]) -> dict[str, Any]:
+    """Measure all points in a folder that no other run writes to."""
+    config, out, text, manifest = sweep.config, sweep.out, sweep.text, rooms[0].manifest
     points = [sweep.of_target(), *(sweep.of_room(room) for room in rooms)]
     sparse = next((room for room in rooms if room.manifest.level == "sparse"), None)
     if sparse is not None:
-        points += sweep.made_of(sparse, steps)
+        points += sweep.made_of(sparse, config.steps())
     elif config.bits or config.keep:
-        say("none of the rooms is sparse; nothing to quantise or to prune but the target")
+        sweep.say("none of the rooms is sparse; nothing to quantise or to prune but the target")
     if config.baselines:
         points += sweep.smaller()
     found = {
@@ -149,9 +158,8 @@ def frontier(
         | {"rooms": [str(path) for path in config.rooms]},
         "points": points,
     }
-    replace_file(out / FRONTIER, json_bytes(found))
-    for file, view in PICTURES.items():
-        replace_file(out / file, picture(json.loads(json_bytes(points)), view).encode())
+    pictures = {file: picture(points, view).encode() for file, view in PICTURES.items()}
+    replace_files(out, pictures | {FRONTIER: to_json(found)})
     if config.store:
         _store(sparse or rooms[0], found)
     return found
@@ -350,17 +358,11 @@ class _Sweep:
             "target": self.target.target.sha256,
             "text": self.text.sha256,
             "seed": self.config.seed,
-            "englishroom": englishroom.__version__,
         }
-        path = self.out / WORK / f"{name}.json"
-        if path.exists() and (place is None or place.is_dir()):
-            before = json.loads(path.read_bytes())
-            if before["identity"] == wanted:
-                return before["found"]
-        found = json.loads(json_bytes(measure()))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json_bytes({"identity": wanted, "found": found}))
-        return found
+        work = Work(self.out / WORK, wanted)
+        if place is not None and not place.is_dir():
+            work.file(f"{name}.json").path.unlink(missing_ok=True)
+        return work.once(f"{name}.json", measure)
 
 
 def _quantise(bits: Bits, moments: Callable[[], TableMoments]) -> Pass:
@@ -379,10 +381,15 @@ def _program_sha256(room: StoredRoom) -> str:
 
 def _store(room: StoredRoom, found: dict[str, Any]) -> None:
     """Put what was found into a room, so that its report shows it."""
+    with locked(room.path):
+        _store_in(room, found)
+
+
+def _store_in(room: StoredRoom, found: dict[str, Any]) -> None:
     now = read_room(room.path)  # it may have got other labels meanwhile
     if _program_sha256(now) != _program_sha256(room):
         raise ConfigError(f"{room.path}: holds another program than when the sweep began; give the command again")
-    files = dict(now.contents) | {FRONTIER: json_bytes(found)}
+    files = dict(now.contents) | {FRONTIER: to_json(found)}
     write_room(room.path, files.items(), lambda _folder: now.manifest, now.manifest)
 
 

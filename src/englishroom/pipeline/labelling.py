@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from englishroom.data.corpus import replace_file
 from englishroom.data.texts import Text
+from englishroom.disk import locked
 from englishroom.emit.python import Heading
 from englishroom.errors import ConfigError, EnglishRoomError
 from englishroom.inside.labelling import label
@@ -51,13 +51,6 @@ def labels_of(
     """Name the features of a program on the beginning of a text that was fitted or chosen on."""
     rows = rows_of(text, program, tokenizer, n_rows)
     return label(program, tokenizer, rows, text.name, lambda done, total: progress("naming features", done, total))
-
-
-def labels_kept(path: Path, program: Program, tokenizer: Tokenizer, text: Text, progress: Progress) -> bytes:
-    """Return the labels that were made before, or make them and keep them, as the bytes of ``labels.json``."""
-    if not path.exists():
-        replace_file(path, labels_of(program, tokenizer, text, progress).to_json())
-    return path.read_bytes()
 
 
 def memory_of(program: Program, tokenizer: Tokenizer, fit: Text, report: Text, progress: Progress) -> dict[str, Any]:
@@ -101,6 +94,12 @@ def relabel(
     Raises:
         EnglishRoomError: there is no sparse room, the text will not do, or the program as written says something else.
     """
+    with locked(room):
+        return _relabelled(room, text, n_rows, say, progress)
+
+
+def _relabelled(room: Path, text: str | None, n_rows: int, say: Say, progress: Progress) -> Manifest:
+    """Name features in a room that no other run writes to."""
     program, tokenizer = load_program(room)
     if program.level != "sparse":
         raise ConfigError(f"{room}: its program is {program.level}; features are named in sparse rooms only")

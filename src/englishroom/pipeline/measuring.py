@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from englishroom.circuits.intervene import measure_interventions
 from englishroom.circuits.parts import block_interventions
-from englishroom.data.corpus import replace_file
 from englishroom.data.texts import Text
 from englishroom.dictionaries.evidence.harvest import harvest
 from englishroom.dictionaries.evidence.masked_rows import rows_of
@@ -21,7 +17,7 @@ from englishroom.dictionaries.fidelity import measure_fidelity
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.evaluate.description import describe
-from englishroom.evaluate.score_table import ScoreTable, finite
+from englishroom.evaluate.score_table import ScoreTable
 from englishroom.evaluate.tabulate import ScoredTalker, tabulate
 from englishroom.evaluate.talkers.program import ProgramTalker
 from englishroom.evaluate.talkers.target import TargetTalker
@@ -29,6 +25,7 @@ from englishroom.ir.program import Program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.models.load import Target
 from englishroom.names import FIDELITY, PROBES, SCORES
+from englishroom.number import number
 from englishroom.pipeline.circuits import describe_circuits
 from englishroom.pipeline.presets import Preset
 from englishroom.pipeline.scoring import known_of
@@ -142,20 +139,6 @@ class Measuring:
         return tabulate_latents(self.replacement, found, tokenizer, about).files()
 
 
-def once(path: Path, measure: Callable[[], Any]) -> Any:
-    """Return what was measured before, or measure and keep it."""
-    if path.exists():
-        return json.loads(path.read_bytes())
-    found = json.loads(json_bytes(measure()))
-    replace_file(path, json_bytes(found))
-    return found
-
-
-def json_bytes(value: Any) -> bytes:
-    """Write plain data as JSON; infinities and nan, which it lacks, as text."""
-    return (json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
 def told(fidelity: dict[str, Any], probes: dict[str, Any]) -> list[str]:
     """Say in a few lines what the three protocols and the interventions found."""
     names = {
@@ -167,14 +150,15 @@ def told(fidelity: dict[str, Any], probes: dict[str, Any]) -> list[str]:
     for row in fidelity["protocols"]:
         what = f" ({row['what']})" if row["protocol"] == "alone" else ""
         lines.append(
-            f"{names[row['protocol']]}{what}: KL(target‖program) {row['kl_target_program_nats']:.4f} nats, "
-            f"CE {row['ce_increase_nats']:+.4f}, same top-1 {row['top1_agreement']:.3f}"
+            f"{names[row['protocol']]}{what}: KL(target‖program) {number(row['kl_target_program_nats'], '.4f')} nats, "
+            f"CE {number(row['ce_increase_nats'], '+.4f')}, same top-1 {number(row['top1_agreement'], '.3f')}"
         )
     for row in probes["interventions"]:
         if row["part"] == "all" and row["measure"] == "centred":
             lines.append(
-                f"{row['kind']} set to {row['how']}: effects in program and target correlate {row['pearson']:.3f}, "
-                f"slope {row['slope']:.2f} (another part of the kind: {row['other_part_pearson']:.3f})"
+                f"{row['kind']} set to {row['how']}: effects in program and target correlate "
+                f"{number(row['pearson'], '.3f')}, slope {number(row['slope'], '.2f')} "
+                f"(another part of the kind: {number(row['other_part_pearson'], '.3f')})"
             )
     return lines
 

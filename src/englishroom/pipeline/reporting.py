@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import englishroom
-from englishroom.data.corpus import replace_file
 from englishroom.data.texts import READY, Text, open_text
+from englishroom.disk import finish, locked, make_folder, replace_files
 from englishroom.errors import ArtifactError, ConfigError, EnglishRoomError
 from englishroom.evaluate.compare import compare
 from englishroom.evaluate.talk import TalkOptions, readable_prompts
@@ -25,11 +24,11 @@ from englishroom.ir.program import Program, Rules
 from englishroom.ir.room import load_program
 from englishroom.names import FIDELITY, FRONTIER, LABELS, MANIFEST, MEMORY, SCORES, TRACE
 from englishroom.pipeline.following import follow
-from englishroom.pipeline.measuring import json_bytes
 from englishroom.pipeline.opening import may_open_text, open_original, original_name, original_tokenizer
 from englishroom.pipeline.scoring import ScoreConfig, score_table
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import open_again
+from englishroom.plain import from_json, to_json
 from englishroom.report.forms import FORMS, REPORTED
 from englishroom.report.page import page
 from englishroom.store import Manifest, StoredRoom, read_room, sha256
@@ -76,6 +75,14 @@ def report(
     """
     if config.seed < 0:
         raise ConfigError(f"--seed is {config.seed}, expected 0 or more")
+    make_folder(out)
+    with locked(out):
+        return _report(config, out, say, progress)
+
+
+def _report(config: ReportConfig, out: Path, say: Say, progress: Progress) -> dict[str, Any]:
+    """Write a report into a folder that no other run writes to."""
+    finish(out, (HTML, FACTS))
     stored = read_room(config.room)
     program, tokenizer = load_program(config.room)
     facts = _held(config, stored, program)
@@ -88,10 +95,8 @@ def report(
         say(f"{out / FACTS}: measured before")
         measured = before
     facts |= measured | {"measured": measured, "identity": wanted}
-    out.mkdir(parents=True, exist_ok=True)
-    data = json_bytes(facts)
-    replace_file(out / FACTS, data)
-    replace_file(out / HTML, page(json.loads(data)).encode())
+    data = to_json(facts)
+    replace_files(out, {HTML: page(from_json(data)).encode(), FACTS: data})
     return facts
 
 

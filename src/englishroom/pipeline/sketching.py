@@ -18,12 +18,14 @@ import englishroom
 from englishroom.data.corpus import document_marks
 from englishroom.data.overlap import check_overlap
 from englishroom.data.texts import Text, check_name
+from englishroom.disk import locked
 from englishroom.errors import ConfigError
 from englishroom.evaluate.rising_loss import rising_loss
 from englishroom.pipeline.opening import open_talker
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import TalkerTexts
 from englishroom.store import check_apart, read_manifest, sha256
+from englishroom.work import Kept
 
 if TYPE_CHECKING:  # scipy and numba load only where something is fitted
     from englishroom.sketch.folder import SketchRecord
@@ -103,16 +105,24 @@ def sketch(
     Raises:
         EnglishRoomError: a text, the talker or a setting will not do, or the place to write to.
     """
+    from englishroom.sketch.folder import check_place
+
+    config.verify()
+    check_apart(config.talker, out)
+    check_place(out)
+    with locked(out):
+        return _sketch(config, out, say, progress)
+
+
+def _sketch(config: SketchConfig, out: Path, say: Say, progress: Progress) -> SketchRecord:
+    """Sketch a talker into a folder that no other run writes to."""
     from englishroom.sketch.checkpoint import load, save
-    from englishroom.sketch.folder import SHARE, check_place, write_sketch
+    from englishroom.sketch.folder import SHARE, write_sketch
     from englishroom.sketch.rank import rank_gears
     from englishroom.sketch.sampling import listen
     from englishroom.sketch.search import search
     from englishroom.sketch.studio import Ask, Studio
 
-    config.verify()
-    check_apart(config.talker, out)
-    check_place(out)
     for text_name in (*config.fit, config.choose, config.report):
         check_name(text_name)
     talker = open_talker(
@@ -141,11 +151,12 @@ def sketch(
     )
     about = {part: t.about() for part, t in (("fit", fit), ("choose", choose), ("report", report))}
     settings = json.loads(json.dumps(asdict(config), default=str))
-    mark = json.dumps([settings, about, _identity(config, talker), englishroom.__version__])
-    growing = out.absolute().with_name(f"{out.name}.part.npz")
-    if kept := load(growing, mark, studio.start()):
-        say(f"going on from {growing.name}")
-    found = search(studio, lambda growth: save(growing, mark, growth), kept)
+    hashes = {part: text["sha256"] for part, text in about.items()}
+    identity = {"config": settings, "texts": hashes, "talker": _identity(config, talker)}
+    growing = Kept(out.absolute().with_name(f"{out.name}.part.npz"), identity)
+    if before := load(growing, studio.start()):
+        say(f"going on from {growing.path.name}")
+    found = search(studio, lambda growth: save(growing, growth), before)
     heard_report = heard(report, config.report_positions)
     sample = studio.sample(heard_report, "reading to report")
     judged, chosen = studio.judge(found.votes, sample), studio.judge(found.votes, studio.choose)
@@ -184,7 +195,7 @@ def sketch(
             "versions": {"englishroom": englishroom.__version__, "python": platform.python_version()},
         },
     )
-    growing.unlink(missing_ok=True)
+    growing.path.unlink(missing_ok=True)
     return record
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from englishroom.disk import locked
 from englishroom.emit.graph import require_sparse
 from englishroom.emit.python import Heading
 from englishroom.errors import ConfigError, one_line
@@ -31,6 +31,7 @@ from englishroom.passes.slice import Slice, SliceResult, n_entries
 from englishroom.pipeline.checking import CheckedText, positions_to_emit
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import lay, plain_record, versions, write
+from englishroom.plain import to_json
 from englishroom.store import Manifest, check_apart, check_out, read_manifest
 
 
@@ -76,9 +77,14 @@ def slice_room(
         EnglishRoomError: the room, the text, a setting, or the place to write to will not do.
     """
     config.verify()
+    check_apart(config.room, out)
+    with locked(check_out(out)):
+        return _sliced(config, out, say, progress)
+
+
+def _sliced(config: SliceConfig, out: Path, say: Say, progress: Progress) -> Manifest:
+    """Slice a program into a place that no other run writes to."""
     path = Path(config.room)
-    check_apart(path, out)
-    check_out(out)
     whole, tokenizer = load_program(path)
     require_sparse(whole, "sliced")
     tokens = np.array(prompt_tokens(ProgramTalker(config.room, whole, tokenizer, np.float64), config.text))
@@ -113,7 +119,7 @@ def slice_room(
     name, labels = before.target["name"], labels_of(load_labels(path, whole), found.kept)
     facts = (f"The slice of it that one text needs: {one_line(config.text)!r}.", *told(measured))
     read = CheckedText(tokens.tolist()).first(positions_to_emit(found.program))
-    files = {SLICE: json.dumps(measured | {"steps": steps}, indent=1).encode()}
+    files = {SLICE: to_json(measured | {"steps": steps})}
     laid = lay(found.program, tokenizer, Heading(f"a slice of {name}", facts), labels, read, manifest, files)
     return write(laid, out, progress, before)
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,17 +20,19 @@ from englishroom.ir.tokenizer import Tokenizer
 from englishroom.lower.sparsify import run_as, sparsify
 from englishroom.models.load import Target
 from englishroom.names import LABELS, MEMORY, SCORES, TRACE
-from englishroom.pipeline.fitting import Fitting, open_work, work_folder
-from englishroom.pipeline.labelling import labels_kept, memory_of
-from englishroom.pipeline.measuring import Measuring, Texts, json_bytes, once
+from englishroom.pipeline.fitting import Fitting
+from englishroom.pipeline.labelling import labels_of, memory_of
+from englishroom.pipeline.measuring import Measuring, Texts
 from englishroom.pipeline.presets import preset_of
 from englishroom.pipeline.settings import DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import Made, target_line
+from englishroom.plain import to_json
 from englishroom.sparse.fit import SparseFit, fit_sparse
 from englishroom.sparse.model import SparseModel
 from englishroom.sparse.saved import started_once
 from englishroom.sparse.start import start
+from englishroom.work import Work
 
 START_POSITIONS = 25_000
 """Positions of the fitting text on which scales are fitted and edges are chosen."""
@@ -42,7 +43,7 @@ def sparse(
     target: Target,
     tokenizer: Tokenizer,
     evidence: dict[str, Any],
-    out: Path,
+    work: Work,
     say: Say,
     progress: Progress,
 ) -> Made:
@@ -59,24 +60,23 @@ def sparse(
         EnglishRoomError: a setting, a text, the target or the work folder will not do.
     """
     preset = preset_of(config.preset, dict(config.changes), "sparse")
-    work = open_work(work_folder(out), config, target)
     fitting = Fitting(config, preset, target, tokenizer, work, say, progress)
     texts = fitting.texts()
     say(f"fitting on {texts.fit.name}, reporting on {texts.report.name}")
-    replacement = fitting.fitted(texts)
+    replacement, kept = fitting.fitted(texts), fitting.measured_on(texts)
     model = _fitted(fitting, replacement, texts)
     program, record = sparsify(model)
     measuring = Measuring(replacement, target, tokenizer, texts, preset, config.seed, progress)
     measured = {
-        SCORES: once(work / SCORES, lambda: measuring.scores(program)),
-        TRACE: once(work / TRACE, lambda: _trace(program, fitting, texts)),
-        MEMORY: once(work / MEMORY, lambda: memory_of(program, tokenizer, texts.fit, texts.report, progress)),
+        SCORES: kept.once(SCORES, lambda: measuring.scores(program)),
+        TRACE: kept.once(TRACE, lambda: _trace(program, fitting, texts)),
+        MEMORY: kept.once(MEMORY, lambda: memory_of(program, tokenizer, texts.fit, texts.report, progress)),
     }
     evidence |= summary(measured) | {"texts": texts.about(), "warnings": list(texts.warnings), "preset": asdict(preset)}
     for line in (*told(evidence), *memory_lines(measured[MEMORY])):
         say(line)
-    files = {name: json_bytes(value) for name, value in measured.items()}
-    files[LABELS] = labels_kept(work / LABELS, program, tokenizer, texts.fit, progress)
+    files = {name: to_json(value) for name, value in measured.items()}
+    files[LABELS] = kept.once(LABELS, lambda: _labels(fitting, program, texts)).encode()
     return Made(
         program, [record], ("sparse model", lambda tokens: run_as(model, tokens)), _heading(target), evidence, files
     )
@@ -91,7 +91,7 @@ def _fitted(fitting: Fitting, replacement: Replacement, texts: Texts) -> SparseM
     first = torch.from_numpy(rows.batch(config.seed, 0, math.ceil(START_POSITIONS / rows.length)))
     identity = {"target": target.sha256, "text": texts.fit.sha256, "start": asdict(preset.sparse_start())}
     model = started_once(
-        fitting.work / "start.pt",
+        fitting.work.folder / "start.pt",
         identity,
         lambda: start(replacement, first, counted, preset.sparse_start(), config.seed, fitting.progress),
     )
@@ -101,7 +101,12 @@ def _fitted(fitting: Fitting, replacement: Replacement, texts: Texts) -> SparseM
     def show(run: SparseFit, _loss: float) -> None:
         fitting.progress("pruning and refitting", run.step, run.n_steps)
 
-    return fit_sparse(run, fitting.work / "sparse.pt", show)
+    return fit_sparse(run, fitting.work.folder / "sparse.pt", show)
+
+
+def _labels(fitting: Fitting, program: Program, texts: Texts) -> str:
+    """Name the features after what they do on the fitting text."""
+    return labels_of(program, fitting.tokenizer, texts.fit, fitting.progress).to_json().decode()
 
 
 def _trace(program: Program, fitting: Fitting, texts: Texts) -> dict[str, Any]:

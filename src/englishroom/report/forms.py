@@ -1,7 +1,7 @@
 """The forms of the JSON files that a report reads out of a room: what its sections rely on, and no more.
 
-Every number may be a text ("nan", "inf") or missing; what writes numbers on the page shows a dash then. What a file
-holds beyond its form is passed on as it is.
+Every number may be an infinity or nan (in older files a text, "nan"), or missing; what writes numbers on the page
+shows a sign or a dash then. What a file holds beyond its form is passed on as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from typing_extensions import TypedDict
 
 from englishroom.names import FIDELITY, FRONTIER, MEMORY, SCORES, TRACE
 
-Number = int | float | str | None
+
+class Special(TypedDict):
+    """An infinity or nan, as ``plain`` writes it."""
+
+    float: Literal["nan", "inf", "-inf"]
+
+
+Number = int | float | str | Special | None
 _OPEN = ConfigDict(extra="allow", strict=True)
 
 

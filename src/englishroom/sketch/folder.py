@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, with_config
 
-from englishroom.data.corpus import replace_file
+from englishroom.disk import finish, is_leftover, make_folder, replace_files
 from englishroom.errors import ArtifactError, ConfigError, one_line
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.tokenizer_json import tokenizer_from_json, tokenizer_to_json
 from englishroom.names import TOKENIZER
+from englishroom.plain import to_json
 from englishroom.store import sha256
 from englishroom.untrusted import parse_json, read_bytes
 from englishroom.written import remember
@@ -34,7 +34,7 @@ class SketchRecord:
         share_is: how ``share`` is defined.
         kept: whether the share that was asked for is kept, on the choosing text.
         gears: ranked, as rows of ``rank.GearRow``.
-        search: sketches that the search went through, as rows of ``search.Point``.
+        search: sketches that the search went through, as rows of ``checkpoint.SearchPoint``.
         cross_entropy, talker_cross_entropy: nats per token of the reporting text itself.
         files: hashes of the other files.
     """
@@ -82,19 +82,21 @@ def check_place(path: Path) -> None:
         raise ConfigError(f"{path.parent}: no such folder; create it first, or choose another --out")
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{path}: a file, expected a folder or nothing; choose another --out")
-    if path.is_dir() and (other := sorted(file.name for file in path.iterdir() if file.name not in _OURS)):
+    if path.is_dir() and (other := sorted(file.name for file in path.iterdir() if not _is_ours(file.name))):
         raise ConfigError(f"{path}: holds other things than a sketch ({one_line(other[0])}); choose another --out")
 
 
+def _is_ours(name: str) -> bool:
+    return name in _OURS or is_leftover(name)
+
+
 def write_sketch(path: Path, source: str, tokenizer: Tokenizer, record: dict[str, Any]) -> SketchRecord:
-    """Write a sketch, its record last, so that files of different sketches never pass for one."""
+    """Write a sketch, its files together, so that those of different sketches never pass for one."""
     check_place(path)
-    path.mkdir(exist_ok=True)
+    make_folder(path)
     contents = {SOURCE: source.encode(), TOKENIZER: tokenizer_to_json(tokenizer).encode()}
     made = SketchRecord(**record, files={name: sha256(data) for name, data in contents.items()})
-    for name, data in contents.items():
-        replace_file(path / name, data)
-    replace_file(path / RECORD, (json.dumps(asdict(made), indent=1, ensure_ascii=False) + "\n").encode())
+    replace_files(path, contents | {RECORD: to_json(asdict(made))})
     remember(made.files[SOURCE])
     return made
 
@@ -105,6 +107,7 @@ def read_sketch(path: Path) -> tuple[SketchRecord, Tokenizer]:
     Raises:
         ArtifactError: a file is missing, changed or damaged.
     """
+    finish(path, (SOURCE, TOKENIZER, RECORD))
     record = parse_json(read_bytes(path / RECORD, _ADVICE), _FORM, path / RECORD, _ADVICE)
     if set(record.files) != {SOURCE, TOKENIZER} or record.n_ctx < 1:
         raise ArtifactError(f"{path / RECORD}: not the record of {SOURCE} and {TOKENIZER}; {_ADVICE}")

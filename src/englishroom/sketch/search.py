@@ -8,11 +8,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from englishroom.sketch.checkpoint import Growth
+from englishroom.sketch.checkpoint import Growth, SearchPoint
 from englishroom.sketch.model import Votes
 from englishroom.sketch.studio import Studio
 from englishroom.sketch.votes import ExpectedCounts, grow, importance_of, prune, refit, round_votes
@@ -41,19 +41,6 @@ LAST_ITERATIONS = 20
 
 
 @dataclass(frozen=True)
-class SearchPoint:
-    """A sketch that the search went through.
-
-    Attributes:
-        share: on the choosing text.
-    """
-
-    lines: int
-    entries: int
-    share: float
-
-
-@dataclass(frozen=True)
 class FittedSketch:
     """What a search came to.
 
@@ -75,13 +62,13 @@ def search(studio: Studio, keep: Keep = lambda _growth: None, kept: Growth | Non
         keep: called with how far the sketch has grown, after every round.
         kept: what was kept of a run before, to go on from.
     """
-    ask, path = studio.ask, []
+    ask = studio.ask
     tally = ExpectedCounts.of(studio.fit, studio.start(), studio.usable)
-    growth = kept or Growth(studio.start(), FIRST_VOTES, studio.start())
-    margin = MARGIN
+    growth = kept or Growth(studio.start(), FIRST_VOTES, studio.start(), margin=MARGIN)
+    path = [*growth.path]
     best: Votes | None = None
     while True:
-        growth, at_end = _grown(growth, tally, studio, margin, keep)
+        growth, at_end = _grown(growth, tally, studio, keep)
         trial = growth.best if growth.in_vain == PATIENCE else growth.votes
         lines = min(studio.lines(trial), ask.lines)
         while True:
@@ -97,30 +84,34 @@ def search(studio: Studio, keep: Keep = lambda _growth: None, kept: Growth | Non
             return FittedSketch(best, tuple(path), True)
         if at_end:
             return FittedSketch(rounded, tuple(path), False)
-        margin += MARGIN
+        while growth.share >= ask.share + growth.margin:
+            growth = replace(growth, margin=growth.margin + MARGIN)
+        growth = replace(growth, path=tuple(path))
+        keep(growth)
 
 
-def _grown(growth: Growth, tally: ExpectedCounts, studio: Studio, margin: float, keep: Keep) -> tuple[Growth, bool]:
+def _grown(growth: Growth, tally: ExpectedCounts, studio: Studio, keep: Keep) -> tuple[Growth, bool]:
     """Grow until there are lines enough, or share enough, or the choosing text gains no more.
 
     Returns:
         How far it has grown, and whether more rounds would be in vain.
     """
     ask, goal = studio.ask, OVERSHOOT * studio.ask.lines
-    while growth.in_vain < PATIENCE:
+    while growth.lines < goal:
+        if ask.share is not None and growth.share >= ask.share + growth.margin:
+            return growth, False
+        if growth.in_vain >= PATIENCE:
+            break
         votes = refit(grow(growth.votes, tally, studio.costs, growth.n_new), studio.fit)
         lines, share, n_new = studio.lines(votes), studio.judge(votes, studio.choose).share, int(growth.n_new * GROWTH)
         studio.progress("growing, in lines", min(lines, int(goal)), int(goal))
         same = len(votes.weights) == len(growth.votes.weights)
         if share > growth.best_share and not same:
-            growth = Growth(votes, n_new, votes, share)
+            growth = replace(growth, best=votes, best_share=share, in_vain=0)
         else:
-            growth = Growth(votes, n_new, growth.best, growth.best_share, PATIENCE if same else growth.in_vain + 1)
+            growth = replace(growth, in_vain=PATIENCE if same else growth.in_vain + 1)
+        growth = replace(growth, votes=votes, n_new=n_new, lines=lines, share=share)
         keep(growth)
-        if lines >= goal:
-            return growth, True
-        if ask.share is not None and share >= ask.share + margin:
-            return growth, False
     return growth, True
 
 

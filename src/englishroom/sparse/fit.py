@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from englishroom.dictionaries.checkpoint import fit_to_end, read_checkpoint, write_checkpoint
+from englishroom.dictionaries.checkpoint import fit_to_end
 from englishroom.dictionaries.losses import kl_nats
 from englishroom.dictionaries.replacement import clean_run
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.errors import ConfigError
+from englishroom.models.checkpoint import read_checkpoint, write_checkpoint
 from englishroom.models.forward import unembedding
 from englishroom.models.load import Target
 from englishroom.passes.quantise import Bits

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
 import platform
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,13 +20,15 @@ from englishroom.data.corpus import SEPARATOR, BlankLines, split, text_hash, wri
 from englishroom.data.documents import read_documents
 from englishroom.data.overlap import MARKS_FILE, write_marks
 from englishroom.data.texts import open_text, text_identity
+from englishroom.disk import is_leftover, locked, make_folder, replace_file, replace_files
 from englishroom.errors import ConfigError
 from englishroom.models.adapters import gpt2
 from englishroom.models.adapters.mapping import Family, write_weights
 from englishroom.talkers.config import TrainConfig
-from englishroom.talkers.record import FILE, read_training, write_json
+from englishroom.talkers.record import FILE, json_bytes, read_training
 from englishroom.talkers.text import TokenisedText, learn_bpe, tokenise
 from englishroom.talkers.train import Run, train
+from englishroom.work import MARK, Work
 
 Measure = Callable[[Run, Path, Sequence[str]], dict[str, float]]
 """Measures a run on held-out documents, given the folder of its ``tokenizer.json`` and ``config.json``."""
@@ -58,13 +59,31 @@ def build_talker(
         texts: as :func:`open_text` names them: files, folders, datasets on the hub.
         blank_lines: whether white space around line ends is collapsed or kept.
     """
-    work = _work_folder(out, texts, config, blank_lines)
-    if not (work / "text.npz").exists():
+    _check_out(out)
+    make_folder(out.absolute().parent)
+    with locked(out), _work(out, texts, config, blank_lines).held() as kept:
+        return _build(kept, texts, out, config, measure, say, progress, on_step, blank_lines)
+
+
+def _build(
+    kept: Work,
+    texts: Sequence[str | Path],
+    out: Path,
+    config: TrainConfig,
+    measure: Measure,
+    say: Callable[[str], None],
+    progress: Callable[[str, int, int], None],
+    on_step: Callable[[Run, float], None],
+    blank_lines: BlankLines,
+) -> Run:
+    """Build a talker in a folder that no other run writes to."""
+    work = kept.folder
+    if not (work / "text.npz").exists():  # it is written last
         say("reading and tokenising the text")
         _prepare(texts, config, work, progress, blank_lines)
     bpe = tokenizers.Tokenizer.from_file(str(work / "tokenizer.json"))
     settings = json.dumps(gpt2.config_of(config.spec(), bpe.get_vocab()[SEPARATOR]), indent=2) + "\n"
-    (work / "config.json").write_text(settings)
+    replace_file(work / "config.json", settings.encode())
     choose = read_documents(work / "choose.txt", "keep")
     held = choose[:: max(1, len(choose) // CURVE_DOCUMENTS)][:CURVE_DOCUMENTS]
     with np.load(work / "text.npz") as arrays:
@@ -73,17 +92,16 @@ def build_talker(
     say(f"training: {len(fit.tokens):,} tokens of text, {config.n_steps:,} steps")
 
     def measure_and_keep(run: Run) -> dict[str, float]:
-        write_checkpoint(run, checkpoint_path(out, run.step))
+        path = checkpoint_path(out, run.step)
+        make_folder(path.parent)
+        replace_file(path, weights_of(run))
         return measure(run, work, held)
 
     def after_step(run: Run, loss: float) -> None:
         progress("training", run.step, config.n_steps)
         on_step(run, loss)
 
-    run = train(config, fit, work / "checkpoint.pt", measure_and_keep, after_step)
-    bpe.save(str(out / "tokenizer.json"))
-    (out / "config.json").write_text(settings)
-    write_checkpoint(run, out / "model.safetensors")
+    run = train(config, fit, work / "checkpoint.pt", measure_and_keep, after_step, identity=kept.identity)
     curve: dict[str, Any] = {
         "text": "held out of the training text by hash",
         "sha256": text_hash(held),
@@ -103,8 +121,16 @@ def build_talker(
         },
         "curves": [curve, *_other_curves(out, curve)],
     }
-    write_json(out / FILE, record)
-    shutil.copyfile(work / MARKS_FILE, out / MARKS_FILE)
+    replace_files(
+        out,
+        {
+            "tokenizer.json": bpe.to_str(pretty=True).encode(),
+            "config.json": settings.encode(),
+            MARKS_FILE: (work / MARKS_FILE).read_bytes(),
+            "model.safetensors": weights_of(run),
+            FILE: json_bytes(record),
+        },
+    )
     return run
 
 
@@ -119,15 +145,12 @@ def checkpoint_path(out: Path, step: int) -> Path:
     return out / "work" / "checkpoints" / f"step-{step:07}.safetensors"
 
 
-def write_checkpoint(run: Run, path: Path) -> None:
-    """Write the weights of a run in float16, as GPT-2 names them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def weights_of(run: Run) -> bytes:
+    """Lay the weights of a run out as a safetensors file, in float16, as GPT-2 names them."""
     family = Family(run.spec, gpt2.sources(run.spec), ignored=())
     weights = {name: weight.detach().cpu() for name, weight in run.weights.items()}
     tensors = {name: tensor.half().contiguous() for name, tensor in write_weights(family, weights).items()}
-    part = path.with_suffix(".part")
-    safetensors.torch.save_file(tensors, part, metadata={"format": "pt"})
-    part.replace(path)
+    return safetensors.torch.save(tensors, metadata={"format": "pt"})
 
 
 def _short_name(name: str | Path) -> str:
@@ -135,8 +158,13 @@ def _short_name(name: str | Path) -> str:
     return Path(name).name if Path(name).exists() else str(name)
 
 
-def _work_folder(out: Path, texts: Sequence[str | Path], config: TrainConfig, blank_lines: BlankLines) -> Path:
-    """Return the folder of a run's intermediate files, tied to its texts and settings so that two runs never mix.
+def _check_out(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file; choose another --out")
+
+
+def _work(out: Path, texts: Sequence[str | Path], config: TrainConfig, blank_lines: BlankLines) -> Work:
+    """Name the work of a run, tied to its texts and settings so that two runs never mix.
 
     Raises:
         ConfigError: ``out`` holds another run, or things that are not of a run.
@@ -145,23 +173,14 @@ def _work_folder(out: Path, texts: Sequence[str | Path], config: TrainConfig, bl
         raise ConfigError("no text to train on; give at least one text file")
     config.check()
     work = out / "work"
-    mark = work / "identity"
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out}: is a file; choose another --out")
-    if out.is_dir() and any(out.iterdir()) and not mark.exists():
+    others = (
+        [entry.name for entry in out.iterdir() if entry != work and not is_leftover(entry.name)] if out.is_dir() else []
+    )
+    if others and not (work / MARK).is_file():
         raise ConfigError(f"{out}: holds other things, and no run to go on with; choose another --out")
-    identity = _identity(texts, config, blank_lines)
-    if mark.exists() and mark.read_text() != identity:
-        raise ConfigError(f"{work}: holds a run with other settings or texts; choose another --out or delete {out}")
-    work.mkdir(parents=True, exist_ok=True)
-    mark.write_text(identity)
-    return work
-
-
-def _identity(texts: Sequence[str | Path], config: TrainConfig, blank_lines: BlankLines) -> str:
-    kept = [] if blank_lines == "collapse" else [blank_lines]
     hashes = {name: text_identity(name) for name in set(texts)}
-    return hashlib.sha256(json.dumps([[hashes[name] for name in texts], asdict(config), *kept]).encode()).hexdigest()
+    identity = {"config": asdict(config), "texts": [hashes[name] for name in texts], "blank_lines": blank_lines}
+    return Work(work, identity)
 
 
 def _prepare(
@@ -179,10 +198,10 @@ def _prepare(
             f"the text yields {bpe.get_vocab_size()} tokens, not {config.vocabulary}; "
             "lower --vocabulary or give more text"
         )
-    bpe.save(str(work / "tokenizer.json"))
+    replace_file(work / "tokenizer.json", bpe.to_str(pretty=True).encode())
     write_documents(work / "choose.txt", choose)
     write_marks(work / MARKS_FILE, fit)
     text = tokenise(bpe, fit, lambda done, total: progress("tokenising", done, total))
-    part = work / "text.part.npz"
-    np.savez(part, fit_hash=np.array(text_hash(fit)), fit_tokens=text.tokens, fit_starts=text.starts)
-    part.replace(work / "text.npz")
+    data = io.BytesIO()
+    np.savez(data, fit_hash=np.array(text_hash(fit)), fit_tokens=text.tokens, fit_starts=text.starts)
+    replace_file(work / "text.npz", data.getvalue())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from englishroom.data.corpus import BlankLines
+from englishroom.disk import replace_file
 from englishroom.errors import ArtifactError
 from englishroom.untrusted import parse_json, read_bytes
 
@@ -106,12 +106,12 @@ def trained_blank_lines(folder: Path) -> BlankLines:
 
 def write_json(path: Path, values: Any) -> None:
     """Write JSON whole or not at all; whoever reads meanwhile sees the old file."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(values, indent=1, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    replace_file(path, json_bytes(values))
+
+
+def json_bytes(values: Any) -> bytes:
+    """Lay a record out as JSON; it holds no infinity and no nan."""
+    return (json.dumps(values, indent=1, allow_nan=False) + "\n").encode()
 
 
 def label(given: str, name: str) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from englishroom.errors import ArtifactError, ConfigError
+from englishroom.errors import ConfigError
+from englishroom.models.checkpoint import read_checkpoint, write_checkpoint
 from englishroom.models.forward import final_normalized, unembedding
 from englishroom.models.spec import ModelSpec, training_flops, weight_shapes
 from englishroom.talkers.config import TrainConfig
@@ -45,10 +48,15 @@ def rate_factor(step: int, n_steps: int, decay_share: float) -> float:
 
 
 class Run:
-    """One training run: weights, optimisers and position, saved and restored as a whole."""
+    """One training run: weights, optimisers and position, saved and restored as a whole.
 
-    def __init__(self, config: TrainConfig) -> None:
+    Args:
+        identity: whatever must be the same, beside the settings, for a checkpoint to belong to this run.
+    """
+
+    def __init__(self, config: TrainConfig, identity: Mapping[str, Any] = MappingProxyType({})) -> None:
         self.config = config
+        self.identity = {**identity, "config": asdict(config)}
         self.spec = config.spec()
         self.step = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -95,15 +103,12 @@ class Run:
     def save(self, path: Path) -> None:
         """Write the whole state to ``path``, atomically."""
         state = {
-            "config": asdict(self.config),
             "step": self.step,
             "curve": self.curve,
             "weights": {k: w.detach() for k, w in self.weights.items()},
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
         }
-        part = path.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(path)
+        write_checkpoint(path, self.identity, state)
 
     def restore(self, path: Path) -> None:
         """Take up the state that :meth:`save` wrote.
@@ -112,13 +117,7 @@ class Run:
             ArtifactError: the file cannot be read.
             ConfigError: it belongs to a run with other settings.
         """
-        try:
-            state = torch.load(path, weights_only=True)
-        except Exception as error:  # torch raises many kinds for a damaged file
-            raise ArtifactError(f"{path}: damaged checkpoint ({error}); delete it to start over") from None
-        if state["config"] != asdict(self.config):
-            changed = [k for k, v in asdict(self.config).items() if state["config"].get(k) != v]
-            raise ConfigError(f"{path}: belongs to a run with other settings ({', '.join(changed)}); use another --out")
+        state = read_checkpoint(path, self.identity)
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(state["weights"][name])
@@ -147,11 +146,16 @@ def train(
     measure: Callable[[Run], dict[str, float]],
     on_step: Callable[[Run, float], None] = lambda _run, _loss: None,
     save_every_s: float = 60.0,
+    identity: Mapping[str, Any] = MappingProxyType({}),
 ) -> Run:
     """Train to the end, or resume from ``checkpoint`` when it exists.
 
     Args:
         measure: called at the steps of :func:`curve_steps`; what it returns joins the point of the curve.
+        identity: of the run, beside its settings.
+
+    Raises:
+        ConfigError: the text is too short, or the run diverges.
     """
     if len(fit.tokens) <= config.n_ctx:
         raise ConfigError(
@@ -162,7 +166,7 @@ def train(
         raise ConfigError(
             f"the text has {fit.n_windows} windows, fewer than one batch of {config.batch}; give more text"
         )
-    run = Run(config)
+    run = Run(config, identity)
     if checkpoint.exists():
         run.restore(checkpoint)
     marks = curve_steps(config.n_steps)
@@ -173,7 +177,13 @@ def train(
             if run.step in marks:
                 tokens = run.step * config.batch * config.n_ctx
                 flops = training_flops(run.spec, config.n_ctx) * tokens
-                run.curve.append({"step": run.step, "tokens": tokens, "flops": flops, **measure(run)})
+                measured = measure(run)
+                if not all(map(math.isfinite, measured.values())):
+                    raise ConfigError(
+                        f"training has diverged: {measured} at step {run.step}; lower --matrix-rate and --vector-rate, "
+                        "and choose another --out"
+                    )
+                run.curve.append({"step": run.step, "tokens": tokens, "flops": flops, **measured})
             on_step(run, loss)
             if run.step == config.n_steps or time.monotonic() - saved > save_every_s:
                 run.save(checkpoint)

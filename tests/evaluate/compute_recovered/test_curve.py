@@ -150,7 +150,7 @@ def test_damaged_checkpoints_and_progress(trained: Path) -> None:
         measure_curve(trained, "two", DOCUMENTS)
     (kept,) = (trained / "work").glob("curve-*")
     kept.write_text("{")
-    with pytest.raises(ArtifactError, match=f"{kept.name}: .*Invalid JSON: .*; delete it to measure again"):
+    with pytest.raises(ArtifactError, match=f"{kept.name}: damaged, .*; delete it to start over"):
         measure_curve(trained, "two", DOCUMENTS)
 
 

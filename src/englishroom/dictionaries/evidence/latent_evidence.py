@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ConfigDict, TypeAdapter, with_config
 
-from englishroom.data.corpus import replace_file
 from englishroom.dictionaries.evidence.cells import MOST_CELLS, cell_faults, example_faults, latent_faults, n_cells
+from englishroom.disk import replace_files
 from englishroom.errors import ArtifactError, bounded
 from englishroom.names import EXAMPLES, LATENTS
 from englishroom.untrusted import ARRAY_BYTES, parse_json, read_bytes
@@ -126,9 +126,8 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def write_evidence(folder: Path, evidence: LatentEvidence) -> None:
-    """Write both tables into a folder, each whole or not at all."""
-    for name, data in evidence.files().items():
-        replace_file(folder / name, data)
+    """Write both tables into a folder, whole or not at all."""
+    replace_files(folder, evidence.files())
 
 
 def read_evidence(folder: Path) -> LatentEvidence:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from englishroom.data.corpus import text_hash
 from englishroom.data.tokens import read_hf_tokenizer
+from englishroom.disk import locked
 from englishroom.errors import ConfigError
 from englishroom.evaluate.score import score
 from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.models.adapters.mapping import Family, read_weights
 from englishroom.models.load import Target, read_config, read_safetensors
+from englishroom.plain import to_json
 from englishroom.talkers.build import checkpoint_path
 from englishroom.talkers.record import (
     FILE,
@@ -27,7 +30,8 @@ from englishroom.talkers.record import (
     write_json,
 )
 from englishroom.talkers.train import Run
-from englishroom.untrusted import parse_json, read_bytes
+from englishroom.untrusted import parse_json
+from englishroom.work import Work
 
 
 @with_config(STRICT)
@@ -70,10 +74,22 @@ def measure_curve(
         raise ConfigError(
             f"{folder}: no {FILE} in it, so no finished run; give the --out folder of englishroom train after its end"
         )
-    sha256 = text_hash(documents)
-    found = find_curve(record, sha256)
+    found = find_curve(record, text_hash(documents))
     if found is not None:
         return found
+    with locked(folder):
+        return _measure(folder, text, documents, record, progress)
+
+
+def _measure(
+    folder: Path,
+    text: str,
+    documents: Sequence[str],
+    record: dict[str, Any],
+    progress: Callable[[str, int, int], None],
+) -> Curve:
+    """Score the checkpoints of a run in a folder that no other run writes to."""
+    sha256 = text_hash(documents)
     work = folder / "work"
     points: list[CurvePoint] = record["curves"][0]["points"]
     gone = [point["step"] for point in points if not checkpoint_path(folder, point["step"]).exists()]
@@ -82,11 +98,12 @@ def measure_curve(
             f"{work}: no checkpoint of step {gone[0]} ({len(gone)} of {len(points)} are gone), but a curve needs them "
             "all; train again"
         )
-    kept = work / f"curve-{sha256[:16]}.json"
+    kept = Work(work, {"config": record["config"], "fit": record["fit_sha256"], "text": sha256}).file(
+        f"curve-{sha256[:16]}.json"
+    )
     measured = Measured(tokens=0, bytes=0, points=[])
-    if kept.exists():
-        advice = "delete it to measure again"
-        measured = parse_json(read_bytes(kept, advice), TypeAdapter(Measured), kept, advice)
+    if (before := kept.read()) is not None:
+        measured = parse_json(before, TypeAdapter(Measured), kept.path, "delete it to measure again")
     family = read_config(work)
     tokenizer = read_hf_tokenizer(work, family.spec.d_vocab)
     done = {point["step"] for point in measured["points"]}
@@ -98,7 +115,7 @@ def measure_curve(
         result = score(TargetTalker(target, tokenizer), documents)
         scores: CurvePoint = {**point, "nats_per_token": result.nats_per_token, "bits_per_byte": result.bits_per_byte}
         measured = Measured(tokens=result.tokens, bytes=result.bytes, points=[*measured["points"], scores])
-        write_json(kept, measured)
+        kept.write(to_json(measured))
     progress(f"measuring on {text}", len(points), len(points))
     curve = CurveRecord(
         text=text,
@@ -111,7 +128,7 @@ def measure_curve(
     record = read_training(folder) or record  # another text may have been measured meanwhile
     record["curves"] = [*record["curves"], curve]
     write_json(folder / FILE, record)
-    kept.unlink()
+    kept.path.unlink()
     added = find_curve(record, sha256)
     assert added is not None
     return added

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from pydantic import ConfigDict, TypeAdapter, with_config
 from safetensors import SafetensorError, safe_open
 
-from englishroom.data.corpus import replace_file
+from englishroom.disk import replace_file
 from englishroom.errors import ArtifactError
 from englishroom.ir.tokenizer_json import tokenizer_from_json, tokenizer_to_json
 from englishroom.talkers.ngrams.kneser_ney import Discounts, KneserNey, SmoothedOrder
@@ -69,10 +69,7 @@ def save_ngrams(talker: NgramTalker, path: Path) -> None:
     Raises:
         ArtifactError: the place cannot be written to.
     """
-    try:
-        replace_file(path, ngrams_to_bytes(talker))
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+    replace_file(path, ngrams_to_bytes(talker))
 
 
 def load_ngrams(path: Path, dtype: DTypeLike = np.float32) -> NgramTalker:

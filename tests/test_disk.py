@@ -1,0 +1,124 @@
+"""Files put on disk together: all or none, whenever a run is killed; and by one run at a time."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from englishroom import disk
+from englishroom.disk import finish, locked, replace_file, replace_files
+from englishroom.errors import ArtifactError, ConfigError
+
+OLD = {"a.txt": b"old a", "b.txt": b"old b", "c.json": b"old c"}
+NEW = {"a.txt": b"new a", "b.txt": b"new b", "c.json": b"new c"}
+
+
+class Killed(BaseException):
+    pass
+
+
+def held_by(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+@pytest.mark.parametrize("step", ["write_flushed", "replace", "unlink"])
+@pytest.mark.parametrize("after", [False, True])
+def test_files_change_together_whenever_a_run_is_killed(
+    step: str, after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = disk if step == "write_flushed" else Path
+    real = getattr(owner, step)
+    for at in itertools.count():
+        folder = tmp_path / f"{at}"
+        folder.mkdir()
+        replace_files(folder, OLD)
+        calls = itertools.count()
+
+        def killed(*given: object, calls: itertools.count = calls, at: int = at, **named: object) -> object:
+            now = next(calls)
+            if now == at and not after:
+                raise Killed
+            found = real(*given, **named) if now <= at else None  # the dead do nothing more
+            if now == at:
+                raise Killed
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, step, killed)
+            try:
+                replace_files(folder, NEW)
+                done = True
+            except Killed:
+                done = False
+        finish(folder, list(NEW))
+        assert held_by(folder) in (OLD, NEW), f"killed at {step} {at}"
+        if done:
+            assert at >= {"write_flushed": 4, "replace": 3, "unlink": 2}[step]
+            assert held_by(folder) == NEW
+            break
+        replace_files(folder, NEW)
+        assert held_by(folder) == NEW
+
+
+def test_a_full_disk_leaves_all_files_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_files(tmp_path, OLD)
+    real, calls = disk.write_flushed, itertools.count()
+
+    def full(path: Path, data: bytes) -> None:
+        if next(calls) == 2:
+            raise OSError(28, "No space left on device")
+        real(path, data)
+
+    monkeypatch.setattr(disk, "write_flushed", full)
+    with pytest.raises(ArtifactError, match=r"c.json.*: cannot be written \(no space left on the disk; it takes 5"):
+        replace_files(tmp_path, NEW)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == OLD
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"missing/a: cannot be written \(No such file or directory"):
+        replace_file(tmp_path / "missing" / "a", b"")
+    with pytest.raises(ArtifactError, match=r"cannot be written \(No such file or directory"), locked(tmp_path / "x/y"):
+        pass
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    place = tmp_path / "room"
+    with locked(place):
+        with pytest.raises(ConfigError, match=r"room: another englishroom is writing there; wait"), locked(place):
+            pass
+        with locked(tmp_path / "other"):
+            pass
+    with locked(place):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from englishroom.disk import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read(1); os._exit(9)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "room")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match="another englishroom"), locked(tmp_path / "room"):
+            pass
+        process.stdin.write("x")
+        process.stdin.close()
+        assert process.wait() == 9
+    with locked(tmp_path / "room"):
+        pass
+
+
+def test_where_files_cannot_be_locked_the_system_is_named() -> None:
+    code = "import sys; sys.modules['fcntl'] = None; from englishroom.cli import main; sys.exit(main(['talk']))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr == "error: englishroom runs on Linux and macOS; on Windows, run it inside WSL\n"
