@@ -226,6 +226,14 @@ class _Run:
 def supervise(options: argparse.Namespace, given: Sequence[str]) -> int:
     """Run a worker, and another one from the next mutation on whenever one crashes."""
     run = _Run(options)
+    with contextlib.suppress(KeyboardInterrupt):
+        _supervise(run, options, given)
+    if run.done < options.mutations:
+        print(f"\nstopped; go on with --first {options.first + run.done // len(options.only)}")
+    return run.finish()
+
+
+def _supervise(run: _Run, options: argparse.Namespace, given: Sequence[str]) -> None:
     while run.done < options.mutations:
         command = [sys.executable, __file__, *given, "--worker", "--skip", str(run.done)]
         place = None
@@ -238,12 +246,9 @@ def supervise(options: argparse.Namespace, given: Sequence[str]) -> int:
                 elif place is not None:
                     run.note(*place, kind, first, second)
                     place = None
-        if worker.returncode == 0:
-            break
         if place is None:
-            return worker.returncode
+            return
         run.note(*place, BUG, "", f"the process ended with status {worker.returncode}")
-    return run.finish()
 
 
 def main(given: Sequence[str]) -> int:

@@ -139,6 +139,8 @@ def _sorted(table: pa.Table, chosen: Sequence[int], by: str, descending: bool) -
 
 def _find(table: pa.Table, feature: str, latent: int | None) -> int:
     """Return the row of a feature, named by its id or by a site and a number."""
+    if not len(table):
+        raise ConfigError(f"{feature}: no such feature; the room has none")
     wanted = feature if latent is None else f"{feature}.{latent}"
     row = table.column("id").index(wanted).as_py()
     if row >= 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -429,4 +430,30 @@ def test_folders_that_hold_none_or_several_formats(tmp_path: Path):
     write_dictionaries(tmp_path / "b", "sparsify", [coder()], "tiny")
     assert refusal(ArtifactError, tmp_path) == (
         ": holds dictionaries of saelens and sparsify; give the folder of one of them"
+    )
+
+
+# What only pretends to be a file
+
+
+@pytest.mark.parametrize("format", ["englishroom", "saelens", "sparsify", "dictionary_learning", "circuit_tracer"])
+def test_a_pipe_in_the_place_of_any_file_is_not_waited_on(format: str, tmp_path: Path):
+    one = transcoder(activation="jumprelu") if format == "circuit_tracer" else coder()
+    write_dictionaries(tmp_path / "out", format, [one], "tiny")
+    for file in sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file()):
+        data = file.read_bytes()
+        file.unlink()
+        os.mkfifo(file)
+        with pytest.raises(EnglishRoomError, match=r"is a pipe, expected a file|holds no dictionaries"):
+            read_dictionaries(tmp_path / "out")
+        file.unlink()
+        file.write_bytes(data)
+
+
+def test_yaml_that_refers_to_itself_is_not_unfolded(tmp_path: Path):
+    folder = written(tmp_path, "circuit_tracer", transcoder(activation="jumprelu"))
+    more = "\n".join(f"k{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 9)}]" for i in range(9))
+    (folder / "config.yaml").write_text((folder / "config.yaml").read_text() + more)
+    assert refusal(ArtifactError, folder) == (
+        "/config.yaml: not valid YAML (it refers to another place in it); restore the file"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -391,3 +392,10 @@ def test_what_does_not_fit_is_refused() -> None:
     text = TokenisedText(np.array([0, 1], np.uint16), np.array([0]))
     with pytest.raises(ConfigError, match="the order is 4, expected 1 to 3, the longest n-grams counted"):
         fit_kneser_ney(count_ngrams(text, 0, 4, 3), 4)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_device_in_the_place_of_a_file_of_ngrams_is_not_waited_on(make, tmp_path: Path) -> None:
+    make(tmp_path / "ngrams.safetensors")
+    with pytest.raises(ArtifactError, match=r"is a (pipe|device), expected a file; fit the n-grams again"):
+        load_ngrams(tmp_path / "ngrams.safetensors")
