@@ -25,6 +25,7 @@ import safetensors.torch
 import torch
 
 from englishroom.cli import export, features, show, talk
+from englishroom.data.overlap import MARKS_FILE, read_marks, write_marks
 from englishroom.data.texts import open_text
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
 from englishroom.dictionaries.evidence.latent_evidence import read_evidence
@@ -198,6 +199,7 @@ def _models() -> tuple[Artefact, ...]:
     tiny = shipped_path("tiny-1l")
     assert tiny is not None
     gpt2["training.json"] = (tiny / "training.json").read_bytes()
+    gpt2 |= _made(lambda path: (path.mkdir(), write_marks(path / MARKS_FILE, ["a b c", "d"])))
     torch_file = dict(gpt2)
     weights = torch_file.pop("model.safetensors")
     torch_file["pytorch_model.bin"] = _as_torch(weights)
@@ -232,6 +234,8 @@ def _sharded(model: Mapping[str, bytes]) -> dict[str, bytes]:
 
 def _run_model(path: Path) -> None:
     read_training(path)
+    if (path / MARKS_FILE).exists():
+        read_marks(path / MARKS_FILE)
     talker = open_talker(str(path), check=False)
     tokens = [talker.tokenizer.start_id, *_encoded(talker.tokenizer, "Once upon a time")][: min(4, talker.n_ctx)]
     talker.log_probs(np.array([tokens]))

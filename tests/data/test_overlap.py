@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -94,9 +95,7 @@ def test_marks_on_disk(tmp_path: Path) -> None:
 
 def test_marks_that_cannot_be_used(tmp_path: Path) -> None:
     path = tmp_path / "fit_documents.npz"
-    with pytest.raises(
-        ArtifactError, match=r"fit_documents.npz: no such file of document marks; train the model again"
-    ):
+    with pytest.raises(ArtifactError, match=r"fit_documents.npz: missing; restore the file, or train the model again"):
         read_marks(path)
     write_marks(path, FIT)
     whole = path.read_bytes()
@@ -108,6 +107,13 @@ def test_marks_that_cannot_be_used(tmp_path: Path) -> None:
         np.savez(path, form=np.array(form or MARKS_FORM), marks=marks)
         with pytest.raises(ArtifactError, match=r"document marks in the form .* another version wrote them"):
             read_marks(path)
+    np.savez_compressed(path, form=np.array(MARKS_FORM), marks=np.zeros(10**6, np.uint64))
+    with pytest.raises(ArtifactError, match=r"damaged file of document marks \(it is compressed\)"):
+        read_marks(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ArtifactError, match="is a pipe, expected a file"):
+        read_marks(path)
     np.save(tmp_path / "old.npy", document_marks(FIT))
     with pytest.raises(ArtifactError, match="damaged file of document marks"):
         read_marks(tmp_path / "old.npy")
