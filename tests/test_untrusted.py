@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,23 @@ def test_json_of_the_stated_form_is_read() -> None:
 def test_plain_json_is_bounded_too(data: bytes, found: str) -> None:
     with pytest.raises(ArtifactError, match=rf"^f\.json: no JSON that can be read \(.*{found}.*\); restore it$"):
         parse_plain(data, "f.json", "restore it")
+
+
+def test_a_file_of_faults_takes_no_memory_for_each_of_them() -> None:
+    many = b'{"name": [' + b"1," * 10**6 + b'1], "value": 1}'
+    kind = TypeAdapter(dict[str, list[str] | int])
+    tracemalloc.start()
+    with pytest.raises(ArtifactError, match=r"name\.list\[str\]\.0: Input should be a valid string, found 1"):
+        parse_json(many, kind, "f.json", "restore it")
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()
+
+
+def test_an_object_of_endless_keys_is_refused_before_its_form_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("englishroom.untrusted.JSON_KEYS", 100)
+    keys = ",".join(f'"key{i}": 1' for i in range(101))
+    with pytest.raises(ArtifactError, match=r"an object of 101 keys, expected at most 100\); restore it"):
+        parse_json(f'{{"name": {{{keys}}}}}', TypeAdapter(Form), "f.json", "restore it")
 
 
 def test_messages_are_short_and_one_line_whatever_a_file_holds() -> None:

@@ -11,6 +11,7 @@ advice of the caller. It is of bounded length, whatever the file holds.
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import math
 import os
@@ -25,6 +26,7 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import SchemaValidator
 
 from englishroom.errors import ArtifactError, bounded, one_line
 from englishroom.plain import restored
@@ -36,6 +38,8 @@ ARRAY_BYTES = 2**35
 """Most bytes of a file of numbers; no machine that runs this has memory for more."""
 JSON_DEPTH = 60
 """How deep lists and objects of a JSON file may stand in each other."""
+JSON_KEYS = 2**19
+"""Keys of one object of a JSON file; the largest vocabularies have half as many."""
 _WHOLE = 2**63
 _DTYPES: Mapping[str, type[np.generic]] = MappingProxyType(
     {
@@ -140,7 +144,9 @@ def _parsed(data: bytes | str, kind: TypeAdapter[T], where: str | Path, advice: 
     """Return what JSON holds in its form, and plainly."""
     text = parse_text(data, where, advice) if isinstance(data, bytes) else data
     try:
-        found = restored(kind.validate_json(text))
+        if text.count(":") > JSON_KEYS:  # every unknown key would be a fault of its own
+            _check_depth(json.loads(text))
+        found: T = restored(_failing_fast(kind).validate_json(text))
         plain = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_no_number)
         _check_depth(plain)
     except ValidationError as error:
@@ -189,6 +195,19 @@ def parse_python(data: bytes, where: str | Path, advice: str) -> ast.Module:
         raise ArtifactError(f"{where}: no Python that can be read ({why}); {advice}") from None
 
 
+@functools.lru_cache(maxsize=64)
+def _failing_fast(kind: TypeAdapter[Any]) -> SchemaValidator:
+    """Return what validates a form and stops at the first fault of a list; all faults of a file would fill memory."""
+    return SchemaValidator(_stopping(kind.core_schema))
+
+
+def _stopping(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        stops = {"fail_fast": True} if schema.get("type") in ("list", "tuple") else {}
+        return {key: _stopping(value) for key, value in schema.items()} | stops
+    return [_stopping(value) for value in schema] if isinstance(schema, list) else schema
+
+
 def first_fault(error: ValidationError) -> str:
     """Say in one short line where the first fault is, what was expected there, and what was found."""
     fault = error.errors(include_url=False, include_context=False)[0]
@@ -214,11 +233,14 @@ def _check(about: os.stat_result, where: str | Path, advice: str, limit: int) ->
 
 
 def _check_depth(value: Any) -> None:
+    """Refuse what is nested too deeply, and objects of too many keys."""
     level = [value]
     for _ in range(JSON_DEPTH + 1):
         level = [part for part in level if isinstance(part, dict | list)]
         if not level:
             return
+        if (widest := max(len(part) if isinstance(part, dict) else 0 for part in level)) > JSON_KEYS:
+            raise ValueError(f"an object of {widest:,} keys, expected at most {JSON_KEYS:,}")
         level = [item for part in level for item in (part.values() if isinstance(part, dict) else part)]
     raise RecursionError
 

@@ -346,3 +346,18 @@ def test_a_file_of_more_cells_than_memory_holds_is_refused_before_they_are_read(
     monkeypatch.setattr("englishroom.dictionaries.evidence.latent_evidence.MOST_CELLS", 100)
     with pytest.raises(ArtifactError, match=r"^here: [\d,]+ values, expected at most 100; harvest it again"):
         read_latents(found.files()[LATENTS], "here")
+
+
+@pytest.mark.parametrize("name", ["label", "writes"])
+def test_texts_that_are_long_only_when_they_are_unpacked_are_refused(
+    found: LatentEvidence, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    monkeypatch.setattr("englishroom.dictionaries.evidence.cells.MOST_TEXT", 10**6)
+    text = "x" * 10**5  # stored once
+    table = put(found.latents, name, lambda rows: [text if isinstance(row, str) else [text] for row in rows])
+    data = parquet(table, json.loads(json.dumps(asdict(found.about))))
+    assert len(data) < 10**5
+    with pytest.raises(
+        ArtifactError, match=rf"^here: .*column {name} has texts of [\d,]+ bytes, expected at most 1,000"
+    ):
+        read_latents(data, "here")

@@ -6,16 +6,19 @@ places are in range, and texts print.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 MOST_CELLS = 2**28
 """Values that a file may hold, those in lists one by one; packed, they take next to no space."""
+MOST_TEXT = 2**28
+"""Bytes that the texts of a column may have spelled out; packed, each different one is stored once."""
 TOGETHER = (
     ("fires_on", "fires_on_counts", "fires_on_seen"),
     ("promoted", "promoted_logits"),
@@ -34,6 +37,33 @@ def n_cells(file: pq.ParquetFile) -> int:
     found = file.metadata
     groups = [found.row_group(at) for at in range(found.num_row_groups)]
     return sum(group.column(at).num_values for group in groups for at in range(group.num_columns))
+
+
+def packed_texts(columns: Mapping[str, pa.DataType]) -> list[str]:
+    """Name the columns of texts, and of lists of them, as Parquet does; they are read packed."""
+    lists = [f"{name}.list.element" for name, kind in columns.items() if kind == pa.list_(pa.string())]
+    return [name for name, kind in columns.items() if kind == pa.string()] + lists
+
+
+def spelled_out(table: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:
+    """Unpack the texts of a table that was read packed.
+
+    Raises:
+        ValueError: they would fill memory.
+    """
+    for name, kind in columns.items():
+        column = table.column(name)
+        if column.type == kind:
+            continue
+        size = 0
+        for chunk in column.chunks:
+            texts = chunk.values if pa.types.is_list(chunk.type) else chunk
+            lengths = pc.call_function("binary_length", [texts.dictionary])
+            size += pc.call_function("sum", [lengths.take(texts.indices)]).as_py() or 0
+        if size > MOST_TEXT:
+            raise ValueError(f"column {name} has texts of {size:,} bytes, expected at most {MOST_TEXT:,}")
+        table = table.set_column(table.schema.get_field_index(name), name, column.cast(kind))
+    return table
 
 
 def cell_faults(table: pa.Table, d_vocab: int) -> Iterator[str]:

@@ -15,7 +15,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ConfigDict, TypeAdapter, with_config
 
-from englishroom.dictionaries.evidence.cells import MOST_CELLS, cell_faults, example_faults, latent_faults, n_cells
+from englishroom.dictionaries.evidence.cells import (
+    MOST_CELLS,
+    cell_faults,
+    example_faults,
+    latent_faults,
+    n_cells,
+    packed_texts,
+    spelled_out,
+)
 from englishroom.disk import replace_files
 from englishroom.errors import ArtifactError, bounded
 from englishroom.names import EXAMPLES, LATENTS
@@ -180,7 +188,8 @@ def _read(
         if (cells := n_cells(file)) > MOST_CELLS:
             raise ArtifactError(f"{where}: {cells:,} values, expected at most {MOST_CELLS:,}; {_ADVICE}")
         filters = None if feature is None else pc.field("feature") == feature
-        table = pq.read_table(pa.BufferReader(data), filters=filters)
+        packed = pq.read_table(pa.BufferReader(data), filters=filters, read_dictionary=packed_texts(columns))
+        table = spelled_out(packed, columns)
         faults = [*cell_faults(table, about.d_vocab)]
         if not faults:
             faults = [*(latent_faults(table, len(about.edges)) if "latent" in columns else example_faults(table))]
