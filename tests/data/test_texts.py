@@ -65,6 +65,16 @@ def test_a_folder_is_its_text_files_in_order(tmp_path: Path) -> None:
     assert open_text(tmp_path).documents == ("One.", "One and a half.", "Two.")
 
 
+def test_a_folder_of_tables_is_read_where_it_has_no_text(tmp_path: Path) -> None:
+    (tmp_path / "b.jsonl").write_text('{"text": "Two."}\n')
+    (tmp_path / "a.csv").write_text("id,text\n1,One.\n")
+    (tmp_path / "parts.json").write_text('{"format": "englishroom sample"}')
+    (tmp_path / "c.tar.gz").write_bytes(b"no text")
+    assert open_text(tmp_path).documents == ("One.", "Two.")
+    (tmp_path / "c.txt").write_text("Three.")
+    assert open_text(tmp_path).documents == ("Three.",), "tables beside a text are about it, as records of samples are"
+
+
 def test_the_first_documents_only_and_the_name_says_so(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     write_documents(path, ["One.", "Two.", "Three."])

@@ -26,8 +26,8 @@ from englishroom.errors import ArtifactError, ConfigError, EnglishRoomError
 DEFAULT_COLUMN = "text"
 TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 COMPRESSED = (".xz", ".gz")
-TEXT_SUFFIXES = (".txt", ".xz", ".gz", *TABLES)
-"""How the names of files end that are read of a folder."""
+TEXT_SUFFIXES = (".txt", *COMPRESSED)
+"""How the names of files of plain text end, that they are known by where no file is."""
 # fmt: off
 OTHER_FORMATS = frozenset((
     ".7z", ".arrow", ".avi", ".bin", ".bmp", ".bz2", ".db", ".doc", ".docx", ".duckdb", ".epub", ".feather",
@@ -73,16 +73,14 @@ def stream_documents(path: Path, blank_lines: BlankLines = "collapse", column: s
         ArtifactError: the file is missing, damaged, of another format, no regular file, or grows too large.
         ConfigError: the column is missing, or there are several to choose from.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    inner = suffixes[:-1] if suffixes and suffixes[-1] in COMPRESSED else suffixes
-    kind = inner[-1] if inner else ""
-    if kind in OTHER_FORMATS or (suffixes and suffixes[-1] in OTHER_FORMATS):
+    kind = kind_of(path)
+    if kind in OTHER_FORMATS:
         raise ArtifactError(f"{path}: a {kind} file holds no plain text; {FORMATS}")
     if column is not None and kind not in TABLES:
         raise ConfigError(f"{path}: plain text has no columns, and column {column!r} is asked for; leave it out")
     check_regular(path)
     if kind == ".parquet":
-        if kind != suffixes[-1]:
+        if path.suffix.lower() != kind:
             raise ArtifactError(f"{path}: Parquet is compressed inside, and is read as plain .parquet; decompress it")
         for text in _of_column(path, _parquet_rows(path, column), column):
             yield from cut_documents(text, blank_lines)
@@ -96,6 +94,13 @@ def stream_documents(path: Path, blank_lines: BlankLines = "collapse", column: s
             for at, part in enumerate(_between_separators(pieces)):
                 if document := tidy(part, blank_lines, after=at > 0, before=True):
                     yield document
+
+
+def kind_of(path: Path) -> str:
+    """Return the suffix that says what is in a file, compressed or not: ``.csv`` of ``stories.csv.xz``."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    inner = suffixes[:-1] if suffixes and suffixes[-1] in COMPRESSED else suffixes
+    return inner[-1] if inner else ""
 
 
 def check_regular(path: Path) -> None:

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from englishroom.data.corpus import BlankLines, text_hash
-from englishroom.data.documents import TABLES, TEXT_SUFFIXES, check_regular, stream_documents
+from englishroom.data.documents import (
+    OTHER_FORMATS,
+    TABLES,
+    TEXT_SUFFIXES,
+    check_regular,
+    kind_of,
+    stream_documents,
+)
 from englishroom.data.hub import DEFAULT_SPLIT, HubText, Progress, read_hub
 from englishroom.errors import ArtifactError, ConfigError
 
@@ -221,10 +228,12 @@ def _files(name: str) -> list[tuple[Path, str | None]]:
         raise ConfigError(f"the name of the text is empty: no such text; {_HELP}")
     path = Path(name)
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix in TEXT_SUFFIXES and p.is_file() and p.name[0] != ".")
-        if not files:
-            raise ArtifactError(f"{path}: no text file in this folder ({', '.join(TEXT_SUFFIXES)}); {_HELP}")
-        return [(file, None) for file in files]
+        held = sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
+        read = [p for p in held if kind_of(p) not in {*TABLES, *OTHER_FORMATS} and p.suffix in TEXT_SUFFIXES]
+        read = read or [p for p in held if kind_of(p) in TABLES and kind_of(p) != ".json"]  # often of other things
+        if not read:
+            raise ArtifactError(f"{path}: no text file in this folder, and no table of texts; {_HELP}")
+        return [(file, None) for file in read]
     if path.exists():
         return [(path, None)]
     base, _, part = name.partition(":")
@@ -241,7 +250,7 @@ def _files(name: str) -> list[tuple[Path, str | None]]:
     table, _, column = name.rpartition(":")
     if column and Path(table).is_file() and any(suffix in TABLES for suffix in Path(table).suffixes):
         return [(Path(table), column)]
-    return [(path, None)] if path.suffix in TEXT_SUFFIXES else []
+    return [(path, None)] if path.suffix in (*TEXT_SUFFIXES, *TABLES) else []
 
 
 def _hub_source(name: str) -> HubText:
