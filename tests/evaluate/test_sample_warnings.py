@@ -70,6 +70,7 @@ def test_a_model_that_cannot_make_its_inputs_is_warned_about(tmp_path: Path) -> 
 
 def test_records_of_earlier_versions_and_few_samples_are_no_reason() -> None:
     assert warnings_of("m", {"sampled_documents": 400, "sampled_unfinished": 60}) == []
+    assert blank_lines_of({"sampled_documents": 400}) == "collapse", "they were collapsed when they were written"
     assert warnings_of("m", {"sampled_documents": 5, "sampled_unfinished": 5}) == []
 
 

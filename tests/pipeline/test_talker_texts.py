@@ -104,6 +104,7 @@ def test_a_refused_text_names_which_of_the_three_it_was(model: Path, tmp_path: P
     settings = given | {"fit": (given["fit"],)}
     with pytest.raises(ArtifactError, match=rf"^--{part}: .*{part}.txt: not UTF-8 text"):
         decompile(DecompileConfig(str(model), "featured", check=False, **settings), tmp_path / "room")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["choose.txt", "fit.txt", "report.txt"]
 
 
 @pytest.mark.parametrize("n_ctx", [4, 8, 12])

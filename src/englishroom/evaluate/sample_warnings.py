@@ -50,5 +50,8 @@ def warnings_of(name: str, counts: Mapping[str, Any], limited: bool = False) -> 
 
 
 def blank_lines_of(counts: Mapping[str, Any]) -> BlankLines:
-    """Say whether samples are collapsed when they are read: where that changes next to nothing that was said."""
-    return "keep" if max(counts["white_space"].values()) > CHANGED_SHARE else "collapse"
+    """Say whether samples are collapsed when they are read: where that changes next to nothing that was said.
+
+    Records of earlier versions say nothing of it; their samples were collapsed when they were written.
+    """
+    return "keep" if max(counts.get("white_space", {"none": 0.0}).values()) > CHANGED_SHARE else "collapse"

@@ -62,14 +62,17 @@ class Fitting:
             check_name(name)
         talker = TargetTalker(self.target, self.tokenizer)
         reader = TalkerTexts([talker], config.blank_lines, self.say, self.progress)
+        limits = {"report": self.preset.report_documents}
+        opened = {
+            part: Text.joined([reader.open(name, f"--{part}", limits.get(part)) for name in named])
+            for part, named in given.items()
+            if named
+        }
         own, warnings = ({}, ()) if all(given.values()) else self.own_texts(talker)
-
-        def read(part: str, limit: int | None = None) -> Text:
-            if given[part]:
-                return Text.joined([reader.open(name, f"--{part}", limit) for name in given[part]])
-            return reader.spelled(self._open_own(own[part], part, limit), part)
-
-        found = Texts(read("fit"), read("choose"), read("report", self.preset.report_documents), warnings)
+        for part in PARTS:
+            if part not in opened:
+                opened[part] = reader.spelled(self._open_own(own[part], part, limits.get(part)), part)
+        found = Texts(opened["fit"], opened["choose"], opened["report"], warnings)
         check_texts(found.fit, found.choose, found.report)
         if rising := rising_loss(talker, found.fit.documents, run_on=True):
             self.say(rising)
