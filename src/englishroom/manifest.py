@@ -121,6 +121,9 @@ class Manifest:
     format: str = FORMAT
 
 
+_OBJECT, _MANIFEST, _FORMS = TypeAdapter(dict[str, Any]), TypeAdapter(Manifest), TypeAdapter(_Forms)
+
+
 def parse_manifest(raw: bytes, where: Path) -> Manifest:
     """Read the bytes of a manifest.
 
@@ -130,7 +133,7 @@ def parse_manifest(raw: bytes, where: Path) -> Manifest:
     Raises:
         ArtifactError: it is damaged, changed, of another version, or names a file outside its room.
     """
-    values = parse_json(raw, TypeAdapter(dict[str, Any]), where, "decompile again")
+    values = parse_json(raw, _OBJECT, where, "decompile again")
     if values.get("format") != FORMAT:
         raise ArtifactError(f"{where}: not the manifest of a room; give a room, or make one with englishroom decompile")
     version = values.get("schema_version")
@@ -139,8 +142,8 @@ def parse_manifest(raw: bytes, where: Path) -> Manifest:
             f"{where}: schema version is {version!r}, expected {SCHEMA_VERSION}; "
             "use the englishroom that wrote it, or decompile again"
         )
-    manifest = parse_json(raw, TypeAdapter(Manifest), where, "decompile again")
-    parse_json(raw, TypeAdapter(_Forms), where, "decompile again")
+    manifest = parse_json(raw, _MANIFEST, where, "decompile again")
+    parse_json(raw, _FORMS, where, "decompile again")
     for name in manifest.files:
         if not is_plain(name):
             raise ArtifactError(f"{where}: files: {name!r} is not the plain name of a file; decompile again")
