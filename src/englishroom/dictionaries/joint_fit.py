@@ -32,10 +32,10 @@ from englishroom.dictionaries.replacement import Replacement, clean_run
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.dictionaries.train import Trainer, TrainerConfig, start_from, variances
 from englishroom.errors import ConfigError
-from englishroom.models.checkpoint import read_checkpoint, write_checkpoint
 from englishroom.models.forward import Tap, unembedding
 from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec
+from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
 
 START_ROWS = 16
 """Rows whose values set the scale of the first weights."""

@@ -25,9 +25,9 @@ from englishroom.dictionaries.losses import kl_nats
 from englishroom.dictionaries.replacement import clean_run
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.errors import ConfigError
-from englishroom.models.checkpoint import read_checkpoint, write_checkpoint
 from englishroom.models.forward import unembedding
 from englishroom.models.load import Target
+from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
 from englishroom.passes.quantise import Bits
 from englishroom.sparse.dead import without_dead
 from englishroom.sparse.merge import find_twins, merge

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from englishroom.models.checkpoint import read_checkpoint, write_checkpoint
+from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
 from englishroom.sparse.edges import Edges
 from englishroom.sparse.model import Shape, SparseModel
 

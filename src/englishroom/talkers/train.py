@@ -16,9 +16,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from englishroom.errors import ConfigError
-from englishroom.models.checkpoint import read_checkpoint, write_checkpoint
 from englishroom.models.forward import final_normalized, unembedding
 from englishroom.models.spec import ModelSpec, training_flops, weight_shapes
+from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
 from englishroom.talkers.config import TrainConfig
 from englishroom.talkers.kernels import LinearCrossEntropy, explicit_attend
 from englishroom.talkers.text import TokenisedText
