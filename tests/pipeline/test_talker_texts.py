@@ -71,13 +71,17 @@ def test_blank_lines_are_kept_for_a_model_that_says_them(model: Path, two_newlin
     assert TalkerTexts([talker(two_newlines)]).open("sampled").sha256 == open_text("sampled").sha256
 
 
-def test_tables_say_what_became_of_blank_lines(two_newlines: Path, tmp_path: Path) -> None:
+def test_tables_say_what_became_of_blank_lines(
+    two_newlines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "text.txt"
     write_documents(path, SAID)
     for how, read in (("auto", "keep"), ("collapse", "collapse")):
         table = score_table(ScoreConfig((str(two_newlines),), str(path), check=False, blank_lines=how))
         assert table.text["blank_lines"] == read
         assert table.text["bytes"] == sum(len(d.encode()) for d in open_text(path, blank_lines=read).documents)
+        assert main(["score", str(two_newlines), "--text", str(path), "--no-check", "--blank-lines", how]) == 0
+        assert f"bytes, blank lines {'kept' if read == 'keep' else 'collapsed'}, sha256" in capsys.readouterr().out
 
 
 def test_documents_beyond_the_vocabulary_are_left_out_and_counted(no_cyrillic: Path, tmp_path: Path) -> None:

@@ -87,8 +87,10 @@ def print_scores(table: ScoreTable) -> None:
     from englishroom.evaluate.score_table import headed
 
     text = table.text
+    blank_lines = "kept" if text.get("blank_lines") == "keep" else "collapsed"
     show(
-        f"{text['name']}: {text['documents']:,} documents, {text['bytes']:,} bytes, sha256 {text['sha256'][:16]}; "
+        f"{text['name']}: {text['documents']:,} documents, {text['bytes']:,} bytes, blank lines {blank_lines}, "
+        f"sha256 {text['sha256'][:16]}; "
         "± and (a to b) hold 95 % of resamplings of documents"
     )
     for target, rows in _by_target(table.rows).items():

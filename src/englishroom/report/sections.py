@@ -125,7 +125,8 @@ def fidelity(facts: Facts) -> Markup:
         "div",
         tag(
             "p",
-            f"On {short(text['name'])}: {count(text['documents'])} documents, {count(text.get('bytes'))} bytes. Small "
+            f"On {short(text['name'])}: {count(text['documents'])} documents, {count(text.get('bytes'))} bytes, "
+            f"blank lines {'kept' if text.get('blank_lines') == 'keep' else 'collapsed'}. Small "
             "figures are intervals that hold 95 % of resamplings of documents. KL and agreement are taken token by "
             "token against the target.",
         ),
