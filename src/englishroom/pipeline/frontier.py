@@ -334,10 +334,8 @@ class _Sweep:
         rows, categories = tabulate(entries, self.target, self.text, self.known, 0, self.config.seed, self.progress)
         row = rows[-1].as_dict()
         kept = {key: row[key] for metric in METRICS if metric.frontier for key in metric.keys}
-        about = {"name": self.text.name, "sha256": self.text.sha256, "documents": len(self.text.documents)}
-        table = ScoreTable(
-            about | {"bytes": self.text.n_bytes}, rows, categories, {"seed": self.config.seed, "notes": []}
-        )
+        about = self.text.about() | {"bytes": self.text.n_bytes}
+        table = ScoreTable(about, rows, categories, {"seed": self.config.seed, "notes": []})
         return {"name": entry.name, "label": label, "kind": kind, "open": place} | kept, table.as_dict()
 
     def _tokens(self, text: Text, tokenizer: Tokenizer, program: Program, limit: int) -> list[Any]:
