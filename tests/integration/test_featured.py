@@ -201,7 +201,7 @@ def test_work_of_other_settings_is_refused(model: Path, tmp_path: Path, monkeypa
         patched.setattr(Fitting, "texts", kill)
         with pytest.raises(Killed):
             decompile(config(model), tmp_path / "room")
-    with pytest.raises(ConfigError, match=r"room.work: holds the work of another decompilation"):
+    with pytest.raises(ConfigError, match=r"room.work.identity: belongs to work with another seed"):
         decompile(config(model, seed=1), tmp_path / "room")
 
 
