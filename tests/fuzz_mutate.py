@@ -183,6 +183,8 @@ def _json(data: bytes, chance: random.Random) -> tuple[bytes, str]:
 
 
 def _yaml(data: bytes, chance: random.Random) -> tuple[bytes, str]:
+    if b"*a0" in data:
+        raise ValueError("references that multiply are not unfolded here either")
     values, what = _changed(yaml.safe_load(data), chance)
     if chance.random() < 0.2:  # references that multiply
         bomb = "\n".join(f"k{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 9)}]" for i in range(9))

@@ -304,8 +304,15 @@ def test_dictionary_learning_settings_of_another_shape(tmp_path: Path):
 def test_dictionary_learning_numbers_that_are_none(tmp_path: Path):
     folder = written(tmp_path, "dictionary_learning", coder())
     tensors = torch.load(folder / "ae.pt", weights_only=True)
-    torch.save(tensors | {"threshold": torch.ones(2)}, folder / "ae.pt")
-    assert refusal(ArtifactError, folder) == "/ae.pt: tensor threshold has shape [2], expected one number; fetch again"
+    for bad, found in (
+        (torch.ones(2), "[2] of float32"),
+        (torch.ones((), dtype=torch.complex64), "[] of complex64"),
+        (torch.tensor(float("inf")), "[] of float32"),
+    ):
+        torch.save(tensors | {"threshold": bad}, folder / "ae.pt")
+        assert refusal(ArtifactError, folder) == (
+            f"/ae.pt: tensor threshold has shape {found}, expected one finite number; fetch again"
+        )
 
 
 class Intruder:

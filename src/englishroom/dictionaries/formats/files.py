@@ -66,8 +66,11 @@ def take_number(tensors: dict[str, Tensor], name: str, where: Path) -> float | N
     if name not in tensors:
         return None
     tensor = tensors.pop(name)
-    if tensor.numel() != 1 or not bool(torch.isfinite(tensor.double()).all()):
-        raise ArtifactError(f"{where}: tensor {name} has shape {list(tensor.shape)}, expected one number; fetch again")
+    if tensor.numel() != 1 or tensor.is_complex() or not bool(torch.isfinite(tensor.double()).all()):
+        raise ArtifactError(
+            f"{where}: tensor {name} has shape {list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}, "
+            "expected one finite number; fetch again"
+        )
     return tensor.item()
 
 
