@@ -43,8 +43,9 @@ def main() -> None:
 
 def ours(settings: dict, x: torch.Tensor, y: torch.Tensor) -> Step:
     """Take the step that ``englishroom.dictionaries.train.Trainer`` takes on clean values."""
+    from englishroom.dictionaries.config import TrainerConfig
     from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
-    from englishroom.dictionaries.train import Trainer, TrainerConfig, start_from, variances
+    from englishroom.dictionaries.train import Trainer, start_from, variances
 
     reads, writes = ("in", "out") if settings["transcode"] else ("in", "in")
     spec = DictionarySpec(reads, (writes,), x.shape[1], y.shape[1], settings["latents"], "topk", settings["k"])

@@ -23,19 +23,20 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from englishroom.data.texts import open_text
-from englishroom.dictionaries.joint_fit import Fit, FitConfig, featured_specs
+from englishroom.dictionaries.config import DictionariesConfig, FitConfig, TrainerConfig
+from englishroom.dictionaries.joint_fit import Fit, featured_specs
 from englishroom.dictionaries.losses import kl_nats
 from englishroom.dictionaries.replacement import clean_run
 from englishroom.dictionaries.token_rows import TokenRows
-from englishroom.dictionaries.train import TrainerConfig
 from englishroom.models.forward import unembedding
 from englishroom.models.load import Target
 from englishroom.pipeline.opening import open_target
+from englishroom.sparse.config import SparseConfig, StartConfig
 from englishroom.sparse.edges import Edges
-from englishroom.sparse.fit import SparseConfig, SparseFit
+from englishroom.sparse.fit import SparseFit
 from englishroom.sparse.model import SparseModel
 from englishroom.sparse.prune import Key, Moments, leave_out, measure_moments, saliencies
-from englishroom.sparse.start import StartConfig, start
+from englishroom.sparse.start import start
 
 Scores = dict[Key, Tensor]
 GATE_PENALTY = 3e-7
@@ -82,7 +83,8 @@ def main() -> None:
 
 def started(target: Target, rows: TokenRows, counted: Tensor, given: argparse.Namespace) -> SparseModel:
     """Fit dictionaries quickly, and start a sparse model with few edges."""
-    specs = featured_specs(target.spec, given.latents, 32, 2 * given.latents, 48)
+    chosen = DictionariesConfig(moved=given.latents, moved_active=32, rules=2 * given.latents, rules_active=48)
+    specs = featured_specs(target.spec, chosen)
     config = FitConfig(
         given.local_tokens, given.joint_tokens, 2, align=0.1, ablate=0.0, trainer=TrainerConfig(rate=6e-3)
     )
@@ -90,7 +92,7 @@ def started(target: Target, rows: TokenRows, counted: Tensor, given: argparse.Na
     while fit.step < fit.n_steps:
         fit.update()
     first = torch.from_numpy(rows.batch(0, 0, 64))
-    return start(fit.result(), first, counted, StartConfig(2 * given.latents, 32, 2 * given.latents, 32, reads=64), 0)
+    return start(fit.result(), first, counted, StartConfig(2 * given.latents, 32, reads=64), 0)
 
 
 def refitted(target: Target, model: SparseModel, rows: TokenRows, steps: int) -> SparseModel:

@@ -158,7 +158,7 @@ def emitted_row(model: str, count: int) -> Row:
 
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder) / "room"
-        manifest = decompile(DecompileConfig(model, level="exact", check=False), room)
+        manifest = decompile(DecompileConfig(model, level="exact").changed(check=False), room)
         program, tokenizer = load_program(room)
         with EmittedTalker(room / "program.py", tokenizer, program.n_ctx) as talker:
             reading = talker.stream()

@@ -14,9 +14,10 @@ from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec, weight_shapes
 from englishroom.pipeline import DecompileConfig
-from englishroom.sparse.fit import SparseConfig, SparseFit
+from englishroom.sparse.config import SparseConfig, StartConfig
+from englishroom.sparse.fit import SparseFit
 from englishroom.sparse.model import SparseModel
-from englishroom.sparse.start import StartConfig, start
+from englishroom.sparse.start import start
 from tiny_features import SPEC
 
 ROOM_SETTINGS = {
@@ -37,7 +38,7 @@ ROOM_SETTINGS = {
     "report_documents": 12,
 }
 N_MOVED, N_RULES, K = 20, 24, 6
-ALL_KINDS = StartConfig(n_kinds=64, kinds_active=16, n_said=64, said_active=16)
+ALL_KINDS = StartConfig(n_kinds=64, kinds_active=16, reads=None)
 
 
 def transcoded(spec: ModelSpec = SPEC, seed: int = 0) -> Replacement:
@@ -111,4 +112,4 @@ def pruned(spec: ModelSpec) -> SparseModel:
 
 def room_config(model: Path) -> DecompileConfig:
     """Ask for a sparse room of a tiny model, fitted on next to nothing."""
-    return DecompileConfig(str(model), "sparse", check=False, changes=tuple(ROOM_SETTINGS.items()))
+    return DecompileConfig(str(model)).changed(check=False, **ROOM_SETTINGS)

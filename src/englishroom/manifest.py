@@ -60,20 +60,6 @@ class RecordForm(TypedDict):
 
 
 @with_config(_OPEN)
-class ConfigForm(TypedDict):
-    """What readers ask of the settings in a manifest; they hold more."""
-
-    model: NotRequired[str]
-    tokenizer: NotRequired[str | None]
-    preset: NotRequired[str]
-    fit: NotRequired[list[str] | str | None]
-    choose: NotRequired[str | None]
-    report: NotRequired[str | None]
-    dictionaries: NotRequired[str | None]
-    changes: NotRequired[list[tuple[str, Any]]]
-
-
-@with_config(_OPEN)
 class EvidenceForm(TypedDict):
     """What readers ask of the evidence in a manifest; it holds more."""
 
@@ -84,7 +70,6 @@ class EvidenceForm(TypedDict):
 class _Forms(TypedDict):
     level: Literal["exact", "featured", "sparse"]
     target: TargetForm
-    config: ConfigForm
     records: list[RecordForm]
     evidence: EvidenceForm
 

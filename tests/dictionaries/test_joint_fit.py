@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from englishroom.dictionaries.config import DictionariesConfig, FitConfig, TrainerConfig
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.fidelity import Fidelity, measure_fidelity
-from englishroom.dictionaries.joint_fit import Fit, FitConfig, featured_specs, fit, steps_of
+from englishroom.dictionaries.joint_fit import Fit, featured_specs, fit, steps_of
 from englishroom.dictionaries.replacement import Replacement, clean_run
 from englishroom.dictionaries.token_rows import TokenRows
-from englishroom.dictionaries.train import TrainerConfig
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.models.load import Target, load_target
 from tiny import CASES
@@ -24,6 +24,7 @@ CONFIG = FitConfig(
     local_tokens=8 * 2 * N_CTX,
     joint_tokens=12 * 2 * N_CTX,
     batch=2,
+    align=0.5,
     ablate=0.5,
     widen=2.0,
     tables=True,
@@ -44,9 +45,11 @@ def text(target: Target, seed: int = 0, documents: int = 40) -> TokenRows:
     return TokenRows(rng.integers(0, target.spec.d_vocab, sizes.sum()).astype(np.int32), starts, N_CTX)
 
 
-def started(target: Target, config: FitConfig = CONFIG, identity: str = "a", **sizes: int) -> Fit:
-    specs = featured_specs(target.spec, **{"n_moved": 48, "k_moved": 6, "n_rules": 64, "k_rules": 6, **sizes})
-    return Fit(target, specs, text(target), config, {"text": identity})
+def started(target: Target, config: FitConfig = CONFIG, identity: str = "a", seed: int = 0, **sizes: int) -> Fit:
+    specs = featured_specs(
+        target.spec, DictionariesConfig(**{"moved": 48, "moved_active": 6, "rules": 64, "rules_active": 6, **sizes})
+    )
+    return Fit(target, specs, text(target), config, {"text": identity}, seed=seed)
 
 
 def same(a: Replacement, b: Replacement) -> bool:
@@ -90,9 +93,9 @@ def test_a_checkpoint_of_another_fit_is_refused(target: Target, tmp_path: Path):
     with pytest.raises(ConfigError, match="belongs to work with another text"):
         fit(started(target, identity="b"), tmp_path / "fit.pt")
     with pytest.raises(ConfigError, match="belongs to work with another seed"):
-        fit(started(target, replace(CONFIG, seed=1)), tmp_path / "fit.pt")
+        fit(started(target, seed=1), tmp_path / "fit.pt")
     with pytest.raises(ConfigError, match="belongs to work with another dictionaries"):
-        fit(started(target, n_rules=65), tmp_path / "fit.pt")
+        fit(started(target, rules=65), tmp_path / "fit.pt")
 
 
 def test_a_damaged_checkpoint_is_refused(target: Target, tmp_path: Path):
@@ -125,7 +128,7 @@ def fitted(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Replacem
         ablate=0.0,
         trainer=TrainerConfig(rate=1e-2, dead_after=20_000),
     )
-    run = started(target, config, n_moved=256, k_moved=16, n_rules=256, k_rules=16)
+    run = started(target, config, moved=256, moved_active=16, rules=256, rules_active=16)
     return fit(run, tmp_path_factory.mktemp("fit") / "fit.pt")
 
 
@@ -248,7 +251,7 @@ def test_the_start_token_is_left_out_of_the_variance_unless_asked_for(target: Ta
 
 def test_distances_of_the_fit_leave_special_tokens_out_where_asked(target: Target):
     rows = replace(text(target), specials=(3, 4))
-    specs = featured_specs(target.spec, n_moved=24, k_moved=4, n_rules=32, k_rules=4)
+    specs = featured_specs(target.spec, DictionariesConfig(None, 24, 4, 0, 32, 4))
     config = replace(CONFIG, count_specials=False)
 
     def losses(weights_of_3: float, config: FitConfig) -> list[float]:
@@ -273,12 +276,12 @@ def test_distances_of_the_fit_leave_special_tokens_out_where_asked(target: Targe
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batch": 0}, "a batch 1 row or more"),
-        ({"joint_tokens": -1}, "0 or more"),
-        ({"ablate": 1.5}, "ablate 0 to 1"),
-        ({"widen": 0.5}, "widen 1 or more"),
+        ({"batch": 0}, "--batch is 0, expected 1 or more"),
+        ({"joint_tokens": -1}, "--joint-tokens is -1, expected 0 or more"),
+        ({"ablate": 1.5}, "--ablate is 1.5, expected 0 to 1"),
+        ({"widen": 0.5}, "--widen is 0.5, expected 1 or more"),
     ],
 )
 def test_senseless_settings_are_refused(change: dict, message: str):
     with pytest.raises(ConfigError, match=message):
-        FitConfig(**change)
+        FitConfig(**change).validate()

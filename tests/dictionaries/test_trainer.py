@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from englishroom.dictionaries.config import TrainerConfig
 from englishroom.dictionaries.dictionary import Activation, Dictionary, DictionarySpec
-from englishroom.dictionaries.train import Trainer, TrainerConfig, start_from, variances
+from englishroom.dictionaries.train import Trainer, start_from, variances
 from englishroom.errors import ConfigError
 
 D, FEATURES, ON = 16, 24, 2
@@ -139,15 +140,15 @@ def test_decoder_rows_keep_unit_length():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rate": 0.0}, "rate 0.0"),
-        ({"clip": 0.0}, "clip 0.0"),
-        ({"auxiliary": -1.0}, "must be 0 or more"),
-        ({"dead_after": 0}, "1 or more"),
+        ({"rate": 0.0}, "--rate is 0, expected above 0"),
+        ({"clip": 0.0}, "--clip is 0, expected above 0"),
+        ({"auxiliary": -1.0}, "--auxiliary is -1, expected 0 or more"),
+        ({"dead_after": 0}, "--dead-after is 0, expected 1 or more"),
     ],
 )
 def test_senseless_settings_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
-        TrainerConfig(**change)
+        TrainerConfig(**change).validate()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import random
@@ -19,7 +18,7 @@ from englishroom.cli import main
 from englishroom.errors import ConfigError
 from englishroom.evaluate.talkers.program import EmittedTalker
 from englishroom.ir.room import load_program
-from englishroom.pipeline import DecompileConfig, decompile, open_talker
+from englishroom.pipeline import DecompileConfig, decompile, open_talker, preset_of
 from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.measuring import Measuring
 from englishroom.store import read_manifest
@@ -32,8 +31,7 @@ FILES = ("program.ir", "tables.safetensors", "program.py", "fidelity.json", "int
 
 
 def config(model: Path, **changes: object) -> DecompileConfig:
-    sizes = tuple((SIZES | SAMPLES).items())
-    return DecompileConfig(**({"model": str(model), "level": "featured", "check": False, "changes": sizes} | changes))
+    return preset_of("fast", "featured").changed(**{"model": str(model), "check": False} | SIZES | SAMPLES | changes)
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +89,7 @@ def test_the_room_holds_its_circuits(room: Path):
 
 def test_under_rotary_positions_pairs_are_listed_by_distance(tmp_path: Path):
     rotary = CASES["llama-grouped-tied"].write(tmp_path / "model")
-    few = SIZES | SAMPLES | {"local_tokens": 500, "joint_tokens": 500}
-    decompile(config(rotary, changes=tuple(few.items())), tmp_path / "room")
+    decompile(config(rotary, local_tokens=500, joint_tokens=500), tmp_path / "room")
     circuits = json.loads((tmp_path / "room" / "circuits.json").read_bytes())
     distances = {(row["from_distance"], row["to_distance"]) for row in circuits["pairs"]}
     assert {(0, 0), (1, 4), (5, 16)} < distances
@@ -101,9 +98,8 @@ def test_under_rotary_positions_pairs_are_listed_by_distance(tmp_path: Path):
 def test_dictionaries_leave_the_room_and_come_back(room: Path, model: Path, tmp_path: Path, capsys):
     assert main(["export", str(room), "--format", "saelens", "--out", str(tmp_path / "sae")]) == 0
     assert "blocks.0.hook_attn_out: topk, 24 latents, 32 numbers in, 32 out" in capsys.readouterr().out
-    again = config(model, dictionaries=tmp_path / "sae")
-    kept = tuple((SIZES | SAMPLES | {"local_tokens": 0, "joint_tokens": 0, "tables": False}).items())
-    decompile(dataclasses.replace(again, changes=kept), tmp_path / "room")
+    again = config(model, dictionaries=tmp_path / "sae", local_tokens=0, joint_tokens=0, tables=False)
+    decompile(again, tmp_path / "room")
     before, after = (load_program(path)[0].tables() for path in (room, tmp_path / "room"))
     assert np.array_equal(before["blocks.0.moved.W_enc"].values, after["blocks.0.moved.W_enc"].values)
     assert np.array_equal(before["blocks.1.rules.W_dec"].values, after["blocks.1.rules.W_dec"].values)
@@ -174,9 +170,9 @@ def test_a_run_killed_at_a_random_moment_ends_at_the_same_program(room: Path, mo
     """The process itself is killed, again and again, each time a little later, until it gets through."""
     script = (
         "import sys; from pathlib import Path; from dataclasses import replace\n"
-        "from englishroom.pipeline import DecompileConfig, decompile\n"
-        f"decompile(DecompileConfig(model={str(model)!r}, level='featured', check=False, "
-        f"changes={tuple((SIZES | SAMPLES).items())!r}), Path({str(tmp_path / 'room')!r}))"
+        "from englishroom.pipeline import decompile, preset_of\n"
+        f"config = preset_of('fast', 'featured').changed(model={str(model)!r}, check=False, **{SIZES | SAMPLES!r})\n"
+        f"decompile(config, Path({str(tmp_path / 'room')!r}))"
     )
     rng, kills = random.Random(), 0
     for attempt in range(12):
@@ -209,15 +205,13 @@ def test_work_of_other_settings_is_refused(model: Path, tmp_path: Path, monkeypa
     ("changes", "message"),
     [
         ({"level": "spare"}, "--level is spare, expected exact, featured, sparse"),
-        ({"preset": "slow"}, "--preset is slow, expected fast, standard, full"),
-        ({"changes": (("moved_active", 0), ("moved", 8))}, "k is 0, expected 1 to 8"),
-        ({"changes": (("rules", 8), ("rules_active", 9))}, "k is 9, expected 1 to 8"),
+        ({"moved_active": 0}, "--moved-active is 0, expected 1 or more"),
+        ({"rules": 8, "rules_active": 9}, "--rules-active is 9, expected 1 to 8, the value of --rules"),
     ],
 )
 def test_senseless_settings_are_refused(changes: dict, message: str, model: Path, tmp_path: Path):
-    sizes = dict((SIZES | SAMPLES).items()) | dict(changes.pop("changes", ()))
     with pytest.raises(ConfigError, match=message):
-        decompile(config(model, changes=tuple(sizes.items()), **changes), tmp_path / "room")
+        decompile(config(model, **changes), tmp_path / "room")
     assert not (tmp_path / "room").exists()
 
 

@@ -13,12 +13,12 @@ from englishroom.circuits.heads import replaced_runner, score_heads
 from englishroom.circuits.ov import ov_circuit
 from englishroom.circuits.qk import qk_circuit
 from englishroom.dictionaries.code import Codes
+from englishroom.dictionaries.config import DictionariesConfig, FitConfig, TrainerConfig
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.fidelity import measure_fidelity
-from englishroom.dictionaries.joint_fit import Fit, FitConfig, featured_specs, fit
+from englishroom.dictionaries.joint_fit import Fit, featured_specs, fit
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
-from englishroom.dictionaries.train import TrainerConfig
 
 MOVED, RULES = 24, 16
 
@@ -39,7 +39,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Replacement:
         tables=False,
         trainer=TrainerConfig(rate=1e-2, dead_after=5_000, auxiliary=0.25),
     )
-    specs = featured_specs(handset.SPEC, MOVED, 1, RULES, 1)
+    specs = featured_specs(handset.SPEC, DictionariesConfig(moved=MOVED, moved_active=1, rules=RULES, rules_active=1))
     run = Fit(handset.target(), specs, text(400, 1), config, {})
     return fit(run, tmp_path_factory.mktemp("fit") / "fit.pt")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from englishroom.dictionaries.config import DictionariesConfig
 from englishroom.dictionaries.dictionary import Activation, Dictionary, DictionarySpec
 from englishroom.dictionaries.joint_fit import featured_specs
 from englishroom.dictionaries.replacement import Replacement, clean_run
@@ -46,7 +47,7 @@ def dictionaries_for(target: Target, specs: tuple[DictionarySpec, ...], seed: in
 
 
 def specs_for(target: Target, activation: Activation = "topk", skip: bool = False) -> tuple[DictionarySpec, ...]:
-    return featured_specs(target.spec, 40, 6, 48, 5, activation, skip)
+    return featured_specs(target.spec, DictionariesConfig(None, 40, 6, 0, 48, 5, skip), activation)
 
 
 def tables_for(target: Target) -> dict[str, torch.Tensor]:

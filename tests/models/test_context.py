@@ -65,7 +65,7 @@ def test_a_room_made_with_a_shorter_context_says_so_and_is_measured_with_it(
     assert main(["decompile", str(tiny_talker), "--level", "exact", "--out", str(room), *options]) == 0
     assert "context 20 of 32" in capsys.readouterr().err
     manifest = json.loads((room / "manifest.json").read_text())
-    assert manifest["config"]["context"] == 20
+    assert manifest["config"]["opening"]["context"] == 20
     assert manifest["target"]["spec"]["n_ctx"] == 20
     assert manifest["target"]["context_of_its_configuration"] == 32
     assert open_talker(str(room)).n_ctx == 20
@@ -205,7 +205,7 @@ def test_where_whole_contexts_are_needed_one_without_end_is_refused(tmp_path: Pa
     model = edit_config(make_llama(tmp_path / "model"), max_position_embeddings=2**31 - 1)
     for level in ("featured", "sparse"):
         with pytest.raises(ConfigError, match=f"of {LONGEST_CONTEXT:,} at most; give a shorter --context"):
-            decompile(DecompileConfig(str(model), level, check=False), tmp_path / "room")
+            decompile(DecompileConfig(str(model), level).changed(check=False), tmp_path / "room")
     talker = TargetTalker(*open_target(str(model)))
     with pytest.raises(ConfigError, match="give a shorter --max-tokens or --context"):
         next(samples(talker, range(1), SampleOptions()))

@@ -46,7 +46,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_model_that_says_nothing_is_checked_on_random_tokens_past_its_window(local: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    manifest = decompile(DecompileConfig(str(local)), tmp_path / "room", lines.append)
+    manifest = decompile(DecompileConfig(str(local), "exact"), tmp_path / "room", lines.append)
     evidence = manifest.evidence
     assert evidence["measured_positions"] == WINDOW + checking.BEYOND
     assert evidence["measured_random_positions"] == WINDOW + checking.BEYOND - 1
@@ -68,7 +68,7 @@ def test_a_program_that_is_wrong_behind_the_window_is_found(
 
     monkeypatch.setattr("englishroom.lower.lift.lift", forgetful)
     with pytest.raises(ConfigError, match="the program differs from the target by"):
-        decompile(DecompileConfig(str(local), check=False), tmp_path / "room")
+        decompile(DecompileConfig(str(local), "exact").changed(check=False), tmp_path / "room")
 
 
 def test_larger_models_are_run_far_enough_to_look_back(
@@ -77,10 +77,10 @@ def test_larger_models_are_run_far_enough_to_look_back(
     monkeypatch.setattr(checking, "EMITTED_NUMBERS", 1)
     monkeypatch.setattr(checking, "CROSSING_NUMBERS", 1)
     model = make_gpt2(tmp_path / "model")
-    evidence = decompile(DecompileConfig(str(model), check=False), tmp_path / "room").evidence
+    evidence = decompile(DecompileConfig(str(model), "exact").changed(check=False), tmp_path / "room").evidence
     assert evidence["emitted_positions"] == EMITTED_POSITIONS
     lines: list[str] = []
-    decompile(DecompileConfig(str(local), check=False), tmp_path / "windowed", lines.append)
+    decompile(DecompileConfig(str(local), "exact").changed(check=False), tmp_path / "windowed", lines.append)
     assert f"program.py is checked on {EMITTED_POSITIONS} positions, inside the window of {WINDOW}" in lines
 
 

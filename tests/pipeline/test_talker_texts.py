@@ -14,7 +14,7 @@ from englishroom.data.corpus import write_documents
 from englishroom.data.texts import open_text
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.evaluate.talkers.target import TargetTalker
-from englishroom.pipeline import DecompileConfig, ScoreConfig, decompile, open_target, score_table
+from englishroom.pipeline import ScoreConfig, decompile, open_target, preset_of, score_table
 from englishroom.pipeline.texts import TalkerTexts, open_again
 from englishroom.report.page import page
 from englishroom.store import read_manifest
@@ -107,7 +107,7 @@ def test_a_refused_text_names_which_of_the_three_it_was(model: Path, tmp_path: P
     (tmp_path / f"{part}.txt").write_bytes(b"\xff")
     settings = given | {"fit": (given["fit"],)}
     with pytest.raises(ArtifactError, match=rf"^--{part}: .*{part}.txt: not UTF-8 text"):
-        decompile(DecompileConfig(str(model), "featured", check=False, **settings), tmp_path / "room")
+        decompile(preset_of("fast", "featured").changed(model=str(model), check=False, **settings), tmp_path / "room")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["choose.txt", "fit.txt", "report.txt"]
 
 
@@ -119,8 +119,8 @@ def test_short_contexts_are_scored_and_decompiled(tmp_path: Path, n_ctx: int) ->
     row = score_table(ScoreConfig((str(folder),), str(path), check=False)).rows[0]
     assert math.isfinite(row["nats_per_token"])
     assert row["greedy_agreement"] == 1, "beginnings of half a context"
-    changes = tuple((SIZES | SAMPLES).items())
-    manifest = decompile(DecompileConfig(str(folder), "featured", check=False, changes=changes), tmp_path / "room")
+    config = preset_of("fast", "featured").changed(model=str(folder), check=False, **SIZES | SAMPLES)
+    manifest = decompile(config, tmp_path / "room")
     assert np.isfinite(manifest.evidence["kl_target_program_nats"])
     assert main(["report", str(tmp_path / "room"), "--out", str(tmp_path / "report")]) == 0
     assert main(["compare", str(folder), str(folder), "--text", str(path), "--no-check"]) == 0
@@ -130,8 +130,7 @@ def test_a_model_that_ends_nothing_is_warned_about_in_log_manifest_and_report(
     two_newlines: Path, tmp_path: Path
 ) -> None:
     lines: list[str] = []
-    changes = tuple((SIZES | SAMPLES).items())
-    config = DecompileConfig(str(two_newlines), "featured", check=False, changes=changes)
+    config = preset_of("fast", "featured").changed(model=str(two_newlines), check=False, **SIZES | SAMPLES)
     decompile(config, tmp_path / "room", lines.append)
     manifest = read_manifest(tmp_path / "room")
     warning = manifest.evidence["warnings"][0]

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from englishroom.dictionaries.losses import kl_nats
+from englishroom.sparse.config import SparseConfig
 from englishroom.sparse.edges import Edges
-from englishroom.sparse.fit import SparseConfig, SparseFit
+from englishroom.sparse.fit import SparseFit
 from englishroom.sparse.merge import find_twins, merge
 from englishroom.sparse.model import SparseModel
 from tiny_sparse import N_RULES, started, target_of, text, transcoded

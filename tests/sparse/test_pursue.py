@@ -10,13 +10,13 @@ import torch
 
 from englishroom.errors import ConfigError
 from englishroom.kernels import pursuit as kernels
+from englishroom.sparse.config import BOUNDED, MOST_EDGES, StartConfig
 from englishroom.sparse.edges import Edges
 from englishroom.sparse.kinds import learn_kinds
 from englishroom.sparse.model import SparseModel
 from englishroom.sparse.observed import Observed
 from englishroom.sparse.prune import fan_in
 from englishroom.sparse.pursue import pursue
-from englishroom.sparse.start import BOUNDED, MOST_EDGES, StartConfig
 from tiny_sparse import ALL_KINDS, started, text, transcoded
 
 
@@ -106,11 +106,11 @@ def test_a_start_can_be_bounded() -> None:
 
 
 def test_where_edges_are_too_many_the_start_is_bounded() -> None:
-    assert StartConfig().bound(MOST_EDGES) is None
-    assert StartConfig().bound(MOST_EDGES + 1) == BOUNDED
+    assert StartConfig(reads=None).bound(MOST_EDGES) is None
+    assert StartConfig(reads=None).bound(MOST_EDGES + 1) == BOUNDED
     assert StartConfig(reads=7).bound(1) == 7
-    with pytest.raises(ConfigError, match="first reads is 0, expected 1 or more"):
-        StartConfig(reads=0)
+    with pytest.raises(ConfigError, match="--first-reads is 0, expected 1 or more"):
+        StartConfig(reads=0).validate()
 
 
 def test_with_as_many_kinds_as_tokens_each_is_its_own() -> None:

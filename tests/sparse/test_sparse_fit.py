@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from englishroom.errors import ArtifactError, ConfigError
-from englishroom.sparse.fit import SparseConfig, SparseFit, fit_sparse
+from englishroom.sparse.config import SparseConfig
+from englishroom.sparse.fit import SparseFit, fit_sparse
 from englishroom.sparse.prune import fan_in
 from englishroom.sparse.saved import started_once, state_of
 from tiny_features import SPEC
@@ -77,14 +78,14 @@ def test_a_checkpoint_that_will_not_do_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tokens": 0}, "1 or more"),
-        ({"first_edges": 10}, "first_edges is 10"),
-        ({"pruned": 0.0}, "pruned must be above 0"),
+        ({"tokens": 0}, "--sparse-tokens is 0, expected 1 or more"),
+        ({"reads": 0}, "--reads is 0, expected 1 or more"),
+        ({"pruned": 0.0}, "--pruned is 0, expected above 0 and at most 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        replace(CONFIG, **changes)
+        replace(CONFIG, **changes).validate()
 
 
 def test_no_network_runs_beside_the_model() -> None:
@@ -127,5 +128,5 @@ def test_weights_end_up_as_few_numbers() -> None:
     for tables in model.tables:
         kept = torch.cat([edges.weights[edges.columns < edges.n_columns - 1] for edges in tables.values()])
         assert len(kept.unique()) <= 4
-    with pytest.raises(ConfigError, match="expected 1 to 12"):
-        SparseConfig(bits=13)
+    with pytest.raises(ConfigError, match="--bits is 13, expected 1 to 12 or ternary"):
+        SparseConfig(bits=13).validate()

@@ -11,7 +11,8 @@ from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.losses import kl_nats
 from englishroom.errors import ConfigError
 from englishroom.models.spec import ModelSpec
-from englishroom.sparse.start import StartConfig, hats, start
+from englishroom.sparse.config import StartConfig
+from englishroom.sparse.start import hats, start
 from tiny_features import SPEC
 from tiny_sparse import ALL_KINDS, rotary, started, text, transcoded, windowed
 
@@ -69,4 +70,4 @@ def test_what_cannot_start_is_refused() -> None:
     with pytest.raises(ConfigError, match="without a skip"):
         start(replace(replacement, dictionaries=(first_moved, skipping, *others)), first, frequencies, ALL_KINDS, 0)
     with pytest.raises(ConfigError, match="1 or more"):
-        StartConfig(n_kinds=0)
+        StartConfig(n_kinds=0).validate()

@@ -90,9 +90,11 @@ def _run(command: str, arguments: Sequence[str]) -> int:
         return 1
     module = importlib.import_module(f"englishroom.cli.{command.replace('-', '_')}")
     try:
+        defaults = getattr(module.Command, "defaults", None)
         options = _escaping(
             lambda: tyro.cli(
                 module.Command,
+                default=None if defaults is None else defaults(arguments),
                 prog=f"englishroom {command}",
                 args=list(arguments),
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),

@@ -8,10 +8,10 @@ from typing import Literal
 
 import tyro
 
-from englishroom.cli.opening import TalkerOpening
 from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.disk import replace_file
 from englishroom.errors import ConfigError
+from englishroom.pipeline.config import TalkerOpening
 from englishroom.plain import to_json
 
 NEW_TOKENS = 120

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import tyro
 
-from englishroom.cli.opening import TalkerOpening
 from englishroom.cli.output import progress_bar, say, show
 from englishroom.errors import ConfigError
+from englishroom.pipeline.config import TalkerOpening
 from englishroom.talkers.shipped import DEFAULT
 
 DEFAULT_DOCUMENTS = 1000

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from englishroom.cli.opening import TalkerOpening
 from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.disk import locked
 from englishroom.errors import ConfigError
 from englishroom.number import number, signed
+from englishroom.pipeline.config import TalkerOpening
 
 if TYPE_CHECKING:
     from englishroom.evaluate.score_table import ScoreRow, ScoreTable

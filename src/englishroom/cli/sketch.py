@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from englishroom.cli.opening import TalkerOpening
 from englishroom.cli.output import command, print_table, progress_bar, say, show
+from englishroom.pipeline.config import TalkerOpening
 from englishroom.talkers.shipped import DEFAULT
 
 if TYPE_CHECKING:

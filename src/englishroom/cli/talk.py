@@ -7,9 +7,9 @@ from pathlib import Path
 
 import tyro
 
-from englishroom.cli.opening import TalkerOpening
 from englishroom.cli.output import say, show
 from englishroom.evaluate.talk import TalkOptions, talk
+from englishroom.pipeline.config import TalkerOpening
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from englishroom.dictionaries.checkpoint import fit_to_end
+from englishroom.dictionaries.config import DictionariesConfig, FitConfig
 from englishroom.dictionaries.dictionary import Activation, Dictionary, DictionarySpec
 from englishroom.dictionaries.losses import LinearKL
 from englishroom.dictionaries.replacement import Replacement, clean_run
 from englishroom.dictionaries.token_rows import TokenRows
-from englishroom.dictionaries.train import Trainer, TrainerConfig, start_from, variances
+from englishroom.dictionaries.train import Trainer, start_from, variances
 from englishroom.errors import ConfigError
 from englishroom.models.forward import Tap, unembedding
 from englishroom.models.load import Target
@@ -39,44 +40,6 @@ from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoin
 
 START_ROWS = 16
 """Rows whose values set the scale of the first weights."""
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """How a set of dictionaries is fitted.
-
-    Attributes:
-        local_tokens, joint_tokens: how much text the two stages read.
-        batch: rows of a step.
-        align: weight of the mean distance at the sites written and in the stream, in shares of their variances, beside
-            the KL in nats.
-        ablate: share of joint steps in which one head or MLP is switched off in target and program alike.
-        widen: times as many active latents at the start of the joint stage as at its end.
-        tables: whether every MLP's output is also given a table with a row for each token.
-        tune: share of the learning rate at which the target's own matrices are fitted along; 0 keeps them.
-        count_specials: whether the start token and other special tokens count in distances and in the scale of sites.
-        warmup, decay: shares of a stage in which the learning rate rises and falls.
-    """
-
-    local_tokens: int = 100_000
-    joint_tokens: int = 1_000_000
-    batch: int = 4
-    seed: int = 0
-    align: float = 0.5
-    ablate: float = 0.1
-    widen: float = 1.0
-    tables: bool = True
-    tune: float = 0.0
-    count_specials: bool = True
-    warmup: float = 0.03
-    decay: float = 0.7
-    trainer: TrainerConfig = TrainerConfig()
-
-    def __post_init__(self) -> None:
-        if min(self.local_tokens, self.joint_tokens, self.seed) < 0 or self.batch < 1:
-            raise ConfigError("tokens and seed must be 0 or more, and a batch 1 row or more")
-        if not (self.align >= 0 and 0 <= self.ablate <= 1 and self.widen >= 1 and self.tune >= 0):
-            raise ConfigError("align and tune must be 0 or more, ablate 0 to 1, and widen 1 or more")
 
 
 def steps_of(config: FitConfig, length: int) -> tuple[int, int]:
@@ -101,12 +64,15 @@ class Fit:
         config: FitConfig,
         identity: Mapping[str, Any],
         given: Sequence[Dictionary] = (),
+        seed: int = 0,
     ) -> None:
-        self.target, self.rows, self.config = target, rows, config
+        config.validate()
+        self.target, self.rows, self.config, self.seed = target, rows, config, seed
         self.spec = target.spec
         self.identity = {
             **identity,
             "config": asdict(config),
+            "seed": seed,
             "dictionaries": [asdict(s) for s in specs],
             "length": rows.length,
         }
@@ -115,8 +81,8 @@ class Fit:
         self.losses: list[float] = []
         if not specs:
             raise ConfigError("no dictionary to fit; name at least one site")
-        generator = torch.Generator().manual_seed(config.seed)
-        first = torch.from_numpy(rows.batch(config.seed, 0, START_ROWS))
+        generator = torch.Generator().manual_seed(seed)
+        first = torch.from_numpy(rows.batch(seed, 0, START_ROWS))
         self.sites = sorted({site for s in specs for site in (s.reads, *s.writes)} | set(_stream(self.spec)))
         values = self._counted(first, clean_run(self.spec, target.weights, first, self.sites)[1])
         sizes = variances(values)
@@ -142,7 +108,7 @@ class Fit:
 
     def update(self) -> float:
         """Take one step and return its loss: mean FVU of the dictionaries, then KL in nats per token."""
-        tokens = torch.from_numpy(self.rows.batch(self.config.seed, self.step, self.config.batch))
+        tokens = torch.from_numpy(self.rows.batch(self.seed, self.step, self.config.batch))
         if self.step < self.n_local:
             loss = self._local(tokens, self._rate(self.step, self.n_local))
         else:
@@ -232,7 +198,7 @@ class Fit:
 
     def _switched_off(self) -> Tap | None:
         """Draw, for this step, a head or an MLP that says nothing; usually none."""
-        rng = np.random.default_rng((self.config.seed, self.step, 1))
+        rng = np.random.default_rng((self.seed, self.step, 1))
         if rng.random() >= self.config.ablate:
             return None
         layer, part = int(rng.integers(self.spec.n_layers)), int(rng.integers(self.spec.n_heads + 1))
@@ -294,32 +260,26 @@ def _stream(spec: ModelSpec) -> list[str]:
 
 
 def featured_specs(
-    spec: ModelSpec,
-    n_moved: int,
-    k_moved: int,
-    n_rules: int,
-    k_rules: int,
-    activation: Activation = "topk",
-    skip: bool = False,
-    moved_from: int = 0,
+    spec: ModelSpec, config: DictionariesConfig, activation: Activation = "topk"
 ) -> tuple[DictionarySpec, ...]:
     """Describe the dictionaries of a featured program.
 
     For every layer, one that reads and writes the attention's output (moved features), and one that reads the MLP's
     input and writes its output (rules).
-
-    Args:
-        moved_from: first layer whose attention gets a dictionary. Layer 0 can do without: what stands in the stream
-            before it is a token and a position, so its heads move tokens, and nothing is left to be explained.
+    Layer 0 can do without the former (``moved_from``): what stands in the stream before it is a token and a position,
+    so its heads move tokens, and nothing is left to be explained.
     """
     found: list[DictionarySpec] = []
     d = spec.d_model
     for layer in range(spec.n_layers):
         block = f"blocks.{layer}"
-        if n_moved and layer >= moved_from:
+        if config.moved and layer >= config.moved_from:
             site = f"{block}.hook_attn_out"
-            found.append(DictionarySpec(site, (site,), d, d, n_moved, activation, k_moved))
-        if n_rules:
+            found.append(DictionarySpec(site, (site,), d, d, config.moved, activation, config.moved_active))
+        if config.rules:
+            latents, active = config.rules, config.rules_active
             site = f"{block}.ln2.hook_normalized"
-            found.append(DictionarySpec(site, (f"{block}.hook_mlp_out",), d, d, n_rules, activation, k_rules, skip))
+            found.append(
+                DictionarySpec(site, (f"{block}.hook_mlp_out",), d, d, latents, activation, active, config.skip)
+            )
     return tuple(found)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from englishroom.dictionaries.code import Codes, JumpMap, batch_top_codes, decode, find_codes, find_codes_by_shortlist
+from englishroom.dictionaries.config import TrainerConfig
 from englishroom.dictionaries.dictionary import Dictionary
-from englishroom.errors import ConfigError
 
 LEAST_VARIANCE = 1e-3
 """Share of the largest site's variance that every site counts as having, so that a constant one does no harm."""
@@ -29,47 +29,6 @@ FACTOR_ROWS = 2048
 """Rows on which the first factor is measured."""
 Values = Mapping[str, Tensor]
 """Values at sites, by their names, each [*rows, d]."""
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    """How dictionaries are trained.
-
-    Attributes:
-        rate: peak learning rate of Adam.
-        dead_after: positions without firing after which a latent counts as dead.
-        auxiliary: weight of the loss that revives dead latents; 0 leaves them alone.
-        auxiliary_rows: rows of a batch on which it is measured.
-        auxiliary_every: steps from one such measurement to the next; its weight is so much the larger.
-        auxiliary_k: dead latents that try at each row.
-        bandwidth: width of the step that trains thresholds (``jumprelu``), as a share of a site's typical latent.
-        sparsity: weight of the loss on active latents beyond ``k`` (``jumprelu`` with ``k``), relative to the FVU.
-        clip: largest norm of a step's gradient.
-        offer: whether slots that would stay empty (``topk``) are offered to the latents that come closest to firing.
-            More are on then, up to ``k``; where fewer are enough, that blurs them.
-    """
-
-    rate: float = 8e-3
-    betas: tuple[float, float] = (0.9, 0.98)
-    dead_after: int = 100_000
-    auxiliary: float = 1 / 32
-    auxiliary_rows: int = 256
-    auxiliary_every: int = 4
-    auxiliary_k: int = 32
-    bandwidth: float = 0.1
-    sparsity: float = 1.0
-    clip: float = 1.0
-    offer: bool = False
-
-    def __post_init__(self) -> None:
-        if not (0 < self.rate < math.inf and self.clip > 0 and self.bandwidth > 0):
-            raise ConfigError(f"rate {self.rate}, clip {self.clip} and bandwidth {self.bandwidth} must be above 0")
-        if (
-            self.auxiliary < 0
-            or self.sparsity < 0
-            or min(self.dead_after, self.auxiliary_rows, self.auxiliary_every, self.auxiliary_k) < 1
-        ):
-            raise ConfigError("auxiliary and sparsity must be 0 or more; dead_after and auxiliary counts 1 or more")
 
 
 def start_from(dictionary: Dictionary, values: Values, generator: torch.Generator) -> Dictionary:

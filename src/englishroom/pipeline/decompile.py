@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from englishroom.disk import locked
 from englishroom.errors import ConfigError
 from englishroom.models.spec import LONGEST_CONTEXT
+from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.opening import check_forward, open_target, say_rows
-from englishroom.pipeline.settings import LEVELS, DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import Made, lay_decompiled, target_line, write
 from englishroom.store import Manifest, check_out
@@ -40,8 +39,7 @@ def decompile(
         EnglishRoomError: the model, the settings or the place to write to will not do; nothing is left behind but,
             after the exact level, the folder of work from which the same command goes on.
     """
-    if config.level not in LEVELS:
-        raise ConfigError(f"--level is {config.level}, expected {', '.join(LEVELS)}")
+    config.validate()
     with locked(check_out(out)):
         return _decompile(config, out, say, progress)
 
@@ -49,7 +47,7 @@ def decompile(
 def _decompile(config: DecompileConfig, out: Path, say: Say, progress: Progress) -> Manifest:
     """Decompile a model into a place that no other run writes to."""
     progress("reading the model", 0, 1)
-    target, tokenizer = open_target(config.model, config.tokenizer, config.context)
+    target, tokenizer = open_target(config.model, config.opening.tokenizer, config.opening.context)
     progress("reading the model", 1, 1)
     say(
         f"{target.name}: {target.spec.family}, {target.spec.n_layers} layers, {target.parameter_count:,} parameters"
@@ -62,11 +60,11 @@ def _decompile(config: DecompileConfig, out: Path, say: Say, progress: Progress)
             f"contexts, of {LONGEST_CONTEXT:,} at most; give a shorter --context"
         )
     evidence: dict[str, Any] = {}
-    if config.check:
+    if config.opening.check:
         progress("comparing with transformers", 0, 1)
         evidence["forward_vs_transformers_nats"] = check_forward(target, say)
         progress("comparing with transformers", 1, 1)
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    settings = config.plain()
     work = Work(out.with_name(f"{out.name}.work"), {"config": settings, "target": target.sha256})
     with contextlib.nullcontext() if config.level == "exact" else work.held():
         if config.level == "exact":

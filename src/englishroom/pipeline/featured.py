@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,13 @@ from englishroom.ir.tokenizer import Tokenizer
 from englishroom.lower.featurise import featurise
 from englishroom.models.load import Target
 from englishroom.names import CIRCUITS, FIDELITY, PROBES, SCORES
+from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.measuring import (
     Measuring,
     summary,
     told,
 )
-from englishroom.pipeline.presets import preset_of
-from englishroom.pipeline.settings import DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import Made, target_line
 from englishroom.plain import to_json
@@ -49,12 +48,11 @@ def featured(
     Raises:
         EnglishRoomError: a setting, a text or the work folder will not do.
     """
-    preset = preset_of(config.preset, dict(config.changes))
-    fitting = Fitting(config, preset, target, tokenizer, work, say, progress)
+    fitting = Fitting(config, target, tokenizer, work, say, progress)
     texts = fitting.texts()
     say(f"fitting on {texts.fit.name}, reporting on {texts.report.name}")
     replacement, kept = fitting.fitted(texts), fitting.measured_on(texts)
-    measuring = Measuring(replacement, target, tokenizer, texts, preset, config.seed, progress)
+    measuring = Measuring(replacement, target, tokenizer, texts, config, progress)
     measured = {
         FIDELITY: kept.once(FIDELITY, measuring.fidelity),
         PROBES: kept.once(PROBES, measuring.probes),
@@ -65,7 +63,7 @@ def featured(
     program, record = featurise(target, replacement)
     say(f"featured: {len(program.blocks)} blocks, {program.n_entries:,} numbers")
     measured[SCORES] = kept.once(SCORES, lambda: measuring.scores(program))
-    evidence |= summary(measured) | {"texts": texts.about(), "warnings": list(texts.warnings), "preset": asdict(preset)}
+    evidence |= summary(measured) | {"texts": texts.about(), "warnings": list(texts.warnings)}
     files = {name: to_json(value) for name, value in measured.items()} | measuring.evidence()
     return Made(program, [record], ("dictionaries", _runner(replacement)), _heading(target), evidence, files)
 

@@ -22,7 +22,7 @@ from englishroom.data.corpus import BlankLines
 from englishroom.data.texts import PARTS, READY, Text, check_name, open_text, part_file
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.formats import read_dictionaries
-from englishroom.dictionaries.joint_fit import Fit, fit
+from englishroom.dictionaries.joint_fit import Fit, featured_specs, fit
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.evaluate.baselines import check_texts
@@ -33,9 +33,8 @@ from englishroom.evaluate.sample_warnings import blank_lines_of, warnings_of
 from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.models.load import Target
+from englishroom.pipeline.config import OWN_SAMPLES, DecompileConfig
 from englishroom.pipeline.measuring import Texts
-from englishroom.pipeline.presets import Preset
-from englishroom.pipeline.settings import OWN_SAMPLES, DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import TalkerTexts
 from englishroom.work import Work
@@ -46,7 +45,6 @@ class Fitting:
     """All that it takes to read or sample the texts and to fit the dictionaries."""
 
     config: DecompileConfig
-    preset: Preset
     target: Target
     tokenizer: Tokenizer
     work: Work
@@ -55,14 +53,14 @@ class Fitting:
 
     def texts(self) -> Texts:
         """Read the three texts; those that are not given are samples of the target."""
-        config = self.config
+        config = self.config.texts
         names = {"fit": config.fit, "choose": (config.choose,), "report": (config.report,)}
         given = {part: [name for name in named if name] for part, named in names.items()}
         for name in chain.from_iterable(given.values()):
             check_name(name)
         talker = TargetTalker(self.target, self.tokenizer)
         reader = TalkerTexts([talker], config.blank_lines, self.say, self.progress)
-        limits = {"report": self.preset.report_documents}
+        limits = {"report": config.report_documents}
         opened = {
             part: Text.joined([reader.open(name, f"--{part}", limits.get(part)) for name in named])
             for part, named in given.items()
@@ -88,7 +86,7 @@ class Fitting:
         Returns:
             The names, and what the texts cannot stand for.
         """
-        target, sizes = self.target, self.preset.samples
+        target, sizes = self.target, self.config.texts.samples
         if ready_source() == target.sha256 and len(open_text(f"{READY}:fit").documents) >= sizes[0]:
             return {part: f"{READY}:{part}" for part in PARTS}, ()
         folder = self.work.folder / "texts"
@@ -109,7 +107,7 @@ class Fitting:
         """Open a text that the target told, as it told it, or collapsed where that changes next to nothing."""
         if name.startswith(READY):
             return open_text(name, self.progress, limit)
-        asked = self.config.blank_lines
+        asked = self.config.texts.blank_lines
         how = blank_lines_of(self._record(Path(name).parent)) if asked == "auto" else asked
         text = open_text(name, self.progress, limit, how)
         return replace(text, name=text.name.replace(name, f"{OWN_SAMPLES} {self.target.name}, {part}", 1))
@@ -118,11 +116,11 @@ class Fitting:
         """Fit the dictionaries, or go on with a fit that was killed."""
 
         target, config = self.target, self.config
-        given = [] if config.dictionaries is None else read_dictionaries(config.dictionaries)
-        specs = tuple(d.spec for d in given) or self.preset.specs(target.spec)
+        given = [] if config.dictionaries.folder is None else read_dictionaries(config.dictionaries.folder)
+        specs = tuple(d.spec for d in given) or featured_specs(target.spec, config.dictionaries)
         identity = {"target": target.sha256, "text": texts.fit.sha256, "given": weights_sha256(given)}
         rows = TokenRows.of(self.tokenizer, texts.fit.documents, target.spec.n_ctx)
-        run = Fit(target, specs, rows, self.preset.fit(config.seed), identity, given)
+        run = Fit(target, specs, rows, config.fit, identity, given, config.seed)
         self.say(f"fitting {len(specs)} dictionaries: {run.n_local:,} steps apart, {run.n_joint:,} together")
 
         def show(run: Fit, _loss: float) -> None:

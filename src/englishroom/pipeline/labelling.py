@@ -23,8 +23,8 @@ from englishroom.ir.tokenizer import Tokenizer
 from englishroom.names import PROGRAM
 from englishroom.passes.base import Record
 from englishroom.pipeline.checking import lengthened, positions_to_emit
+from englishroom.pipeline.config import OWN_SAMPLES
 from englishroom.pipeline.opening import may_open_text, open_original
-from englishroom.pipeline.settings import OWN_SAMPLES
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import open_again
 from englishroom.pipeline.writing import lay, plain_record, write

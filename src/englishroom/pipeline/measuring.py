@@ -27,7 +27,7 @@ from englishroom.models.load import Target
 from englishroom.names import FIDELITY, PROBES, SCORES
 from englishroom.number import number
 from englishroom.pipeline.circuits import describe_circuits
-from englishroom.pipeline.presets import Preset
+from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.scoring import known_of
 from englishroom.pipeline.steps import Progress
 
@@ -60,8 +60,7 @@ class Measuring:
     target: Target
     tokenizer: Tokenizer
     texts: Texts
-    preset: Preset
-    seed: int
+    config: DecompileConfig
     progress: Progress
 
     def _rows(self, text: Text, limit: int) -> torch.Tensor:
@@ -84,7 +83,7 @@ class Measuring:
     def probes(self) -> dict[str, Any]:
         """Switch off every head and every MLP, in target and program, and compare what that changes."""
         report, choose = self.texts.report, self.texts.choose
-        rows, means = (self._rows(text, self.preset.probe_rows) for text in (report, choose))
+        rows, means = (self._rows(text, self.config.measure.probe_rows) for text in (report, choose))
         found = measure_interventions(
             self.target.spec,
             self.target.weights,
@@ -99,8 +98,8 @@ class Measuring:
 
     def circuits(self) -> dict[str, Any]:
         """Describe heads, tables, edges and rules, on the choosing text."""
-        rows = self._rows(self.texts.choose, self.preset.probe_rows)
-        found = describe_circuits(self.replacement, self.target, self.tokenizer, rows, self.seed, self.progress)
+        rows = self._rows(self.texts.choose, self.config.measure.probe_rows)
+        found = describe_circuits(self.replacement, self.target, self.tokenizer, rows, self.config.seed, self.progress)
         return {"text": self.texts.choose.name} | found
 
     def scores(self, program: Program) -> dict[str, Any]:
@@ -113,17 +112,17 @@ class Measuring:
             ScoredTalker(talker, "talker", talker.name, describe(talker).bits),
         ]
         known = known_of(lead, report)
-        prompts = self.preset.greedy_prompts
-        rows, categories = tabulate(entries, lead, report, known, prompts, self.seed, self.progress)
+        prompts = self.config.measure.greedy_prompts
+        rows, categories = tabulate(entries, lead, report, known, prompts, self.config.seed, self.progress)
         notes = [] if known.curve else [f"{name}: no training curve on this text, so no training compute recovered"]
         return ScoreTable(
-            report.about() | {"bytes": report.n_bytes}, rows, categories, {"seed": self.seed, "notes": notes}
+            report.about() | {"bytes": report.n_bytes}, rows, categories, {"seed": self.config.seed, "notes": notes}
         ).as_dict()
 
     def evidence(self) -> dict[str, bytes]:
         """Read the beginning of the fitting text once more, and keep what every latent fires on: Parquet files."""
         fit, tokenizer = self.texts.fit, self.tokenizer
-        documents = fit.documents[: self.preset.evidence_rows]
+        documents = fit.documents[: self.config.measure.evidence_rows]
         tokens = [[tokenizer.start_id, *tokenizer.encode(document)] for document in documents]
 
         def counted(batches: Any) -> Any:

@@ -14,6 +14,7 @@ from englishroom.evaluate.talkers.program import ProgramTalker
 from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.pipeline.checking import TOLERANCE_NATS, positions_to_read
+from englishroom.pipeline.presets import settings_of
 from englishroom.pipeline.steps import Say
 from englishroom.sketch.folder import SOURCE, looks_like_sketch, read_sketch
 from englishroom.store import Manifest, looks_like_room
@@ -115,7 +116,7 @@ def original_name(room: Path, manifest: Manifest, given: str | None) -> str:
     """
     if given is not None:
         return given
-    named = str(manifest.config.get("model", manifest.target["name"]))
+    named = settings_of(manifest).model
     if written_here(manifest.sha256):
         return named
     from englishroom.models.load import load_target
@@ -150,7 +151,7 @@ def open_original(room: Path, manifest: Manifest, n_ctx: int, given: str | None)
 
 def original_tokenizer(manifest: Manifest) -> str | None:
     """Return the tokenizer that a room names, where it was written here; otherwise what stands beside the model is."""
-    return manifest.config.get("tokenizer") if written_here(manifest.sha256) else None
+    return settings_of(manifest).opening.tokenizer if written_here(manifest.sha256) else None
 
 
 def may_open_text(manifest: Manifest, name: str) -> bool:

@@ -18,7 +18,8 @@ from englishroom.passes.base import Record
 from englishroom.passes.quantise import Bits
 from englishroom.pipeline.steps import Progress
 from englishroom.pipeline.threads import threads_for
-from englishroom.sparse.fit import SparseConfig, SparseFit, fit_sparse
+from englishroom.sparse.config import SparseConfig
+from englishroom.sparse.fit import SparseFit, fit_sparse
 from englishroom.sparse.model import SparseModel
 from englishroom.sparse.prune import fan_in
 
@@ -60,7 +61,7 @@ def refit(
         ConfigError: the program is not of the form that is written by ``sparsify``.
     """
     model = reopen(program)
-    run = SparseFit(target, model, rows, _config(model, smaller, seed), identity)
+    run = SparseFit(target, model, rows, _config(model, smaller), identity, seed)
 
     def show(run: SparseFit, _loss: float) -> None:
         progress("refitting", run.step, run.n_steps)
@@ -72,10 +73,10 @@ def refit(
     return made, [Record("refit", options, record.rewrites, record.seconds)]
 
 
-def _config(model: SparseModel, smaller: Smaller, seed: int) -> SparseConfig:
+def _config(model: SparseModel, smaller: Smaller) -> SparseConfig:
     """Describe the refit: bounds are those that the model keeps, times the share of edges that stays."""
     shape, keep = model.shape, smaller.keep
-    common = {"tokens": smaller.tokens, "batch": BATCH, "rate": RATE, "seed": seed, "bits": smaller.bits}
+    common = {"tokens": smaller.tokens, "batch": BATCH, "rate": RATE, "numbers": None, "bits": smaller.bits}
     if keep == 1:
         return SparseConfig(**common, prunings=0, rounded=1.0)
     stages = [stage for stage in range(shape.n_stages) if shape.has_rules(stage)]

@@ -25,6 +25,7 @@ from englishroom.ir.room import load_program
 from englishroom.names import FIDELITY, FRONTIER, LABELS, MANIFEST, MEMORY, SCORES, TRACE
 from englishroom.pipeline.following import follow
 from englishroom.pipeline.opening import may_open_text, open_original, original_name, original_tokenizer
+from englishroom.pipeline.presets import command_of, nearest_preset, settings_of
 from englishroom.pipeline.scoring import ScoreConfig, score_table
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import open_again
@@ -115,6 +116,7 @@ def _held(config: ReportConfig, stored: StoredRoom, program: Program) -> dict[st
             "level": manifest.level,
             "target": manifest.target,
             "config": manifest.config,
+            "preset": None if manifest.level == "exact" else nearest_preset(settings_of(manifest)),
             "seed": manifest.seed,
             "records": manifest.records,
             "evidence": manifest.evidence,
@@ -167,21 +169,12 @@ def _important(labels: Labels, program: Program) -> dict[str, Any] | None:
 
 def commands(room: Path, manifest: Manifest) -> list[str]:
     """Spell out the command lines that make a room, measure it and report on it."""
-    config = manifest.config
-    words = ["englishroom", "decompile", str(config.get("model", manifest.target["name"])), "--level", manifest.level]
-    if manifest.level != "exact":
-        words += ["--preset", str(config.get("preset", "fast"))]
-    for name in ("fit", "choose", "report", "dictionaries", "tokenizer"):
-        value = config.get(name)
-        values = [value] if isinstance(value, str) else value or []
-        words += [f"--{name}", *values] if values else []
-    if config.get("context") is not None:
-        words += ["--context", str(config["context"])]
-    for name, value in config.get("changes") or []:
-        words += [f"--{name.replace('_', '-')}", str(value)]
-    words += ["--seed", str(manifest.seed), "--out", str(room)]
-    model = str(config.get("model", manifest.target["name"]))
-    lines = [words, ["englishroom", "score", model, str(room), "--baselines"], ["englishroom", "report", str(room)]]
+    config = settings_of(manifest)
+    lines = [
+        [*command_of(config), "--out", str(room)],
+        ["englishroom", "score", config.model, str(room), "--baselines"],
+        ["englishroom", "report", str(room)],
+    ]
     return [shlex.join(line) for line in lines]
 
 

@@ -20,11 +20,10 @@ from englishroom.ir.tokenizer import Tokenizer
 from englishroom.lower.sparsify import run_as, sparsify
 from englishroom.models.load import Target
 from englishroom.names import LABELS, MEMORY, SCORES, TRACE
+from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.labelling import labels_of, memory_of
 from englishroom.pipeline.measuring import Measuring, Texts
-from englishroom.pipeline.presets import preset_of
-from englishroom.pipeline.settings import DecompileConfig
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import Made, target_line
 from englishroom.plain import to_json
@@ -59,20 +58,19 @@ def sparse(
     Raises:
         EnglishRoomError: a setting, a text, the target or the work folder will not do.
     """
-    preset = preset_of(config.preset, dict(config.changes), "sparse")
-    fitting = Fitting(config, preset, target, tokenizer, work, say, progress)
+    fitting = Fitting(config, target, tokenizer, work, say, progress)
     texts = fitting.texts()
     say(f"fitting on {texts.fit.name}, reporting on {texts.report.name}")
     replacement, kept = fitting.fitted(texts), fitting.measured_on(texts)
     model = _fitted(fitting, replacement, texts)
     program, record = sparsify(model)
-    measuring = Measuring(replacement, target, tokenizer, texts, preset, config.seed, progress)
+    measuring = Measuring(replacement, target, tokenizer, texts, config, progress)
     measured = {
         SCORES: kept.once(SCORES, lambda: measuring.scores(program)),
         TRACE: kept.once(TRACE, lambda: _trace(program, fitting, texts)),
         MEMORY: kept.once(MEMORY, lambda: memory_of(program, tokenizer, texts.fit, texts.report, progress)),
     }
-    evidence |= summary(measured) | {"texts": texts.about(), "warnings": list(texts.warnings), "preset": asdict(preset)}
+    evidence |= summary(measured) | {"texts": texts.about(), "warnings": list(texts.warnings)}
     for line in (*told(evidence), *memory_lines(measured[MEMORY])):
         say(line)
     files = {name: to_json(value) for name, value in measured.items()}
@@ -84,18 +82,18 @@ def sparse(
 
 def _fitted(fitting: Fitting, replacement: Replacement, texts: Texts) -> SparseModel:
     """Start a sparse model and refit it, or go on with a fit that was killed."""
-    target, preset, config = fitting.target, fitting.preset, fitting.config
+    target, config = fitting.target, fitting.config
     rows = TokenRows.of(fitting.tokenizer, texts.fit.documents, target.spec.n_ctx)
     counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab).float()
     fitting.say("starting a sparse model")
     first = torch.from_numpy(rows.batch(config.seed, 0, math.ceil(START_POSITIONS / rows.length)))
-    identity = {"target": target.sha256, "text": texts.fit.sha256, "start": asdict(preset.sparse_start())}
+    identity = {"target": target.sha256, "text": texts.fit.sha256, "start": asdict(config.start), "seed": config.seed}
     model = started_once(
         fitting.work.folder / "start.pt",
         identity,
-        lambda: start(replacement, first, counted, preset.sparse_start(), config.seed, fitting.progress),
+        lambda: start(replacement, first, counted, config.start, config.seed, fitting.progress),
     )
-    run = SparseFit(target, model, rows, preset.sparse_fit(config.seed), identity)
+    run = SparseFit(target, model, rows, config.sparse, identity, config.seed)
     fitting.say(f"pruning {model.n_edges:,} edges to about {run.config.edges:,}, in {run.n_steps:,} steps")
 
     def show(run: SparseFit, _loss: float) -> None:
@@ -112,7 +110,7 @@ def _labels(fitting: Fitting, program: Program, texts: Texts) -> str:
 def _trace(program: Program, fitting: Fitting, texts: Texts) -> dict[str, Any]:
     """Count what works at a position of the reporting text, and what each rule reads."""
     tokenizer = fitting.tokenizer
-    documents = texts.report.documents[: fitting.preset.probe_rows]
+    documents = texts.report.documents[: fitting.config.measure.probe_rows]
     tokens = [
         np.array([tokenizer.start_id, *tokenizer.encode(document)][: program.n_ctx], np.int64) for document in documents
     ]

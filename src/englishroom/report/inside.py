@@ -157,7 +157,7 @@ def making(facts: Facts) -> Markup:
         "its shape": shape or "unknown",
         "its sha256": target.get("sha256", "unknown"),
         "level": room["level"],
-        "preset": room["config"].get("preset", "none"),
+        "preset": room.get("preset") or "none",
         "seed": room["seed"],
         "program": f"{program['blocks']} blocks, {program['tables']} tables, {count(program['entries'])} numbers"
         + (f", {count(program['rules'])} rules" if program["rules"] else ""),
@@ -177,7 +177,7 @@ def making(facts: Facts) -> Markup:
     head = ["pass", "options", "rewrites", "seconds", "cost, nats"]
     parts += [tag("h3", "Passes"), grid(head, [_record(record) for record in room["records"]], left=(0, 1))]
     settings = {name: value for name, value in room["config"].items() if value not in (None, [], ())}
-    measured = {name: value for name, value in room["evidence"].items() if name not in ("texts", "preset", "warnings")}
+    measured = {name: value for name, value in room["evidence"].items() if name not in ("texts", "warnings")}
     files = [
         tag(
             "tr",

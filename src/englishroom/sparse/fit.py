@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,10 @@ from englishroom.dictionaries.checkpoint import fit_to_end
 from englishroom.dictionaries.losses import kl_nats
 from englishroom.dictionaries.replacement import clean_run
 from englishroom.dictionaries.token_rows import TokenRows
-from englishroom.errors import ConfigError
 from englishroom.models.forward import unembedding
 from englishroom.models.load import Target
 from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
-from englishroom.passes.quantise import Bits
+from englishroom.sparse.config import SparseConfig
 from englishroom.sparse.dead import without_dead
 from englishroom.sparse.merge import find_twins, merge
 from englishroom.sparse.model import SparseModel
@@ -48,69 +47,6 @@ MOMENT_ROWS = 2
 """Rows of a batch on which saliencies are measured."""
 
 
-@dataclass(frozen=True)
-class SparseConfig:
-    """How a sparse model is pruned and refitted.
-
-    Attributes:
-        tokens: how much text is read.
-        edges: how many edges stay in the end, those to rules aside.
-        first_edges: how many stay at the first pruning.
-        reads: features that a rule may read in the end, for half of the rules; ``None`` bounds nothing, here and below.
-        fan_in: the same, for 95 of 100 rules.
-        most: the same, for any rule.
-        numbers: features that a number that a head asks for, offers or carries may read in the end.
-        dense_reads: features that a rule, or a number of a head, may read at the first pruning; from there these bounds
-            fall.
-        row_limit: columns of one stage that a feature may add to in the end.
-        loudness: features that a stage's loudness may read in the end.
-        prunings: how often edges are left out; 0 keeps them all.
-        pruned: share of the text after which no more are.
-        merge: correlation from which features are merged, at the last pruning; ``None`` merges none.
-        batch: rows of a step.
-        rate: peak learning rate, as a share of a table's root mean square.
-        moment_batches: batches on which saliencies are measured.
-        bits: weights are rounded to ``2 ** bits`` numbers for each stage, or with ``ternary`` to one number, its
-            negative, and 0; ``None`` leaves them as they are.
-        rounded: share of the text, at the end, that is fitted with rounded weights.
-        warmup, decay: shares of the fit in which the rate rises and falls.
-    """
-
-    tokens: int = 1_000_000
-    edges: int = 500_000
-    first_edges: int = 1_200_000
-    reads: int | None = 8
-    fan_in: int | None = 32
-    most: int | None = 128
-    numbers: int | None = None
-    dense_reads: int = 256
-    row_limit: int | None = 255
-    loudness: int | None = 128
-    prunings: int = 24
-    pruned: float = 0.35
-    merge: float | None = None
-    batch: int = 4
-    rate: float = 0.02
-    seed: int = 0
-    moment_batches: int = 6
-    bits: Bits | None = 6
-    rounded: float = 0.2
-    warmup: float = 0.02
-    decay: float = 0.6
-
-    def __post_init__(self) -> None:
-        if min(self.tokens, self.edges, self.first_edges, self.batch, self.moment_batches) < 1 or self.prunings < 0:
-            raise ConfigError("tokens, edges and batches must be 1 or more, prunings 0 or more")
-        if self.first_edges < self.edges:
-            raise ConfigError(f"first_edges is {self.first_edges}, expected at least edges, {self.edges}")
-        if not (0 < self.pruned <= 1 and 0 < self.rate < math.inf and self.seed >= 0):
-            raise ConfigError("pruned must be above 0 and at most 1, rate above 0, seed 0 or more")
-        if self.merge is not None and not 0 < self.merge <= 1:
-            raise ConfigError(f"merge is {self.merge}, expected a correlation above 0 and at most 1")
-        if not 0 <= self.rounded <= 1 or (isinstance(self.bits, int) and not 1 <= self.bits <= 12):
-            raise ConfigError(f"bits is {self.bits} and rounded {self.rounded}; expected 1 to 12, and 0 to 1")
-
-
 class SparseFit:
     """A sparse model being pruned and refitted; saved and restored as a whole.
 
@@ -119,10 +55,17 @@ class SparseFit:
     """
 
     def __init__(
-        self, target: Target, model: SparseModel, rows: TokenRows, config: SparseConfig, identity: Mapping[str, Any]
+        self,
+        target: Target,
+        model: SparseModel,
+        rows: TokenRows,
+        config: SparseConfig,
+        identity: Mapping[str, Any],
+        seed: int = 0,
     ) -> None:
-        self.target, self.rows, self.config = target, rows, config
-        self.identity = {**identity, "config": asdict(config), "length": rows.length}
+        config.validate()
+        self.target, self.rows, self.config, self.seed = target, rows, config, seed
+        self.identity = {**identity, "config": asdict(config), "seed": seed, "length": rows.length}
         self.step = 0
         self.losses: list[float] = []
         self.n_steps = math.ceil(config.tokens / (config.batch * rows.length))
@@ -166,7 +109,7 @@ class SparseFit:
         since = self.step - self.round_from
         if config.bits is not None and since >= 0 and since % PALETTE_STEPS == 0:
             self.palettes = palettes(self.model, config.bits)
-        tokens = torch.from_numpy(self.rows.batch(config.seed, self.step, config.batch))
+        tokens = torch.from_numpy(self.rows.batch(self.seed, self.step, config.batch))
         final, _ = clean_run(self.target.spec, self.target.weights, tokens, [])
         with torch.no_grad():
             expected = (final @ unembedding(self.target.spec, self.target.weights)).flatten(0, 1)
@@ -189,11 +132,11 @@ class SparseFit:
         """Leave edges out, so that as many stay as should after this share of the pruning."""
         config = self.config
         left = (1 - done) ** 3
-        aim = round(config.edges + (config.first_edges - config.edges) * left)
+        aim = round(config.edges + (max(0, config.first_edges - config.edges)) * left)
         n_batches = config.moment_batches * (LAST_BATCHES if done == 1 else 1)
-        seeds = [(config.seed, 1 + self.step, i) for i in range(n_batches)]
+        seeds = [(self.seed, 1 + self.step, i) for i in range(n_batches)]
         batches = [torch.from_numpy(self.rows.batch(hash_seed(s), 0, MOMENT_ROWS)) for s in seeds]
-        moments = measure_moments(self.model, batches, self.frequencies, config.seed + self.step)
+        moments = measure_moments(self.model, batches, self.frequencies, self.seed + self.step)
         bounds = Bounds(
             aim,
             _bound(config.reads, config.dense_reads, left),

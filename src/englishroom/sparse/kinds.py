@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from englishroom.dictionaries.config import TrainerConfig
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
-from englishroom.dictionaries.train import Trainer, TrainerConfig, start_from, variances
+from englishroom.dictionaries.train import Trainer, start_from, variances
 from englishroom.sparse.edges import Edges
 
 ROWS = 2048

@@ -15,7 +15,6 @@ What is lost already is what kinds, stations, loudness and those edges do not ex
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -27,6 +26,7 @@ from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
 from englishroom.models.spec import ModelSpec
+from englishroom.sparse.config import StartConfig
 from englishroom.sparse.edges import Edges
 from englishroom.sparse.kinds import Kinds, learn_kinds
 from englishroom.sparse.model import LEAST_LOUDNESS, PLACES, WORDS, Shape, SparseModel
@@ -36,39 +36,8 @@ from englishroom.sparse.turn import turn
 
 FARTHER = 1.05
 """How much farther each station lies from the beginning than the one before."""
-MOST_EDGES, BOUNDED = 25_000_000, 64
-"""Edges that can be fitted; where a target implies more, rules read so many features at the start."""
 LEAST = 1e-6
 """Floor of a loudness that is 1 whatever the text."""
-
-
-@dataclass(frozen=True)
-class StartConfig:
-    """How a sparse model is started.
-
-    Attributes:
-        n_kinds, kinds_active: kinds of words, and how many a token may be of.
-            Where there are as many kinds as tokens, every token is a kind of its own.
-        n_said, said_active: the same for votes.
-        reads: features that a rule may read at the start; a number of a head may read twice, a vote four times as many.
-            ``None`` keeps all edges, or 64 where these would be too many to fit.
-    """
-
-    n_kinds: int = 1024
-    kinds_active: int = 16
-    n_said: int = 1024
-    said_active: int = 16
-    reads: int | None = None
-
-    def __post_init__(self) -> None:
-        if min(self.n_kinds, self.kinds_active, self.n_said, self.said_active) < 1:
-            raise ConfigError("kinds of words, and how many a token may be of, must be 1 or more")
-        if self.reads is not None and self.reads < 1:
-            raise ConfigError(f"first reads is {self.reads}, expected 1 or more")
-
-    def bound(self, n_edges: int) -> int | None:
-        """Return how many features a rule may read at the start, where a model implies so many edges."""
-        return BOUNDED if self.reads is None and n_edges > MOST_EDGES else self.reads
 
 
 def start(
@@ -103,8 +72,8 @@ def start(
     said = learn_kinds(
         (unembed - unembed.mean(0)).float(),
         frequencies,
-        config.n_said,
-        config.said_active,
+        config.n_kinds,
+        config.kinds_active,
         seed + 1,
         progress=lambda done, total: progress("kinds of words said", done, total),
     )

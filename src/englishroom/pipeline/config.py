@@ -1,0 +1,139 @@
+"""The settings of a decompilation: each is declared here, or in the config of what it sets, and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+from tyro.conf import Positional, arg
+
+from englishroom.bounds import Amount, Count, Settings
+from englishroom.dictionaries.config import DictionariesConfig, FitConfig
+from englishroom.errors import ConfigError
+from englishroom.models.spec import ModelSpec
+from englishroom.sparse.config import SparseConfig, StartConfig
+from englishroom.talkers.shipped import DEFAULT
+
+OWN_SAMPLES = "samples of"
+"""How the names of texts begin that a model told for its own decompilation."""
+
+
+@dataclass(frozen=True)
+class Opening(Settings):
+    """How models are opened."""
+
+    tokenizer: str | None = None
+    """Tokenizer of a model, where it does not lie beside it: a tokenizer.json, a folder with one, a llama2.c tokenizer
+    file, or a hub name."""
+    context: Annotated[int, Ge(2)] | None = None
+    """Tokens that are read at once at most, where a model's configuration says more than it was trained on; by default
+    all that it says."""
+    check: bool = True
+    """Compare a model's forward pass with that of transformers first; --no-check leaves that out."""
+
+
+@dataclass(frozen=True)
+class TalkerOpening(Opening):
+    """How rooms, sketches and models are opened."""
+
+    run_code: bool = False
+    """Run a sketch that was not written here; it is Python code, so read its sketch.py first."""
+
+
+@dataclass(frozen=True)
+class TextsConfig(Settings):
+    """Which texts are used, and how much of them."""
+
+    fit: tuple[str, ...] = ()
+    """Texts to fit on: files (plain or .xz), folders of them, hub datasets, or "sampled:fit", the ready corpus. By
+    default documents are sampled from the model itself."""
+    choose: str | None = None
+    """Text to choose settings on; it may share no document with the others."""
+    report: str | None = None
+    """Text that every number is reported on; it may share no document with the others."""
+    blank_lines: Literal["auto", "keep", "collapse"] = "auto"
+    """Keep white space around line ends of texts, or collapse it to one newline; auto keeps it for models that say
+    blank lines."""
+    samples: tuple[Count, Count, Count] = (2_000, 200, 200)
+    """How many documents to sample from the model where no text is given: to fit on, to choose on, to report on."""
+    report_documents: Count = 400
+    """Documents of the reporting text to measure on, from its beginning."""
+
+
+@dataclass(frozen=True)
+class MeasureConfig(Settings):
+    """How much is measured of the program."""
+
+    evidence_rows: Count = 200
+    """Documents of the fitting text from which examples are collected of what each latent fires on."""
+    greedy_prompts: Amount = 8
+    """Beginnings of documents that the model and the program continue, to compare what they say."""
+    probe_rows: Count = 12
+    """Documents on which heads and MLPs are switched off in the model and in the program, and on which it is counted
+    how many rules fire."""
+
+
+@dataclass(frozen=True)
+class DecompileConfig(Settings):
+    """What to decompile, how far, and with how much work; the defaults are those of the preset fast, level sparse."""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL")] = DEFAULT
+    """A shipped model (tiny-1l, tiny-2l), a Hugging Face folder or hub name (gpt2, gpt_neo, llama), or a llama2.c .bin
+    file."""
+    level: Literal["exact", "featured", "sparse"] = "sparse"
+    """How far to go. exact: the weights, one to one. featured: dictionaries take the place of MLPs and of attention
+    outputs, fitted to work together. sparse: most edges between features are left out too, and the rest is refitted."""
+    seed: Amount = 0
+    """Seed of all that is drawn at random; at level exact nothing is."""
+    opening: Opening = Opening()
+    """How the model is opened."""
+    texts: TextsConfig = TextsConfig()
+    """Texts (levels featured and sparse)."""
+    dictionaries: DictionariesConfig = DictionariesConfig()
+    """Dictionaries (levels featured and sparse)."""
+    fit: FitConfig = FitConfig()
+    """Fit of the dictionaries (levels featured and sparse)."""
+    start: StartConfig = StartConfig()
+    """Start of the sparse model (level sparse)."""
+    sparse: SparseConfig = SparseConfig()
+    """Pruning of the sparse model (level sparse)."""
+    measure: MeasureConfig = MeasureConfig()
+    """Measures (levels featured and sparse)."""
+
+    def validate(self) -> None:
+        """Refuse settings that cannot work, whatever the model.
+
+        Raises:
+            ConfigError: a value is out of its bounds, or settings contradict each other.
+        """
+        super().validate()
+        chosen = self.dictionaries
+        if self.level != "sparse" or chosen.folder is not None:
+            return
+        for name, value, fits in (
+            ("moved", chosen.moved, chosen.moved > 0),
+            ("rules", chosen.rules, chosen.rules > 0),
+            ("moved-from", chosen.moved_from, chosen.moved_from == 0),
+            ("skip", chosen.skip, not chosen.skip),
+        ):
+            if not fits:
+                raise ConfigError(
+                    f"--{name} is {value}; a sparse program starts from a dictionary for every attention output and a "
+                    "transcoder without a matrix for every MLP; correct it, or take --level featured"
+                )
+
+    def validate_for(self, spec: ModelSpec) -> None:
+        """Refuse settings that cannot work for a model of this shape.
+
+        Raises:
+            ConfigError: no dictionary would be left.
+        """
+        chosen = self.dictionaries
+        if self.level == "exact" or chosen.folder is not None:
+            return
+        if chosen.moved and not chosen.rules and chosen.moved_from >= spec.n_layers:
+            raise ConfigError(
+                f"--moved-from is {chosen.moved_from} and --rules is 0, which leaves no dictionary for a model of "
+                f"{spec.n_layers} layers"
+            )
