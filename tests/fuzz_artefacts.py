@@ -30,7 +30,7 @@ from englishroom.data.texts import open_text
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
 from englishroom.dictionaries.evidence.latent_evidence import read_evidence
 from englishroom.dictionaries.formats import FORMATS, read_dictionaries, write_dictionaries
-from englishroom.emit.python import Heading, emit
+from englishroom.emit.python import Header, emit
 from englishroom.errors import EnglishRoomError
 from englishroom.evaluate.talk import TalkOptions
 from englishroom.inside.labelling import label
@@ -41,7 +41,7 @@ from englishroom.lower.featurise import featurise
 from englishroom.manifest import SCHEMA_VERSION, Manifest
 from englishroom.names import LABELS, TABLES
 from englishroom.pipeline import open_talker
-from englishroom.pipeline.labelling import heading_of
+from englishroom.pipeline.labelling import summary_lines_of
 from englishroom.pipeline.reporting import ReportConfig, report
 from englishroom.sketch.folder import read_sketch, write_sketch
 from englishroom.store import read_room, sha256, write_room
@@ -114,7 +114,7 @@ def _made(make: Callable[[Path], object]) -> dict[str, bytes]:
 def _room(program: Program, labels: Labels, more: Mapping[str, bytes]) -> dict[str, bytes]:
     tokenizer = tokenizer_for(program.d_vocab)
     files = pack(program, tokenizer)
-    emitted = emit(program, tokenizer, Heading("tiny"), sha256(files[TABLES]), labels)
+    emitted = emit(program, tokenizer, Header("tiny"), sha256(files[TABLES]), labels)
     files |= {"program.py": emitted.text.encode(), "origins.json": json.dumps(emitted.origins).encode(), **more}
     if labels.features:
         files[LABELS] = labels.to_json()
@@ -170,11 +170,11 @@ def _explain(path: Path) -> None:
 def _emit(path: Path) -> None:
     program, tokenizer = load_program(path)
     labels = load_labels(path, program)
-    compile(emit(program, tokenizer, Heading("tiny"), "0" * 64, labels).text, "program.py", "exec")
+    compile(emit(program, tokenizer, Header("tiny"), "0" * 64, labels).text, "program.py", "exec")
 
 
 def _told(path: Path) -> None:
-    heading_of(read_room(path))
+    summary_lines_of(read_room(path))
 
 
 def _export(path: Path) -> None:

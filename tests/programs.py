@@ -16,7 +16,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from englishroom.emit.python import Emitted, Heading, emit
+from englishroom.emit.python import Emitted, Header, emit
 from englishroom.ir.program import (
     LEVELS,
     Activate,
@@ -80,7 +80,7 @@ AWKWARD = (
 )
 """Names that the verifier admits and that emitted code could trip over."""
 SOURCES = ("wte.weight", 'a """ b', "line\nbreak", "back\\slash\\", "# hash", "\u202eright to left", "\ud800", "")
-HEADING = Heading("a test")
+HEADER = Header("a test")
 LETTERS = "abcdefgh"
 
 
@@ -135,20 +135,18 @@ def tokenizer_for(d_vocab: int) -> Tokenizer:
     )
 
 
-def emitted(program: Program, tokenizer: Tokenizer | None = None, heading: Heading = HEADING) -> Emitted:
+def emitted(program: Program, tokenizer: Tokenizer | None = None, header: Header = HEADER) -> Emitted:
     """Emit a program whose tables are packed as in a room."""
     tokenizer = tokenizer or tokenizer_for(program.d_vocab)
-    return emit(program, tokenizer, heading, hashlib.sha256(pack(program, tokenizer)[TABLES]).hexdigest())
+    return emit(program, tokenizer, header, hashlib.sha256(pack(program, tokenizer)[TABLES]).hexdigest())
 
 
-def write_emitted(
-    folder: Path, program: Program, tokenizer: Tokenizer | None = None, heading: Heading = HEADING
-) -> Path:
+def write_emitted(folder: Path, program: Program, tokenizer: Tokenizer | None = None, header: Header = HEADER) -> Path:
     """Write ``program.py`` and its tables into a folder; return the path of the former."""
     tokenizer = tokenizer or tokenizer_for(program.d_vocab)
     (folder / TABLES).write_bytes(pack(program, tokenizer)[TABLES])
     path = folder / "program.py"
-    path.write_text(emitted(program, tokenizer, heading).text, encoding="utf-8")
+    path.write_text(emitted(program, tokenizer, header).text, encoding="utf-8")
     return path
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from englishroom.emit.python import Heading, emit
+from englishroom.emit.python import Header, emit
 from englishroom.ir.program import Program
 from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
@@ -53,7 +53,7 @@ def write_small_room(path: Path, program: Program, tokenizer: Tokenizer | None =
     """Write the room of a program, with nothing measured in it."""
     tokenizer = tokenizer or tokenizer_for(program.d_vocab)
     files = pack(program, tokenizer)
-    emitted = emit(program, tokenizer, Heading("tiny"), sha256(files[TABLES]))
+    emitted = emit(program, tokenizer, Header("tiny"), sha256(files[TABLES]))
     files |= {"program.py": emitted.text.encode()}
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from englishroom.emit import tables as table_text
 from englishroom.emit.prelude.loading import float32
-from englishroom.emit.python import Emitted, Heading
+from englishroom.emit.python import Emitted, Header
 from englishroom.interp import reference
 from englishroom.ir.program import (
     LEVELS,
@@ -336,7 +336,7 @@ def test_no_name_from_the_model_changes_the_code(
     program, plain = bigram(5), emitted(bigram(5))
     origin = Origin(made_by, tuple(sources))
     named = replace(program, blocks=tuple(replace(block, origin=origin) for block in program.blocks))
-    file = emitted(named, heading=Heading(target, tuple(facts)))
+    file = emitted(named, header=Header(target, tuple(facts)))
     assert code_of(file.text, ()) == code_of(plain.text, ())
     assert file.text.replace("\n", " ").isprintable()
     assert len(file.text.splitlines()) == len(plain.text.splitlines()) + len(facts)
@@ -384,9 +384,7 @@ def test_the_tokenizer_arrives_whole(tokenizer: Tokenizer, tmp_path_factory: pyt
 
 def test_the_header_says_what_the_program_is() -> None:
     program = full_program("featured", 2)
-    told = (
-        ast.get_docstring(ast.parse(emitted(program, heading=Heading("tiny", ("Fact one.", "Fact two."))).text)) or ""
-    )
+    told = ast.get_docstring(ast.parse(emitted(program, header=Header("tiny", ("Fact one.", "Fact two."))).text)) or ""
     assert told.startswith("A program that talks: tiny, decompiled to the featured level.\n")
     assert "\nFact one.\nFact two.\n" in told
     assert f"{len(program.blocks)} blocks, {program.n_entries:,} numbers in tables" in told

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from emitted_tables import check_no_matrix, looked_into
-from englishroom.emit.python import Emitted, Heading, emit
+from englishroom.emit.python import Emitted, Header, emit
 from englishroom.inside.labelling import label
 from englishroom.interp import reference
 from englishroom.ir.labels import Feature, Labels
@@ -36,7 +36,7 @@ def written(folder: Path, program: Program, labels: Labels | None = None) -> Emi
     """Write ``program.py`` and its tables."""
     data = pack(program, tokenizer())[TABLES]
     (folder / TABLES).write_bytes(data)
-    found = emit(program, tokenizer(), Heading("tiny"), hashlib.sha256(data).hexdigest(), labels)
+    found = emit(program, tokenizer(), Header("tiny"), hashlib.sha256(data).hexdigest(), labels)
     (folder / "program.py").write_text(found.text, encoding="utf-8")
     return found
 
@@ -148,12 +148,12 @@ def test_names_change_nothing_but_names(tmp_path: Path) -> None:
 def test_the_bytes_do_not_depend_on_the_hash_seed() -> None:
     code = (
         "import hashlib\n"
-        "from englishroom.emit.python import Heading, emit\n"
+        "from englishroom.emit.python import Header, emit\n"
         "from englishroom.inside.labelling import label\n"
         "from staged import rows, staged, tokenizer\n"
         "program = staged(1)\n"
         "labels = label(program, tokenizer(), rows())\n"
-        "text = emit(program, tokenizer(), Heading('x'), '0' * 64, labels).text\n"
+        "text = emit(program, tokenizer(), Header('x'), '0' * 64, labels).text\n"
         "print(hashlib.sha256(text.encode() + labels.to_json()).hexdigest())\n"
     )
     digests = [

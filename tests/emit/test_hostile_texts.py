@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from emitted_tables import looked_into
-from englishroom.emit.python import Heading, emit
+from englishroom.emit.python import Header, emit
 from englishroom.errors import ArtifactError
 from englishroom.inside.labelling import label
 from englishroom.interp import reference
@@ -96,7 +96,7 @@ def written(folder: Path, text: str) -> str:
     program, words = program_with(text), tokenizer_with(text)
     files = pack(program, words)
     (folder / TABLES).write_bytes(files[TABLES])
-    file = emit(program, words, Heading(text, (text, f"{text} {text}")), sha256(files[TABLES]), labels_with(text))
+    file = emit(program, words, Header(text, (text, f"{text} {text}")), sha256(files[TABLES]), labels_with(text))
     (folder / PROGRAM).write_bytes(file.text.encode())
     return file.text
 
@@ -118,8 +118,8 @@ def test_no_text_becomes_code_in_a_sparse_program(text: str, tmp_path: Path, mon
 def test_no_text_becomes_code_in_a_sketch(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def sketch(with_text: str) -> str:
         table = {"a": {"b": 2}}
-        heading = [with_text, f"{with_text} {with_text}"]
-        return source(Tables({"@a": {"a": 1}}, {"last": table}), heading, {"last": with_text}, 3, 8)
+        header = [with_text, f"{with_text} {with_text}"]
+        return source(Tables({"@a": {"a": 1}}, {"last": table}), header, {"last": with_text}, 3, 8)
 
     monkeypatch.chdir(tmp_path)
     found = sketch(text)

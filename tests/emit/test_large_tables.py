@@ -9,7 +9,7 @@ import pytest
 
 from englishroom.emit import tables as table_text
 from englishroom.emit.prelude import loading
-from englishroom.emit.python import Heading, emit
+from englishroom.emit.python import Header, emit
 from englishroom.interp import reference
 from englishroom.ir.program import LEVELS, Level, Program
 from englishroom.ir.room import pack
@@ -43,7 +43,7 @@ def both(folder: Path, program: Program, words: Tokenizer) -> tuple[Path, Path]:
     files = pack(program, words)
     (folder / TABLES).write_bytes(files[TABLES])
     path = folder / PROGRAM
-    path.write_text(emit(program, words, Heading("x"), sha256(files[TABLES])).text, encoding="utf-8")
+    path.write_text(emit(program, words, Header("x"), sha256(files[TABLES])).text, encoding="utf-8")
     return path, enlarged(path)
 
 

@@ -11,14 +11,14 @@ import pytest
 
 from englishroom.cli import main
 from englishroom.data.texts import open_text
-from englishroom.emit.python import Heading, emit
+from englishroom.emit.python import Header, emit
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.ir.labels import load_labels
 from englishroom.ir.room import load_program, pack
 from englishroom.ir.wording import escaped
 from englishroom.names import LABELS, TABLES
-from englishroom.pipeline.labelling import heading_of, relabel
+from englishroom.pipeline.labelling import relabel, summary_lines_of
 from englishroom.store import SCHEMA_VERSION, Manifest, read_manifest, read_room, write_room
 from forged import put
 from staged import staged, tokenizer
@@ -40,7 +40,7 @@ def room(tmp_path: Path, texts: tuple[Path, Path]) -> Path:
     """Write a room of a random sparse program, without labels."""
     program, own = staged(0), tokenizer()
     files = pack(program, own)
-    emitted = emit(program, own, Heading("made up", FACTS), hashlib.sha256(files[TABLES]).hexdigest())
+    emitted = emit(program, own, Header("made up", FACTS), hashlib.sha256(files[TABLES]).hexdigest())
     files |= {"program.py": emitted.text.encode(), "origins.json": json.dumps(emitted.origins).encode()}
     fit, report = (open_text(text) for text in texts)
     about = {
@@ -59,14 +59,14 @@ def room(tmp_path: Path, texts: tuple[Path, Path]) -> Path:
 
 def test_naming_changes_names_and_nothing_else(room: Path) -> None:
     before = read_room(room)
-    assert heading_of(before) == tuple(map(escaped, FACTS))
+    assert summary_lines_of(before) == tuple(map(escaped, FACTS))
     said: list[str] = []
     manifest = relabel(room, None, 4, said.append)
     after = read_room(room)
     assert set(after.contents) == {*before.contents, LABELS}
     assert all(after.contents[name] == before.contents[name] for name in ("program.ir", TABLES, "tokenizer.json"))
     assert after.contents["program.py"] != before.contents["program.py"]
-    assert heading_of(after) == tuple(map(escaped, FACTS))
+    assert summary_lines_of(after) == tuple(map(escaped, FACTS))
     assert manifest == read_manifest(room)
     assert [record["made_by"] for record in manifest.records] == ["sparsify", "label"]
     assert manifest.evidence["emitted_vs_program_nats"] < 1e-9
@@ -138,7 +138,7 @@ def test_the_commands_name_features_and_tell_memory_from_algorithm(
 def test_a_program_that_does_not_parse_is_one_error(room: Path) -> None:
     put(room, "program.py", b"def (")
     with pytest.raises(ArtifactError, match=r"program\.py: no Python that can be read .*; decompile again"):
-        heading_of(read_room(room))
+        summary_lines_of(read_room(room))
     put(room, "program.py", b"\xff")
     with pytest.raises(ArtifactError, match=r"program\.py: not UTF-8"):
-        heading_of(read_room(room))
+        summary_lines_of(read_room(room))

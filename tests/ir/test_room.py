@@ -146,7 +146,7 @@ program, _ = modules["englishroom.passes.base"].run_passes(program, [fold])
 modules["englishroom.interp.reference"].log_probs(program, [0])
 modules["englishroom.interp.vectorised"].Interpreter(program).stream().extend(modules["englishroom.store"].np.array([[0]]))
 emit = modules["englishroom.emit.python"]
-assert "def step" in emit.emit(program, tokenizer, emit.Heading("a test"), "").text
+assert "def step" in emit.emit(program, tokenizer, emit.Header("a test"), "").text
 print(len(names), sorted({"torch", "transformers", "tokenizers", "huggingface_hub"} & sys.modules.keys()))
 """,
         str(tmp_path / "room"),

@@ -14,7 +14,7 @@ from englishroom.dictionaries.dictionary import Activation, Dictionary, Dictiona
 from englishroom.dictionaries.joint_fit import featured_specs
 from englishroom.dictionaries.replacement import Replacement, clean_run
 from englishroom.dictionaries.train import start_from
-from englishroom.emit.python import Heading, emit
+from englishroom.emit.python import Header, emit
 from englishroom.errors import ConfigError
 from englishroom.evaluate.talkers.program import EmittedTalker
 from englishroom.interp.reference import log_probs as reference_log_probs
@@ -166,7 +166,7 @@ def test_the_emitted_file_runs_by_itself_and_says_the_same(tmp_path: Path):
     target, tokenizer = open_target(str(CASES["gpt2"].write(tmp_path / "model")))
     program, _ = featurise(target, replaced(in_double(target), specs_for(target)))
     files = pack(program, tokenizer)
-    text = emit(program, tokenizer, Heading("tiny"), sha256(files[TABLES])).text
+    text = emit(program, tokenizer, Header("tiny"), sha256(files[TABLES])).text
     assert "write_rows" in text  # what few features write is added row by row
     (tmp_path / TABLES).write_bytes(files[TABLES])
     (tmp_path / "program.py").write_text(text)

@@ -83,7 +83,7 @@ class Command:
         for file, part in counts.items():
             for line in warnings_of(self.talker, part, self.max_tokens is not None):
                 say(f"warning: {line}")
-            show(f"wrote {file}: {_told(part)}")
+            show(f"wrote {file}: {_summary(part)}")
         if self.parts is not None:
             show(f"wrote {self.out / PARTS_RECORD}")
 
@@ -102,7 +102,7 @@ def _source(name_or_path: str, talker: Any) -> Any:
     return SampledModel(talker.name, read_manifest(Path(name_or_path)).sha256)
 
 
-def _told(counts: dict[str, Any]) -> str:
+def _summary(counts: dict[str, Any]) -> str:
     """Say what became of the sampled documents."""
     cut = counts["sampled_unfinished"]
     dropped = {

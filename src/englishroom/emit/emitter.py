@@ -64,11 +64,11 @@ _FIXED = (
 
 
 @dataclass(frozen=True)
-class Heading:
+class Header:
     """What the header of an emitted file says: of which model, and how faithful, one line each."""
 
     target: str
-    facts: tuple[str, ...] = ()
+    summary_lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,11 @@ class Emitter:
         self.layout_name = {key: chosen[name] for key, name in suffixed.items()}
         self.source = SourceText()
 
-    def emit(self, heading: Heading, tables_sha256: str) -> Emitted:
+    def emit(self, header: Header, tables_sha256: str) -> Emitted:
         spelt = [(self._block(block), LineOrigin(block.origin.made_by, block.name)) for block in self.program.blocks]
         sections = [(text, origin) for text, origin in spelt if text]
         tables = self._tables()
-        self._add(self._header(heading))
+        self._add(self._header(header))
         texts = [self.verbatim.pieces[name][0] for name in self.verbatim.needed(self.calls)]
         self._add("\n".join(self.verbatim.imports_of(texts)))
         self._add(f"\nN_CTX = {self.program.n_ctx}\nD_VOCAB = {self.program.d_vocab}\n")
@@ -152,16 +152,16 @@ class Emitter:
             if self.verbatim.module_of[name] is module:
                 self._add(f"\n{self.verbatim.pieces[name][0]}\n")
 
-    def _header(self, heading: Heading) -> str:
+    def _header(self, header: Header) -> str:
         program = self.program
         size = f"{len(program.blocks)} blocks, {program.n_entries:,} numbers in tables"
         lines = [
-            f"A program that talks: {heading.target}, decompiled to the {program.level} level.",
+            f"A program that talks: {header.target}, decompiled to the {program.level} level.",
             "",
             f"Written by englishroom {englishroom.__version__}. It needs nothing but Python 3.11 or later.",
             f"{size}, {program.d_vocab:,} tokens, context {program.n_ctx}.",
             "",
-            *heading.facts,
+            *header.summary_lines,
             "",
             'To hear it:  python program.py "Once upon a time"  (--help lists the options)',
             "In Python:   import program",

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from englishroom.emit.emitter import Emitted, Emitter, Heading
+from englishroom.emit.emitter import Emitted, Emitter, Header
 from englishroom.emit.sparse import SparseEmitter, is_staged
 from englishroom.ir.labels import Labels
 from englishroom.ir.program import Program
 from englishroom.ir.tokenizer import Tokenizer
 
-__all__ = ["Emitted", "Heading", "emit"]
+__all__ = ["Emitted", "Header", "emit"]
 
 
 def emit(
-    program: Program, tokenizer: Tokenizer, heading: Heading, tables_sha256: str, labels: Labels | None = None
+    program: Program, tokenizer: Tokenizer, header: Header, tables_sha256: str, labels: Labels | None = None
 ) -> Emitted:
     """Write a program as Python: header, how it thinks block by block, its arithmetic, its tokenizer, its tables.
 
@@ -21,5 +21,5 @@ def emit(
         labels: what features are called; without them they go by their numbers.
     """
     if is_staged(program):
-        return SparseEmitter(program, tokenizer, labels or Labels()).emit(heading, tables_sha256)
-    return Emitter(program, tokenizer).emit(heading, tables_sha256)
+        return SparseEmitter(program, tokenizer, labels or Labels()).emit(header, tables_sha256)
+    return Emitter(program, tokenizer).emit(header, tables_sha256)

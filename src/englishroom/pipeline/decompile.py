@@ -12,7 +12,7 @@ from englishroom.models.spec import LONGEST_CONTEXT
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.opening import check_forward, open_target, say_rows
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.writing import Made, lay_decompiled, target_line, write
+from englishroom.pipeline.writing import Decompilation, draft_decompiled_room, target_line, write
 from englishroom.store import Manifest, check_out
 from englishroom.work import Work
 
@@ -68,7 +68,7 @@ def _decompile(config: DecompileConfig, out: Path, say: Say, progress: Progress)
     work = Work(out.with_name(f"{out.name}.work"), {"config": settings, "target": target.sha256})
     with contextlib.nullcontext() if config.level == "exact" else work.held():
         if config.level == "exact":
-            made = _exact(target, tokenizer, evidence, say)
+            decompilation = _exact(target, tokenizer, evidence, say)
         else:
             from englishroom.pipeline.featured import featured
             from englishroom.pipeline.sparse import sparse
@@ -76,10 +76,10 @@ def _decompile(config: DecompileConfig, out: Path, say: Say, progress: Progress)
 
             with threads_for(target.spec):
                 further = featured if config.level == "featured" else sparse
-                made = further(config, target, tokenizer, evidence, work, say, progress)
-        laid = lay_decompiled(made, target, tokenizer, settings, say, progress)
-        del made, target  # the emitted file needs memory of its own now
-        manifest = write(laid, out, progress)
+                decompilation = further(config, target, tokenizer, evidence, work, say, progress)
+        draft = draft_decompiled_room(decompilation, target, tokenizer, settings, say, progress)
+        del decompilation, target  # the emitted file needs memory of its own now
+        manifest = write(draft, out, progress)
     if config.level != "exact":
         work.remove()
     return manifest
@@ -90,20 +90,20 @@ def _context(target: Target) -> str:
     return "" if target.cut_from is None else f", context {target.spec.n_ctx:,} of {target.cut_from:,}"
 
 
-def _exact(target: Target, tokenizer: Tokenizer, evidence: dict[str, Any], say: Say) -> Made:
+def _exact(target: Target, tokenizer: Tokenizer, evidence: dict[str, Any], say: Say) -> Decompilation:
     from englishroom.evaluate.talkers.target import TargetTalker
     from englishroom.lower.lift import lift
 
     program, record = lift(target)
     say(f"lifted into {len(program.blocks)} blocks, {program.n_entries:,} numbers, {len(record.rewrites)} rewrites")
-    heading = _heading(target)
-    return Made(program, [record], ("target", TargetTalker(target, tokenizer).log_probs), heading, evidence)
+    summary = _summary_of(target)
+    return Decompilation(program, [record], ("target", TargetTalker(target, tokenizer).log_probs), summary, evidence)
 
 
-def _heading(target: Target) -> Any:
+def _summary_of(target: Target) -> Any:
     first = target_line(target)
 
-    def facts(evidence: dict[str, Any]) -> tuple[str, ...]:
+    def summary_lines(evidence: dict[str, Any]) -> tuple[str, ...]:
         n, n_random = evidence["measured_positions"], evidence["measured_random_positions"]
         further = f" and {n_random} random ones" if n_random else ""
         return (
@@ -114,4 +114,4 @@ def _heading(target: Target) -> Any:
             "same. Nothing is approximated at the exact level.",
         )
 
-    return facts
+    return summary_lines

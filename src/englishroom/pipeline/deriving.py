@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from englishroom.emit.python import Heading
+from englishroom.emit.python import Header
 from englishroom.ir.labels import check_labels, labels_from_json
 from englishroom.ir.program import Program
 from englishroom.ir.tokenizer import Tokenizer
@@ -15,7 +15,7 @@ from englishroom.names import LABELS
 from englishroom.passes.base import Record
 from englishroom.pipeline.checking import lengthened, positions_to_emit
 from englishroom.pipeline.steps import Progress
-from englishroom.pipeline.writing import lay, plain_record, versions, write
+from englishroom.pipeline.writing import draft_room, plain_record, versions, write
 from englishroom.plain import to_json
 from englishroom.store import Manifest, StoredRoom
 
@@ -25,7 +25,7 @@ def write_derived(
     program: Program,
     tokenizer: Tokenizer,
     new: Sequence[Record],
-    facts: Sequence[str],
+    summary_lines: Sequence[str],
     measured: Mapping[str, Any],
     text: str,
     out: Path,
@@ -36,7 +36,7 @@ def write_derived(
 
     Args:
         new: what the passes did.
-        facts: lines for the header of ``program.py``.
+        summary_lines: lines for the header of ``program.py``.
         measured: further files, by name, as plain data.
         same_features: whether features are those of the room, so that its labels hold; ``englishroom label`` makes new
             ones.
@@ -57,5 +57,5 @@ def write_derived(
     n_positions = positions_to_emit(program)
     beginning = [tokenizer.start_id, *tokenizer.encode(text)][:n_positions]
     read = lengthened(beginning, n_positions, len(tokenizer.pieces))
-    heading, files = Heading(before.target["name"], tuple(facts)), {n: to_json(v) for n, v in measured.items()}
-    return write(lay(program, tokenizer, heading, labels, read, manifest, files), out, progress, before)
+    header, files = Header(before.target["name"], tuple(summary_lines)), {n: to_json(v) for n, v in measured.items()}
+    return write(draft_room(program, tokenizer, header, labels, read, manifest, files), out, progress, before)

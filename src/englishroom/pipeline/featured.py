@@ -19,10 +19,10 @@ from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.measuring import (
     Measuring,
     summary,
-    told,
+    summary_lines_of,
 )
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.writing import Made, target_line
+from englishroom.pipeline.writing import Decompilation, target_line
 from englishroom.plain import to_json
 from englishroom.work import Work
 
@@ -35,7 +35,7 @@ def featured(
     work: Work,
     say: Say,
     progress: Progress,
-) -> Made:
+) -> Decompilation:
     """Fit dictionaries to a target and write it, with them, as a featured program.
 
     1. Read the texts, or let the target tell them: one to fit on, one to choose on, one to report on.
@@ -58,14 +58,16 @@ def featured(
         PROBES: kept.once(PROBES, measuring.probes),
         CIRCUITS: kept.once(CIRCUITS, measuring.circuits),
     }
-    for line in told(measured[FIDELITY], measured[PROBES]):
+    for line in summary_lines_of(measured[FIDELITY], measured[PROBES]):
         say(line)
     program, record = featurise(target, replacement)
     say(f"featured: {len(program.blocks)} blocks, {program.n_entries:,} numbers")
     measured[SCORES] = kept.once(SCORES, lambda: measuring.scores(program))
     evidence |= summary(measured) | {"texts": texts.about(), "warnings": list(texts.warnings)}
     files = {name: to_json(value) for name, value in measured.items()} | measuring.evidence()
-    return Made(program, [record], ("dictionaries", _runner(replacement)), _heading(target), evidence, files)
+    return Decompilation(
+        program, [record], ("dictionaries", _runner(replacement)), _summary_of(target), evidence, files
+    )
 
 
 def _runner(replacement: Replacement) -> Callable[[Any], Any]:
@@ -83,10 +85,10 @@ def _runner(replacement: Replacement) -> Callable[[Any], Any]:
     return log_probs
 
 
-def _heading(target: Target) -> Callable[[dict[str, Any]], tuple[str, ...]]:
+def _summary_of(target: Target) -> Callable[[dict[str, Any]], tuple[str, ...]]:
     first = target_line(target)
 
-    def facts(evidence: dict[str, Any]) -> tuple[str, ...]:
+    def summary_lines(evidence: dict[str, Any]) -> tuple[str, ...]:
         return (
             *first,
             f"Held: on {evidence['texts']['report']['name']} KL(target‖program) is "
@@ -96,4 +98,4 @@ def _heading(target: Target) -> Callable[[dict[str, Any]], tuple[str, ...]]:
             "blocks: what no feature explains is lost.",
         )
 
-    return facts
+    return summary_lines

@@ -215,8 +215,8 @@ class _Sweep:
         def known_moments() -> TableMoments:
             if not moments:
                 tokens = self._tokens(self.fit, tokenizer, program, MOMENT_DOCUMENTS)
-                told = partial(self.progress, "averaging what tables read")
-                moments.append(measure_moments(program, self.fit.name, tokens, told))
+                each = partial(self.progress, "averaging what tables read")
+                moments.append(measure_moments(program, self.fit.name, tokens, each))
             return moments[0]
 
         n_edges = sum(table.n_entries for table in edge_tables(program).values())
@@ -268,16 +268,16 @@ class _Sweep:
             else:
                 changed, records = run_passes(program, [step()])
             point, files = self._of_program(changed, tokenizer, name, kind, str(self.out / place), label)
-            facts = (
-                f"Made of the room {room.path.resolve().name} by {records[0].made_by}: {_told(records[0])}.",
-                *_facts(point),
+            summary_lines = (
+                f"Made of the room {room.path.resolve().name} by {records[0].made_by}: {_summary(records[0])}.",
+                *_summary_lines(point),
             )
             written = write_derived(
                 room,
                 changed,
                 tokenizer,
                 records,
-                facts,
+                summary_lines,
                 files,
                 self.text.documents[0],
                 self.out / place,
@@ -320,10 +320,10 @@ class _Sweep:
         talker = ProgramTalker(name, program, tokenizer)
         point, scores = self._measured(ScoredTalker(talker, "talker", name, describe(program).bits), kind, label, place)
         tokens = self._tokens(self.text, tokenizer, program, TRACED_DOCUMENTS)
-        told = partial(self.progress, "counting what works")
+        each = partial(self.progress, "counting what works")
         if not any(isinstance(block, Rules) for block in program.blocks):
-            return point | {"rules_fired_mean": count_selected(program, tokens, told)}, {SCORES: scores}
-        trace = trace_of(program, self.text.name, tokens, told)
+            return point | {"rules_fired_mean": count_selected(program, tokens, each)}, {SCORES: scores}
+        trace = trace_of(program, self.text.name, tokens, each)
         fired = {"rules_fired_mean": trace["rules_fired"]["mean"], "rules_fired_p95": trace["rules_fired"]["p95"]}
         return point | fired | {"rules": trace["rules"]}, {SCORES: scores, TRACE: trace}
 
@@ -395,11 +395,11 @@ def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")
 
 
-def _told(record: Record) -> str:
+def _summary(record: Record) -> str:
     return ", ".join(f"{name} {value}" for name, value in record.options.items())
 
 
-def _facts(point: Point) -> tuple[str, ...]:
+def _summary_lines(point: Point) -> tuple[str, ...]:
     return (
         f"KL(target‖program) {point['kl_target_talker']:.4f} nats, CE {point['ce_increase']:+.4f}, "
         f"{told_bits(point['description_bits'])}.",

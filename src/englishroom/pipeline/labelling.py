@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from englishroom.data.texts import Text
 from englishroom.disk import locked
-from englishroom.emit.python import Heading
+from englishroom.emit.python import Header
 from englishroom.errors import ConfigError, EnglishRoomError
 from englishroom.inside.labelling import label
 from englishroom.inside.memory import measure_memory
@@ -27,7 +27,7 @@ from englishroom.pipeline.config import OWN_SAMPLES
 from englishroom.pipeline.opening import may_open_text, open_original
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import open_again
-from englishroom.pipeline.writing import lay, plain_record, write
+from englishroom.pipeline.writing import draft_room, plain_record, write
 from englishroom.store import Manifest, StoredRoom, read_manifest, read_room
 from englishroom.untrusted import parse_python
 
@@ -114,16 +114,18 @@ def _relabelled(room: Path, text: str | None, n_rows: int, say: Say, progress: P
     read = lengthened(beginning, n_positions, len(tokenizer.pieces))
     record = Record("label", {"text": chosen.name, "sha256": chosen.sha256, "rows": n_rows})
     kept = [known for known in manifest.records if known["made_by"] != record.made_by]
-    heading = Heading(manifest.target["name"], heading_of(stored))
+    header = Header(manifest.target["name"], summary_lines_of(stored))
     changed = replace(manifest, records=[*kept, plain_record(record)])
-    written = write(lay(program, tokenizer, heading, labels, read, changed, stored.contents), room, progress, manifest)
+    written = write(
+        draft_room(program, tokenizer, header, labels, read, changed, stored.contents), room, progress, manifest
+    )
     gap = written.evidence["emitted_vs_program_nats"]
     say(f"program.py says what the program says, within {gap:.2g} nats on {len(read.tokens)} positions")
     return written
 
 
-def heading_of(stored: StoredRoom) -> tuple[str, ...]:
-    """Read back the facts that the header of a room's program states."""
+def summary_lines_of(stored: StoredRoom) -> tuple[str, ...]:
+    """Read back the summary lines that the header of a room's program states."""
     if PROGRAM not in stored.contents:
         return ()
     tree = parse_python(stored.contents[PROGRAM], stored.path / PROGRAM, "decompile again")

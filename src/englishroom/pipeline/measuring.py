@@ -138,7 +138,7 @@ class Measuring:
         return tabulate_latents(self.replacement, found, tokenizer, about).files()
 
 
-def told(fidelity: dict[str, Any], probes: dict[str, Any]) -> list[str]:
+def summary_lines_of(fidelity: dict[str, Any], probes: dict[str, Any]) -> list[str]:
     """Say in a few lines what the three protocols and the interventions found."""
     names = {
         "alone": "one dictionary at a time",

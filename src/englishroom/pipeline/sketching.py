@@ -162,9 +162,9 @@ def _sketch(config: SketchConfig, out: Path, say: Say, progress: Progress) -> Sk
     judged, chosen = studio.judge(found.votes, sample), studio.judge(found.votes, studio.choose)
     rows = rank_gears(found.votes, studio, sample, lambda done, total: progress("ranking gears", done, total))
     tables = studio.tables(found.votes)
-    heading = _heading(talker.name, judged, report, tables.n_entries)
+    summary_lines = _summary_lines(talker.name, judged, report, tables.n_entries)
     remarks = {row.gear: f"Adds {row.adds_nats:.3f} nats to the gears before it." for row in rows}
-    text = studio.text(found.votes, heading, remarks)
+    text = studio.text(found.votes, summary_lines, remarks)
     with tempfile.TemporaryDirectory() as place:
         gap = _run_file(text, Path(place), talker, studio.answers(found.votes, sample), heard_report, progress)
     record = write_sketch(
@@ -211,7 +211,7 @@ def _identity(config: SketchConfig, talker: Talker) -> str:
     return read_manifest(Path(config.talker)).sha256
 
 
-def _heading(name: str, judged: Judged, report: Text, entries: int) -> list[str]:
+def _summary_lines(name: str, judged: Judged, report: Text, entries: int) -> list[str]:
     """Say what the file is, how much it holds, and how it is read."""
     paragraphs = [
         f"A sketch of {name}: it tells stories with {entries:,} votes, and nothing but Python 3.11.",

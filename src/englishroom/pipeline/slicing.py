@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from englishroom.disk import locked
 from englishroom.emit.graph import require_sparse
-from englishroom.emit.python import Heading
+from englishroom.emit.python import Header
 from englishroom.errors import ConfigError, one_line
 from englishroom.evaluate.description import describe_program
 from englishroom.evaluate.talk import prompt_tokens
@@ -30,7 +30,7 @@ from englishroom.passes.base import Record, options_of
 from englishroom.passes.slice import Slice, SliceResult, n_entries
 from englishroom.pipeline.checking import CheckedText, positions_to_emit
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.writing import lay, plain_record, versions, write
+from englishroom.pipeline.writing import draft_room, plain_record, versions, write
 from englishroom.plain import to_json
 from englishroom.store import Manifest, check_apart, check_out, read_manifest
 
@@ -102,7 +102,7 @@ def _sliced(config: SliceConfig, out: Path, say: Say, progress: Progress) -> Man
     found, steps = search.search(whole)
     require_valid(found.program)
     measured = _measured(config, whole, found, tokens, tokenizer)
-    for line in told(measured):
+    for line in summary_lines_of(measured):
         say(line)
     before = read_manifest(path)
     record = Record(search.name, options_of(search), steps, cost_nats=measured["kl_program_slice_nats"]["mean"])
@@ -117,14 +117,16 @@ def _sliced(config: SliceConfig, out: Path, say: Say, progress: Progress) -> Man
         versions=versions(),
     )
     name, labels = before.target["name"], labels_of(load_labels(path, whole), found.kept)
-    facts = (f"The slice of it that one text needs: {one_line(config.text)!r}.", *told(measured))
+    summary_lines = (f"The slice of it that one text needs: {one_line(config.text)!r}.", *summary_lines_of(measured))
     read = CheckedText(tokens.tolist()).first(positions_to_emit(found.program))
     files = {SLICE: to_json(measured | {"steps": steps})}
-    laid = lay(found.program, tokenizer, Heading(f"a slice of {name}", facts), labels, read, manifest, files)
-    return write(laid, out, progress, before)
+    draft = draft_room(
+        found.program, tokenizer, Header(f"a slice of {name}", summary_lines), labels, read, manifest, files
+    )
+    return write(draft, out, progress, before)
 
 
-def told(measured: Mapping[str, Any]) -> list[str]:
+def summary_lines_of(measured: Mapping[str, Any]) -> list[str]:
     """Say in a few lines what was kept of a program, and how near it is."""
     kl, bits, entries, rules = (
         measured[name] for name in ("kl_program_slice_nats", "description_bits", "entries", "rules")

@@ -25,7 +25,7 @@ from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.labelling import labels_of, memory_of
 from englishroom.pipeline.measuring import Measuring, Texts
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.writing import Made, target_line
+from englishroom.pipeline.writing import Decompilation, target_line
 from englishroom.plain import to_json
 from englishroom.sparse.fit import SparseFit, fit_sparse
 from englishroom.sparse.model import SparseModel
@@ -45,7 +45,7 @@ def sparse(
     work: Work,
     say: Say,
     progress: Progress,
-) -> Made:
+) -> Decompilation:
     """Decompile a target as far as it goes, and write it as a sparse program.
 
     1. Read the texts, or let the target tell them.
@@ -75,8 +75,8 @@ def sparse(
         say(line)
     files = {name: to_json(value) for name, value in measured.items()}
     files[LABELS] = kept.once(LABELS, lambda: _labels(fitting, program, texts)).encode()
-    return Made(
-        program, [record], ("sparse model", lambda tokens: run_as(model, tokens)), _heading(target), evidence, files
+    return Decompilation(
+        program, [record], ("sparse model", lambda tokens: run_as(model, tokens)), _summary_of(target), evidence, files
     )
 
 
@@ -114,8 +114,8 @@ def _trace(program: Program, fitting: Fitting, texts: Texts) -> dict[str, Any]:
     tokens = [
         np.array([tokenizer.start_id, *tokenizer.encode(document)][: program.n_ctx], np.int64) for document in documents
     ]
-    told = partial(fitting.progress, "counting what works")
-    return trace_of(program, texts.report.name, tokens, told)
+    each = partial(fitting.progress, "counting what works")
+    return trace_of(program, texts.report.name, tokens, each)
 
 
 def summary(measured: dict[str, Any]) -> dict[str, Any]:
@@ -158,10 +158,10 @@ def told(evidence: dict[str, Any]) -> list[str]:
     ]
 
 
-def _heading(target: Target) -> Callable[[dict[str, Any]], tuple[str, ...]]:
+def _summary_of(target: Target) -> Callable[[dict[str, Any]], tuple[str, ...]]:
     first = target_line(target)
 
-    def facts(evidence: dict[str, Any]) -> tuple[str, ...]:
+    def summary_lines(evidence: dict[str, Any]) -> tuple[str, ...]:
         return (*first, f"Held, on {evidence['texts']['report']['name']}:", *told(evidence))
 
-    return facts
+    return summary_lines

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import englishroom
-from englishroom.emit.python import Heading, emit
+from englishroom.emit.python import Header, emit
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.ir.labels import Labels, labels_from_json
 from englishroom.ir.program import Program
@@ -39,26 +39,26 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Made:
+class Decompilation:
     """What a decompilation made, before it is written.
 
     Attributes:
         same_as: what the program must agree with to rounding, and what that is called in the evidence: the target at
             the exact level, the fitted dictionaries run by torch at the featured level.
-        facts: lines for the header of the emitted file, filled in with the evidence.
+        summary_lines: lines for the header of the emitted file, filled in with the evidence.
         files: further files of the room, name -> bytes.
     """
 
     program: Program
     records: list[Record]
     same_as: tuple[str, LogProbs]
-    facts: Callable[[dict[str, Any]], tuple[str, ...]]
+    summary_lines: Callable[[dict[str, Any]], tuple[str, ...]]
     evidence: dict[str, Any] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass
-class Laid:
+class RoomDraft:
     """A room laid out in memory: its files, and what is still to be checked once they are written.
 
     Attributes:
@@ -76,15 +76,15 @@ class Laid:
     manifest: Manifest
 
 
-def lay(
+def draft_room(
     program: Program,
     tokenizer: Tokenizer,
-    heading: Heading,
+    header: Header,
     labels: Labels | None,
     text: CheckedText,
     manifest: Manifest,
     more: Mapping[str, bytes] = MappingProxyType({}),
-) -> Laid:
+) -> RoomDraft:
     """Lay out the room of a program; every room with a program in it is made so.
 
     Args:
@@ -93,16 +93,16 @@ def lay(
         more: further files, name -> bytes; also those of the program, where they stand in a room already.
     """
     files = pack(program, tokenizer) | dict(more)
-    emitted = emit(program, tokenizer, heading, sha256(files[TABLES]), labels)
+    emitted = emit(program, tokenizer, header, sha256(files[TABLES]), labels)
     files |= {PROGRAM: emitted.text.encode(), ORIGINS: json.dumps(emitted.origins, indent=0).encode()}
     if labels is not None and labels.features:
         files[LABELS] = labels.to_json()
     talker = ProgramTalker("program", program, tokenizer, np.float64)
     expected = talker.log_probs(np.array([text.tokens]))[0]
-    return Laid(files, tokenizer, program.n_ctx, text, expected, manifest)
+    return RoomDraft(files, tokenizer, program.n_ctx, text, expected, manifest)
 
 
-def write(laid: Laid, out: Path, progress: Progress, made_of: Manifest | None = None) -> Manifest:
+def write(draft: RoomDraft, out: Path, progress: Progress, made_of: Manifest | None = None) -> Manifest:
     """Write a room, run the program in it, and put it in its place.
 
     Args:
@@ -113,16 +113,21 @@ def write(laid: Laid, out: Path, progress: Progress, made_of: Manifest | None = 
     """
 
     def describe(folder: Path) -> Manifest:
-        reading = EmittedTalker(folder / PROGRAM, laid.tokenizer, laid.n_ctx)
-        checked = check_emitted(reading, laid.text, laid.expected, progress)
-        return replace(laid.manifest, evidence=laid.manifest.evidence | checked)
+        reading = EmittedTalker(folder / PROGRAM, draft.tokenizer, draft.n_ctx)
+        checked = check_emitted(reading, draft.text, draft.expected, progress)
+        return replace(draft.manifest, evidence=draft.manifest.evidence | checked)
 
-    return write_room(out, _emptying(laid.files), describe, made_of)
+    return write_room(out, _emptying(draft.files), describe, made_of)
 
 
-def lay_decompiled(
-    made: Made, target: Target, tokenizer: Tokenizer, config: dict[str, Any], say: Say, progress: Progress
-) -> Laid:
+def draft_decompiled_room(
+    decompilation: Decompilation,
+    target: Target,
+    tokenizer: Tokenizer,
+    config: dict[str, Any],
+    say: Say,
+    progress: Progress,
+) -> RoomDraft:
     """Measure what a decompilation made, and lay out its room; program and target may then be let go.
 
     Args:
@@ -133,26 +138,34 @@ def lay_decompiled(
     """
     from englishroom.evaluate.talkers.target import TargetTalker
 
-    program, evidence, name = made.program, made.evidence, made.same_as[0]
+    program, evidence, name = decompilation.program, decompilation.evidence, decompilation.same_as[0]
     talker = ProgramTalker(target.name, program, tokenizer, np.float64)
-    told = TargetTalker(target, tokenizer)
-    text = measure(told, talker, made.same_as, target.spec.windows, evidence, progress)
+    target_talker = TargetTalker(target, tokenizer)
+    text = measure(target_talker, talker, decompilation.same_as, target.spec.windows, evidence, progress)
     say(f"largest log-probability difference from the {name}: {evidence[f'program_vs_{name}_nats']:.2g} nats")
     read = text.first(positions_to_emit(program))
     if (windows := windows_of(program)) and len(read.tokens) <= max(windows):
         say(f"program.py is checked on {len(read.tokens)} positions, inside the window of {max(windows)}")
-    labels = labels_from_json(made.files[LABELS]) if LABELS in made.files else None
+    labels = labels_from_json(decompilation.files[LABELS]) if LABELS in decompilation.files else None
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         level=program.level,
         target=identity_of(target),
         config=config,
         seed=config["seed"],
-        records=[plain_record(record) for record in made.records],
+        records=[plain_record(record) for record in decompilation.records],
         evidence=evidence,
         versions=versions(),
     )
-    return lay(program, tokenizer, Heading(target.name, made.facts(evidence)), labels, read, manifest, made.files)
+    return draft_room(
+        program,
+        tokenizer,
+        Header(target.name, decompilation.summary_lines(evidence)),
+        labels,
+        read,
+        manifest,
+        decompilation.files,
+    )
 
 
 def plain_record(record: Record) -> dict[str, Any]:

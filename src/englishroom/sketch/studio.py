@@ -135,12 +135,12 @@ class Studio:
         importance = importance_of(votes, self.fit)
         return spell_out(votes, self.fit.readings, self.spelling.words, self.kind_names, importance)
 
-    def text(self, votes: Votes, heading: Sequence[str] = (), remarks: Mapping[str, str] | None = None) -> str:
+    def text(self, votes: Votes, summary_lines: Sequence[str] = (), remarks: Mapping[str, str] | None = None) -> str:
         """Write a sketch as its file, gears in the order of the remarks on them."""
         tables, remarks = self.tables(votes), remarks or {}
         order = [*(gear for gear in remarks if gear in tables.gears), *(g for g in tables.gears if g not in remarks)]
         ordered = Tables(tables.words, {gear: tables.gears[gear] for gear in order})
-        return source(ordered, heading, remarks, len(self.spelling.words), self.n_ctx)
+        return source(ordered, summary_lines, remarks, len(self.spelling.words), self.n_ctx)
 
     def lines(self, votes: Votes) -> int:
         """Count the lines of the file."""

@@ -93,11 +93,11 @@ def table_text(table: Mapping[str, Row], head: str = "") -> str:
     return "\n".join(wrapper.wrap(" | ".join(rows)))
 
 
-def source(tables: Tables, heading: Sequence[str], remarks: Mapping[str, str], n_tokens: int, n_ctx: int) -> str:
+def source(tables: Tables, summary_lines: Sequence[str], remarks: Mapping[str, str], n_tokens: int, n_ctx: int) -> str:
     """Write the whole file: what it is, its code, its words, and gear by gear a function and its table.
 
     Args:
-        heading: lines of its docstring.
+        summary_lines: lines of its docstring.
         remarks: what is to be said of each gear, behind what it looks at.
         n_tokens: size of the talker's vocabulary.
         n_ctx: words that a story may have.
@@ -106,7 +106,7 @@ def source(tables: Tables, heading: Sequence[str], remarks: Mapping[str, str], n
     needed = verbatim.needed([*tables.gears, "read_table", "log_probs", "main"])
     pieces = {name: re.sub(r"\n\n+", "\n", verbatim.pieces[name][0]) for name in needed}
     general = [text for name, text in pieces.items() if name not in tables.gears]
-    parts = [docstring(heading)]
+    parts = [docstring(summary_lines)]
     parts.append("\n".join(verbatim.imports_of(pieces.values())))
     constants = dict.fromkeys(text for text in general if not text.startswith(("def", "class")))
     parts.append("\n".join([*constants, f"N_TOKENS, N_CTX, GEARS = {n_tokens}, {n_ctx}, {{}}"]))
