@@ -22,7 +22,7 @@ class _Kept(FunctionCache):
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):  # the latter where processes compile one loop at once
             super().save_overload(sig, data)
 
 
