@@ -69,7 +69,7 @@ class Kept:
         if found[0] != wanted:
             raise ConfigError(
                 f"{self.path}: belongs to work with another {_difference(found[0], wanted)}; choose another --out, or "
-                "delete the file to start over"
+                f"delete the {'folder' if self.path.name == MARK else 'file'} to start over"
             )
         return found[1]
 

@@ -41,7 +41,7 @@ def test_the_room_holds_a_sparse_program_and_its_evidence(room: Path) -> None:
     assert set(FILES) < set(manifest.files)
     assert not (room.parent / "room.work").exists()
     evidence = manifest.evidence
-    assert evidence["program_vs_sparse model_nats"] < 1e-9
+    assert evidence["program_vs_sparse_model_nats"] < 1e-9
     assert evidence["emitted_vs_program_nats"] < 1e-9
     assert evidence["kl_target_program_nats"] > 0
     assert evidence["reads_per_rule_p95"] <= 8

@@ -86,6 +86,11 @@ def positions_to_emit(program: Program) -> int:
     return min(program.n_ctx, wanted)
 
 
+def gap_key(name: str) -> str:
+    """Name the entry of the evidence that says how far a program is from what it must agree with."""
+    return f"program_vs_{name.replace(' ', '_')}_nats"
+
+
 def measure(
     target: Talker,
     program: Talker,
@@ -118,7 +123,7 @@ def measure(
     name, log_probs = same_as
     theirs, ours, expected = target.log_probs(tokens)[0], program.log_probs(tokens)[0], log_probs(tokens)[0]
     evidence |= text.evidence("measured")
-    evidence[f"program_vs_{name}_nats"] = largest_gap(name, expected, ours)
+    evidence[gap_key(name)] = largest_gap(name, expected, ours)
     evidence["greedy_tokens_equal"] = int((ours.argmax(-1) == theirs.argmax(-1)).sum())
     progress("measuring", n_positions, n_positions)
     return text

@@ -27,6 +27,7 @@ from englishroom.pipeline.checking import (
     CheckedText,
     LogProbs,
     check_emitted,
+    gap_key,
     measure,
     positions_to_emit,
     windows_of,
@@ -142,7 +143,7 @@ def draft_decompiled_room(
     talker = ProgramTalker(target.name, program, tokenizer, np.float64)
     target_talker = TargetTalker(target, tokenizer)
     text = measure(target_talker, talker, decompilation.same_as, target.spec.windows, evidence, progress)
-    say(f"largest log-probability difference from the {name}: {evidence[f'program_vs_{name}_nats']:.2g} nats")
+    say(f"largest log-probability difference from the {name}: {evidence[gap_key(name)]:.2g} nats")
     read = text.first(positions_to_emit(program))
     if (windows := windows_of(program)) and len(read.tokens) <= max(windows):
         say(f"program.py is checked on {len(read.tokens)} positions, inside the window of {max(windows)}")

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from englishroom.data.corpus import BlankLines
 from englishroom.disk import replace_file
 from englishroom.errors import ArtifactError
-from englishroom.untrusted import parse_json, read_bytes
+from englishroom.untrusted import parse_plain, read_bytes
 
 FILE = "training.json"
 ADVICE = "restore the file or train again"
@@ -90,13 +90,13 @@ def read_training(folder: Path) -> dict[str, Any] | None:
     where = folder / FILE
     if not where.exists():
         return None
-    record = parse_json(read_bytes(where, ADVICE), TypeAdapter(TrainingRecord), where, ADVICE)
+    record = parse_plain(read_bytes(where, ADVICE), where, ADVICE, TypeAdapter(TrainingRecord))
     for number, curve in enumerate(record["curves"]):
         for key in ("step", "tokens", "flops"):
             values = [point[key] for point in curve["points"]]
             if any(b <= a for a, b in itertools.pairwise(values)):
                 raise ArtifactError(f"{where}: curves.{number}: {key} does not grow from point to point; {ADVICE}")
-    return dict(record)
+    return record
 
 
 def trained_blank_lines(folder: Path) -> BlankLines:

@@ -31,7 +31,7 @@ from englishroom.talkers.record import (
 )
 from englishroom.talkers.train import Run
 from englishroom.untrusted import parse_json
-from englishroom.work import Work
+from englishroom.work import Kept, Work
 
 
 @with_config(STRICT)
@@ -76,6 +76,7 @@ def measure_curve(
         )
     found = find_curve(record, text_hash(documents))
     if found is not None:
+        _kept(folder, record, found.sha256).path.unlink(missing_ok=True)  # a run was killed before it could
         return found
     with locked(folder):
         return _measure(folder, text, documents, record, progress)
@@ -98,9 +99,7 @@ def _measure(
             f"{work}: no checkpoint of step {gone[0]} ({len(gone)} of {len(points)} are gone), but a curve needs them "
             "all; train again"
         )
-    kept = Work(work, {"config": record["config"], "fit": record["fit_sha256"], "text": sha256}).file(
-        f"curve-{sha256[:16]}.json"
-    )
+    kept = _kept(folder, record, sha256)
     measured = Measured(tokens=0, bytes=0, points=[])
     if (before := kept.read()) is not None:
         measured = parse_json(before, TypeAdapter(Measured), kept.path, "delete it to measure again")
@@ -132,6 +131,12 @@ def _measure(
     added = find_curve(record, sha256)
     assert added is not None
     return added
+
+
+def _kept(folder: Path, record: dict[str, Any], sha256: str) -> Kept:
+    """Name the file of what was measured so far on a text."""
+    identity = {"config": record["config"], "fit": record["fit_sha256"], "text": sha256}
+    return Work(folder / "work", identity).file(f"curve-{sha256[:16]}.json")
 
 
 def _read_checkpoint(path: Path, family: Family) -> Target:
