@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from englishroom.cli import main
 from englishroom.evaluate.compute_recovered.curve import measure_curve, measure_run
 from englishroom.evaluate.compute_recovered.rungs import measure_ladder, rebuild_ladder
 from englishroom.ir.room import load_program
-from englishroom.pipeline import DecompileConfig, decompile
+from englishroom.pipeline import decompile
 from englishroom.pipeline.deriving import write_derived
 from englishroom.pipeline.frontier import FrontierConfig, frontier
 from englishroom.pipeline.labelling import relabel
+from englishroom.pipeline.presets import preset_of
 from englishroom.pipeline.sketching import SketchConfig, sketch
 from englishroom.store import read_room
 from englishroom.talkers.build import build_talker
@@ -46,7 +48,7 @@ def test_decompile(level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     model = make_gpt2(tmp_path / "model", n_layer=1, n_embd=16, n_head=2, n_positions=16)
     sizes = {"exact": {}, "featured": SIZES, "sparse": {k: v for k, v in SIZES.items() if k != "evidence_rows"}}[level]
     changes = sizes | (SPARSE_SIZES if level == "sparse" else {})
-    config = DecompileConfig(str(model), level, check=False, changes=tuple(changes.items()))
+    config = preset_of("fast", level).changed(**{"model": str(model), "check": False} | changes)
     kills = check_kills(lambda: decompile(config, Path("room")), tmp_path, monkeypatch)
     assert kills >= {"exact": 2, "featured": 20, "sparse": 20}[level]
 
@@ -76,7 +78,7 @@ def test_train_and_curve(texts: dict[str, str], tmp_path: Path, monkeypatch: pyt
 
 
 def test_ladder(texts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rungs = {"one": TrainConfig(**vars(TRAINED) | {"tokens": 64}), "two": TrainConfig(**vars(TRAINED) | {"tokens": 96})}
+    rungs = {"one": replace(TRAINED, tokens=64), "two": replace(TRAINED, tokens=96)}
 
     def run() -> None:
         rebuild_ladder([texts["fit"]], Path("ladder"), rungs)
