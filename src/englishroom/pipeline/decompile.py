@@ -64,6 +64,10 @@ def _decompile(config: DecompileConfig, out: Path, say: Say, progress: Progress)
         progress("comparing with transformers", 0, 1)
         evidence["forward_vs_transformers_nats"] = check_forward(target, say)
         progress("comparing with transformers", 1, 1)
+    if config.level != "exact":
+        from englishroom.pipeline.fitting import check_dictionaries
+
+        check_dictionaries(config, target)
     settings = config.plain()
     work = Work(out.with_name(f"{out.name}.work"), {"config": settings, "target": target.sha256})
     with contextlib.nullcontext() if config.level == "exact" else work.held():

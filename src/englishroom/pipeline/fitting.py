@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -25,6 +26,7 @@ from englishroom.dictionaries.formats import read_dictionaries
 from englishroom.dictionaries.joint_fit import Fit, featured_specs, fit
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
+from englishroom.errors import ConfigError
 from englishroom.evaluate.baselines import check_texts
 from englishroom.evaluate.rising_loss import rising_loss
 from englishroom.evaluate.sample import SampleOptions
@@ -37,7 +39,30 @@ from englishroom.pipeline.config import OWN_SAMPLES, DecompileConfig
 from englishroom.pipeline.measuring import Texts
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import TalkerTexts
+from englishroom.sparse.start import dictionaries_of
 from englishroom.work import Work
+
+
+def check_dictionaries(config: DecompileConfig, target: Target) -> None:
+    """Refuse dictionaries to start from that a program of this target cannot be made of, before any work.
+
+    Raises:
+        ConfigError: their sites or sizes are not the target's, two are for the same sites, or the level needs others.
+    """
+    config.validate_for(target.spec)
+    if (folder := config.dictionaries.folder) is None:
+        return
+    given = read_dictionaries(folder)
+    counted = Counter((d.spec.reads, d.spec.writes) for d in given)
+    for (reads, writes), count in counted.items():
+        if count > 1:
+            raise ConfigError(
+                f"{folder}: {count} dictionaries that read {reads} and write {', '.join(writes)}, expected one; leave "
+                "the others out of the folder"
+            )
+    replacement = Replacement(target.spec, target.weights, tuple(given))
+    if config.level == "sparse":
+        dictionaries_of(replacement)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def start(
         ConfigError: dictionaries are others than these.
     """
     spec = replacement.spec
-    moved, rules = _dictionaries(replacement)
+    moved, rules = dictionaries_of(replacement)
     weights = {name: tensor.detach().double() for name, tensor in replacement.weights.items()}
     versions = _token_vectors(replacement, weights, rules)
     learnt = learn_kinds(
@@ -141,8 +141,12 @@ def hats(n_ctx: int) -> Float[Tensor, "pos station"]:
     return found
 
 
-def _dictionaries(replacement: Replacement) -> tuple[list[Dictionary], list[Dictionary]]:
-    """Return the dictionaries of attention outputs and of MLPs, each in the order of the layers."""
+def dictionaries_of(replacement: Replacement) -> tuple[list[Dictionary], list[Dictionary]]:
+    """Return the dictionaries of attention outputs and of MLPs, each in the order of the layers.
+
+    Raises:
+        ConfigError: there are others, or they are of another form.
+    """
     spec = replacement.spec
     moved: list[Dictionary] = []
     rules: list[Dictionary] = []

@@ -1,0 +1,50 @@
+"""Decompilations of the smallest models, and dictionaries that cannot work, which are refused before the work."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from englishroom.cli import main
+from englishroom.dictionaries.dictionary import Dictionary
+from englishroom.dictionaries.joint_fit import featured_specs
+from englishroom.errors import ConfigError
+from englishroom.models.load import load_target
+from englishroom.pipeline import decompile, fitting, preset_of
+from tiny import make_gpt2
+from tiny_sparse import ROOM_SETTINGS
+
+
+@pytest.mark.parametrize("level", ["exact", "featured", "sparse"])
+def test_a_model_of_one_layer_one_head_and_one_mlp_goes_through_every_level(level: str, tmp_path: Path) -> None:
+    model = make_gpt2(tmp_path / "model", n_layer=1, n_head=1)
+    config = preset_of("fast", level).changed(model=str(model), check=False, **ROOM_SETTINGS)
+    evidence = decompile(config, tmp_path / "room").evidence
+    assert math.isfinite(evidence["emitted_vs_program_nats"])
+    assert main(["show", str(tmp_path / "room")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("level", "change", "message"),
+    [
+        ("featured", "twice", "2 dictionaries that read blocks.0.hook_attn_out and write"),
+        ("sparse", "no attention", "a sparse program starts from one dictionary for each attention output"),
+        ("sparse", "skip", "expected topk without a skip"),
+    ],
+)
+def test_dictionaries_that_cannot_work_are_refused_before_the_fit(
+    level: str, change: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_gpt2(tmp_path / "model")
+    config = preset_of("fast", level).changed(model=str(model), check=False, **ROOM_SETTINGS)
+    generator = torch.Generator().manual_seed(0)
+    specs = list(featured_specs(load_target(str(model)).spec, replace(config.dictionaries, skip=change == "skip")))
+    given = [Dictionary.random(spec, generator) for spec in specs if change != "no attention" or "mlp" in spec.name]
+    monkeypatch.setattr(fitting, "read_dictionaries", lambda _folder: given + given[:1] * (change == "twice"))
+    with pytest.raises(ConfigError, match=message):
+        decompile(config.changed(dictionaries=tmp_path / "given"), tmp_path / "room")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
