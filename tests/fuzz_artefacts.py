@@ -41,8 +41,9 @@ from englishroom.lower.featurise import featurise
 from englishroom.manifest import SCHEMA_VERSION, Manifest
 from englishroom.names import LABELS, TABLES
 from englishroom.pipeline import open_talker
+from englishroom.pipeline.commands import ReportConfig
 from englishroom.pipeline.labelling import summary_lines_of
-from englishroom.pipeline.reporting import ReportConfig, report
+from englishroom.pipeline.reporting import report
 from englishroom.sketch.folder import read_sketch, write_sketch
 from englishroom.store import read_room, sha256, write_room
 from englishroom.talkers.ngrams.model_file import load_ngrams, ngrams_to_bytes

@@ -15,7 +15,8 @@ from englishroom.ir.program import LEVELS, Level, Program
 from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.names import PROGRAM, TABLES
-from englishroom.pipeline.slicing import SliceConfig, slice_room
+from englishroom.pipeline.commands import SliceConfig
+from englishroom.pipeline.slicing import slice_room
 from englishroom.store import sha256
 from programs import full_program, run_file, tokenizer_for, tokens_for
 from staged import rows, staged, tokenizer
@@ -90,6 +91,6 @@ def test_rules_are_taken_out_of_large_programs(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_slice_reads_large_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     room = write_small_room(tmp_path / "room", small_program())
-    slice_room(SliceConfig(str(room), "abcd", 0.2, evaluations=10), tmp_path / "slice")
+    slice_room(SliceConfig(room, "abcd", 0.2, evaluations=10), tmp_path / "slice")
     path = tmp_path / "slice" / PROGRAM
     assert said(enlarged(path), capsys, "--told", "abcd") == said(path, capsys, "--told", "abcd")

@@ -14,8 +14,9 @@ from englishroom.evaluate.description import describe
 from englishroom.ir.room import load_program
 from englishroom.passes.prune import edge_tables
 from englishroom.pipeline import frontier as frontier_module
+from englishroom.pipeline.commands import FrontierConfig
 from englishroom.pipeline.deriving import write_derived
-from englishroom.pipeline.frontier import FrontierConfig, frontier
+from englishroom.pipeline.frontier import frontier
 from englishroom.store import read_manifest, read_room, write_room
 from summing import ruled
 
@@ -112,7 +113,7 @@ def test_a_point_whose_room_is_gone_is_made_again(sparse_room, options, tmp_path
     [
         ({"bits": ("17",)}, r"--bits has '17', expected 1 to 16, or ternary"),
         ({"bits": ("few",)}, r"--bits has 'few'"),
-        ({"keep": (0.0,)}, r"--keep has 0, expected shares above 0 and at most 1"),
+        ({"keep": (0.0,)}, r"--keep is 0, expected above 0 and at most 1"),
         ({"rooms": ()}, r"no room to sweep; name one or more"),
     ],
 )

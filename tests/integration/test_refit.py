@@ -12,7 +12,8 @@ from englishroom.errors import ConfigError
 from englishroom.ir.room import load_program
 from englishroom.passes.prune import edge_tables
 from englishroom.pipeline import decompile, refitting
-from englishroom.pipeline.frontier import FrontierConfig, frontier
+from englishroom.pipeline.commands import FrontierConfig
+from englishroom.pipeline.frontier import frontier
 from englishroom.sparse.fit import SparseFit
 from englishroom.store import read_manifest
 from tiny import CASES
@@ -74,5 +75,5 @@ def test_refitting_brings_programs_nearer_and_a_killed_sweep_goes_on(
 
 
 def test_a_refit_of_less_than_nothing_is_refused(room: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--refit is -1, expected tokens to read, or 0"):
+    with pytest.raises(ConfigError, match=r"--refit is -1, expected 0 or more"):
         frontier(FrontierConfig((room,), refit=-1), room.parent / "out")

@@ -13,8 +13,9 @@ from englishroom.data.texts import Text
 from englishroom.errors import ArtifactError
 from englishroom.evaluate.talkers.program import ProgramTalker
 from englishroom.ir.labels import Feature, Labels
+from englishroom.pipeline.commands import ReportConfig
 from englishroom.pipeline.following import follow
-from englishroom.pipeline.reporting import ReportConfig, commands, report
+from englishroom.pipeline.reporting import commands, report
 from englishroom.store import read_manifest
 from englishroom.talkers import shipped
 from programs import full_program, tokenizer_for

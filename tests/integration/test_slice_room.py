@@ -93,7 +93,7 @@ def test_what_cannot_be_sliced_is_one_line(room: Path, tmp_path: Path, capsys: p
     assert error(str(room), "--text", "") == "error: the text has no tokens; give --text at least one word"
     assert "the prompt has 41 tokens, the context holds 12" in error(str(room), "--text", "a" * 40)
     low = error(str(room), "--text", "a", "--tolerance", "-1")
-    assert low == "error: --tolerance is -1, expected a number of 0 or more"
+    assert low == "error: --tolerance is -1, expected 0 or more"
     exact = write_small_room(tmp_path / "exact", full_program("exact", 1))
     assert error(str(exact), "--text", "a") == (
         "error: the program is at the exact level, and only sparse programs can be sliced; give a room made with "
@@ -104,8 +104,8 @@ def test_what_cannot_be_sliced_is_one_line(room: Path, tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--tolerance", "inf", "--tolerance is inf, expected a number of 0 or more"),
-        ("--tolerance", "nan", "--tolerance is nan, expected a number of 0 or more"),
+        ("--tolerance", "inf", "--tolerance is inf, expected a finite number"),
+        ("--tolerance", "nan", "--tolerance is nan, expected a finite number"),
         ("--seed", "-1", "--seed is -1, expected 0 or more"),
         ("--evaluations", "0", "--evaluations is 0, expected 1 or more"),
     ],

@@ -17,6 +17,7 @@ from englishroom.bounds import Settings, flag_of
 from englishroom.cli import main
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.manifest import Manifest
+from englishroom.pipeline.commands import FrontierConfig, ReportConfig, ScoreConfig, SketchConfig, SliceConfig
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.presets import PRESETS, command_of, nearest_preset, preset_of, settings_of
 
@@ -33,8 +34,9 @@ def declared(config: Settings) -> Iterator[tuple[type[Settings], str]]:
 
 def explained(config: type[Settings]) -> set[str]:
     """Return the fields that have a string under them."""
-    (body,) = (node.body for node in ast.parse(inspect.getsource(config)).body if isinstance(node, ast.ClassDef))
-    pairs = pairwise(body)
+    kinds = [kind for kind in config.__mro__ if issubclass(kind, Settings)]
+    trees = [ast.parse(inspect.getsource(kind)).body[0] for kind in kinds]
+    pairs = [pair for tree in trees if isinstance(tree, ast.ClassDef) for pair in pairwise(tree.body)]
     return {
         field.target.id
         for field, under in pairs
@@ -55,6 +57,29 @@ def test_every_setting_has_a_help_and_a_flag_of_its_own(capsys: pytest.CaptureFi
     for config, name in SETTINGS:
         flag, value = flag_of(config, name), getattr(config(), name)
         assert f" {f'--no-{flag[2:]}' if value is True else 'MODEL' if name == 'model' else flag} " in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "config"),
+    [
+        ("score", ScoreConfig(("room",))),
+        ("frontier", FrontierConfig((Path("room"),))),
+        ("sketch", SketchConfig()),
+        ("slice", SliceConfig(Path("room"), "text")),
+        ("report", ReportConfig()),
+    ],
+)
+def test_the_settings_of_other_commands_are_flags_with_a_help(
+    command: str, config: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = list(declared(config))
+    assert [(kind, name) for kind, name in settings if name not in explained(kind)] == []
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    config.validate()
+    given = [flag for flag in config.flags() if flag not in shown and f"--no-{flag[2:]}" not in shown]
+    assert given in ([], ["--talkers"], ["--rooms"], ["--talker"], ["--room"])  # what is given without a flag
 
 
 def test_the_help_shows_the_defaults_of_the_preset_named(capsys: pytest.CaptureFixture[str]) -> None:

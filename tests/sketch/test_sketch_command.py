@@ -121,7 +121,7 @@ def test_a_share_out_of_reach_is_said(tiny_talker: Path, texts: list[str], tmp_p
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--share", "1.5"], "--share is 1.5, expected a number between 0 and 1"),
+        (["--share", "1.5"], "--share is 1.5, expected above 0 and below 1"),
         (["--lines", "20"], "--lines is 20, expected 180 or more"),
         (["--positions", "5"], "--positions is 5, expected 1000 or more"),
         (["--report-positions", "5"], "--report-positions is 5, expected 100 or more"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,11 +11,11 @@ import tyro
 from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.disk import replace_file
 from englishroom.errors import ConfigError
+from englishroom.pipeline.commands import PROMPTS
 from englishroom.pipeline.config import TalkerOpening
 from englishroom.plain import to_json
 
 NEW_TOKENS = 120
-PROMPTS = ("Once upon a time", "Lily and Tom", "")
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,7 @@ class Command:
         if self.out is not None and not self.out.parent.is_dir():
             raise ConfigError(f"{self.out.parent}: no such folder; create it first, or choose another --out")
         check_name(self.text)
-        asked = self.opening
-        first, second = (
-            open_talker(name, asked.tokenizer, asked.check, say, context=asked.context, run_code=asked.run_code)
-            for name in (self.first, self.second)
-        )
+        first, second = (open_talker(name, say=say, **asdict(self.opening)) for name in (self.first, self.second))
         with progress_bar() as progress:
             text = TalkerTexts([first, second], self.blank_lines, say, progress).open(
                 self.text, max_documents=self.max_documents

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,15 +56,7 @@ class Command:
         options = SampleOptions(self.seed, self.temperature, self.max_tokens, self.precision)
         options.check()
         (check_file if self.parts is None else check_folder)(self.out)
-        talker = open_talker(
-            self.talker,
-            self.opening.tokenizer,
-            self.opening.check,
-            say,
-            self.precision,
-            self.opening.context,
-            self.opening.run_code,
-        )
+        talker = open_talker(self.talker, say=say, dtype=self.precision, **asdict(self.opening))
         if self.opening.context is not None:  # the record says where documents were cut
             options = replace(options, max_tokens=min(talker.n_ctx, self.max_tokens or talker.n_ctx))
         source = _source(self.talker, talker)

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated
 
-import tyro
+from tyro.conf import arg
 
 from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.disk import locked
 from englishroom.errors import ConfigError
 from englishroom.number import number, signed
-from englishroom.pipeline.config import TalkerOpening
+from englishroom.pipeline.commands import ScoreConfig
 
 if TYPE_CHECKING:
     from englishroom.evaluate.score_table import ScoreRow, ScoreTable
@@ -24,56 +24,20 @@ if TYPE_CHECKING:
 class Command:
     """Measure rooms and models on a text, side by side: one table, and the same as JSON and Parquet."""
 
-    talkers: tyro.conf.Positional[tuple[str, ...]]
-    """Rooms, shipped models, model folders or .bin files, hub names; all are compared with the first."""
-    text: str = "sampled"
-    """A text file or a table, a folder of them, a hub dataset, or "sampled", the ready corpus."""
-    blank_lines: Literal["auto", "keep", "collapse"] = "auto"
-    """Keep white space around line ends of texts, or collapse it to one newline; auto keeps it where the first
-    talker says blank lines."""
-    baselines: bool = False
-    """Add the sanity rows of every model named: replaced layers, n-grams, quantised and pruned weights."""
-    fit: tuple[str, ...] = ("sampled:fit",)
-    """Texts that the n-grams are fitted on; may share no document with --text."""
-    choose: str = "sampled:choose"
-    """Text that settings of the baselines are chosen on; may share no document with --text."""
-    max_documents: int | None = None
-    """Score the first documents only."""
-    greedy_prompts: int = 32
-    """Beginnings of documents from which greedy texts are compared; 0 leaves that out."""
+    config: Annotated[ScoreConfig, arg(name="")]
     categories: bool = False
     """Print where each talker got worse, by category of token."""
     out: Path | None = None
     """Write OUT.json, OUT.parquet and OUT.categories.parquet."""
-    seed: int = 0
-    """Seed of the intervals and of the random replacement."""
-    opening: TalkerOpening = TalkerOpening()
 
     def run(self) -> None:
-        from englishroom.pipeline import ScoreConfig, score_table
+        from englishroom.pipeline import score_table
 
-        if not self.talkers:
-            raise ConfigError("no talker to score; name at least one room or model")
         if self.out is not None and not self.out.parent.is_dir():
             raise ConfigError(f"{self.out.parent}: no such folder; create it first, or choose another --out")
-        config = ScoreConfig(
-            talkers=self.talkers,
-            text=self.text,
-            baselines=self.baselines,
-            fit=self.fit,
-            choose=self.choose,
-            max_documents=self.max_documents,
-            greedy_prompts=self.greedy_prompts,
-            seed=self.seed,
-            tokenizer=self.opening.tokenizer,
-            check=self.opening.check,
-            context=self.opening.context,
-            run_code=self.opening.run_code,
-            blank_lines=self.blank_lines,
-        )
         with nullcontext() if self.out is None else locked(self.out):
             with progress_bar() as progress:
-                table = score_table(config, say, progress)
+                table = score_table(self.config, say, progress)
             written = [] if self.out is None else table.write(self.out)
         print_scores(table)
         if self.categories:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import tyro
+from tyro.conf import arg
 
 from englishroom.cli.output import command, print_table, progress_bar, say, show
-from englishroom.pipeline.config import TalkerOpening
-from englishroom.talkers.shipped import DEFAULT
+from englishroom.pipeline.commands import SketchConfig
 
 if TYPE_CHECKING:
     from englishroom.sketch.folder import SketchRecord
@@ -20,53 +19,16 @@ if TYPE_CHECKING:
 class Command:
     """Write the shortest readable program that keeps a share of what a talker does, ranked gear by gear."""
 
-    talker: tyro.conf.Positional[str] = DEFAULT
-    """A room, a shipped model, a model folder or .bin file, or a hub name."""
+    config: Annotated[SketchConfig, arg(name="")] = SketchConfig()
     out: Path = Path("sketch")
     """Folder to write: sketch.py, sketch.json, tokenizer.json."""
-    share: float | None = None
-    """Share of the talker's behaviour to keep, 1 - KL(talker‖sketch) / KL(talker‖unigram), in as few lines as will do;
-    by default as much as --lines hold."""
-    lines: int = 299
-    """The most lines that the file may have."""
-    fit: tuple[str, ...] = ("sampled:fit",)
-    """Texts to fit on: files, folders, hub datasets, or parts of the ready corpus."""
-    choose: str = "sampled:choose"
-    """Text that lengths are chosen on; may share no document with the others."""
-    report: str = "sampled:report"
-    """Text that is reported on; may share no document with the others."""
-    positions: int = 40_000
-    """Tokens of --fit to fit on."""
-    report_positions: int = 20_000
-    """Tokens of --report to measure on."""
-    words: int | None = None
-    """How many words are listed; by default as many as suit the lines."""
-    kinds: int | None = None
-    """In how many kinds."""
-    opening: TalkerOpening = TalkerOpening()
 
     def run(self) -> None:
-        from englishroom.pipeline.sketching import SketchConfig, sketch
+        from englishroom.pipeline.sketching import sketch
         from englishroom.sketch.folder import SOURCE
 
-        config = SketchConfig(
-            self.talker,
-            self.share,
-            self.lines,
-            self.fit,
-            self.choose,
-            self.report,
-            self.positions,
-            self.report_positions,
-            self.words,
-            self.kinds,
-            self.opening.tokenizer,
-            self.opening.check,
-            self.opening.context,
-            self.opening.run_code,
-        )
         with progress_bar() as progress:
-            record = sketch(config, self.out, say, progress)
+            record = sketch(self.config, self.out, say, progress)
         print_sketch(record)
         show(f'wrote {self.out}; next: {command("python", self.out / SOURCE)} "Once upon a time"')
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tyro
@@ -36,15 +36,7 @@ class Command:
         if self.explain or self.told is not None:
             self._explain()
             return
-        talker = open_talker(
-            self._name(),
-            self.opening.tokenizer,
-            self.opening.check,
-            say,
-            "float64",
-            self.opening.context,
-            self.opening.run_code,
-        )
+        talker = open_talker(self._name(), say=say, dtype="float64", **asdict(self.opening))
         if not self.prompt:
             say("the prompt is empty; starting a new story")
         told = talk(talker, self.prompt, self.choice)

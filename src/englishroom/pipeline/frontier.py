@@ -45,6 +45,7 @@ from englishroom.passes.base import Pass, Record, run_passes
 from englishroom.passes.moments import TableMoments
 from englishroom.passes.prune import Prune, edge_tables
 from englishroom.passes.quantise import Bits, Quantise
+from englishroom.pipeline.commands import FrontierConfig
 from englishroom.pipeline.deriving import write_derived
 from englishroom.pipeline.opening import open_original, original_name
 from englishroom.pipeline.refitting import Smaller, refit
@@ -67,46 +68,6 @@ SMALLER = ("quantised", "pruned", "n-gram")
 Point = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class FrontierConfig:
-    """What to sweep, and on what to measure."""
-
-    rooms: tuple[Path, ...]
-    text: str = "sampled"
-    max_documents: int | None = None
-    bits: tuple[str, ...] = ("8", "6", "5", "4", "3", "2", "ternary")
-    keep: tuple[float, ...] = (0.8, 0.6, 0.4, 0.2)
-    refit: int = 0
-    baselines: bool = True
-    fit: str = "sampled:fit"
-    choose: str = "sampled:choose"
-    model: str | None = None
-    seed: int = 0
-    store: bool = False
-
-    def steps(self) -> list[Bits]:
-        """Return the precisions to sweep.
-
-        Raises:
-            ConfigError: one of them, or a share to keep, makes no sense.
-        """
-        found: list[Bits] = []
-        for word in self.bits:
-            if word != "ternary" and not (word.isdigit() and 1 <= int(word) <= 16):
-                raise ConfigError(f"--bits has {word!r}, expected 1 to 16, or ternary")
-            found.append("ternary" if word == "ternary" else int(word))
-        for share in self.keep:
-            if not 0 < share <= 1:
-                raise ConfigError(f"--keep has {share:g}, expected shares above 0 and at most 1")
-        if self.refit < 0:
-            raise ConfigError(f"--refit is {self.refit}, expected tokens to read, or 0")
-        if self.seed < 0:
-            raise ConfigError(f"--seed is {self.seed}, expected 0 or more")
-        if not self.rooms:
-            raise ConfigError("no room to sweep; name one or more")
-        return found
-
-
 def frontier(
     config: FrontierConfig,
     out: Path,
@@ -118,7 +79,7 @@ def frontier(
     Raises:
         EnglishRoomError: a room, a text or a setting will not do.
     """
-    config.steps()
+    config.validate()
     for path in config.rooms:
         check_apart(path, out)
     rooms = [read_room(path) for path in config.rooms]
@@ -144,7 +105,7 @@ def _swept(sweep: _Sweep, rooms: list[StoredRoom]) -> dict[str, Any]:
     points = [sweep.of_target(), *(sweep.of_room(room) for room in rooms)]
     sparse = next((room for room in rooms if room.manifest.level == "sparse"), None)
     if sparse is not None:
-        points += sweep.made_of(sparse, config.steps())
+        points += sweep.made_of(sparse, config.precisions)
     elif config.bits or config.keep:
         sweep.say("none of the rooms is sparse; nothing to quantise or to prune but the target")
     if config.baselines:
@@ -154,8 +115,7 @@ def _swept(sweep: _Sweep, rooms: list[StoredRoom]) -> dict[str, Any]:
         "englishroom": englishroom.__version__,
         "target": {key: manifest.target[key] for key in ("name", "sha256")},
         "text": text.about(),
-        "settings": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
-        | {"rooms": [str(path) for path in config.rooms]},
+        "settings": config.plain(),
         "points": points,
     }
     pictures = {file: picture(points, view).encode() for file, view in PICTURES.items()}

@@ -23,10 +23,12 @@ from englishroom.ir.labels import Labels, check_labels, labels_from_json
 from englishroom.ir.program import Program, Rules
 from englishroom.ir.room import load_program
 from englishroom.names import FIDELITY, FRONTIER, LABELS, MANIFEST, MEMORY, SCORES, TRACE
+from englishroom.pipeline.commands import PROMPTS, ReportConfig, ScoreConfig
+from englishroom.pipeline.config import TalkerOpening
 from englishroom.pipeline.following import follow
 from englishroom.pipeline.opening import may_open_text, open_original, original_name, original_tokenizer
 from englishroom.pipeline.presets import command_of, nearest_preset, settings_of
-from englishroom.pipeline.scoring import ScoreConfig, score_table
+from englishroom.pipeline.scoring import score_table
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import open_again
 from englishroom.plain import from_json, to_json
@@ -43,20 +45,6 @@ HTML, FACTS = "report.html", "report.json"
 COMPARED_DOCUMENTS = 40
 TRACED_DOCUMENTS = 12
 IMPORTANT_RULES = 40
-PROMPTS = ("Once upon a time", "Lily and Tom", "")
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """What to report on, and what to measure for it."""
-
-    room: Path
-    text: str | None = None
-    max_documents: int | None = None
-    frontier: Path | None = None
-    model: str | None = None
-    prompts: tuple[str, ...] = PROMPTS
-    seed: int = 0
 
 
 def report(
@@ -74,8 +62,7 @@ def report(
     Raises:
         EnglishRoomError: the room, a text or a file is not what it should be.
     """
-    if config.seed < 0:
-        raise ConfigError(f"--seed is {config.seed}, expected 0 or more")
+    config.validate()
     make_folder(out)
     with locked(out):
         return _report(config, out, say, progress)
@@ -84,8 +71,8 @@ def report(
 def _report(config: ReportConfig, out: Path, say: Say, progress: Progress) -> dict[str, Any]:
     """Write a report into a folder that no other run writes to."""
     finish(out, (HTML, FACTS))
-    stored = read_room(config.room)
-    program, tokenizer = load_program(config.room)
+    stored = read_room(config.path)
+    program, tokenizer = load_program(config.path)
     facts = _held(config, stored, program)
     text = _text(config, stored.manifest, tokenizer, say, progress)
     wanted = _identity(config, stored, text)
@@ -111,8 +98,8 @@ def _held(config: ReportConfig, stored: StoredRoom, program: Program) -> dict[st
         "format": "englishroom report",
         "englishroom": englishroom.__version__,
         "room": {
-            "name": config.room.resolve().name,
-            "sha256": sha256(read_bytes(config.room / MANIFEST, "restore the file")),
+            "name": config.path.resolve().name,
+            "sha256": sha256(read_bytes(config.path / MANIFEST, "restore the file")),
             "level": manifest.level,
             "target": manifest.target,
             "config": manifest.config,
@@ -135,7 +122,7 @@ def _held(config: ReportConfig, stored: StoredRoom, program: Program) -> dict[st
         "memory": own[MEMORY],
         "frontier": own[FRONTIER] if config.frontier is None else _frontier(config.frontier),
         "rules": _important(_labels(stored, program), program),
-        "commands": commands(config.room, manifest),
+        "commands": commands(config.path, manifest),
     }
 
 
@@ -270,14 +257,12 @@ class _Measuring:
 
     def _scores(self) -> dict[str, Any]:
         settings = ScoreConfig(
-            (self._name(), str(self.config.room)),
+            (self._name(), str(self.config.path)),
             self.config.text or READY,
             max_documents=len(self.text.documents),
             seed=self.config.seed,
-            tokenizer=original_tokenizer(self.stored.manifest),
-            check=False,
-            context=self.program.n_ctx,
             blank_lines=self.text.blank_lines,
+            opening=TalkerOpening(original_tokenizer(self.stored.manifest), self.program.n_ctx, check=False),
         )
         return score_table(settings, self.say, self.progress).as_dict()
 

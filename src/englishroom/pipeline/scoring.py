@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from englishroom.data.overlap import overlap_warning, read_marks
 from englishroom.data.texts import Text, check_name
 from englishroom.errors import ConfigError
 from englishroom.evaluate.rising_loss import rising_loss
+from englishroom.pipeline.commands import ScoreConfig
 from englishroom.pipeline.opening import open_talker
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.texts import ReadBlankLines, TalkerTexts
+from englishroom.pipeline.texts import TalkerTexts
 from englishroom.talker import Talker
 from englishroom.talkers.ladder import read_runs
 from englishroom.talkers.record import find_curve, read_training
@@ -24,25 +23,6 @@ if TYPE_CHECKING:  # torch loads only where a target is needed
     from englishroom.evaluate.score_table import ScoreRow, ScoreTable
     from englishroom.evaluate.tabulate import Known, ScoredTalker
     from englishroom.evaluate.talkers.target import TargetTalker
-
-
-@dataclass(frozen=True)
-class ScoreConfig:
-    """What to score, on what, and beside what."""
-
-    talkers: tuple[str, ...]
-    text: str = "sampled"
-    baselines: bool = False
-    fit: tuple[str, ...] = ("sampled:fit",)
-    choose: str = "sampled:choose"
-    max_documents: int | None = None
-    greedy_prompts: int = 32
-    seed: int = 0
-    tokenizer: str | Path | None = None
-    check: bool = True
-    context: int | None = None
-    run_code: bool = False
-    blank_lines: ReadBlankLines = "auto"
 
 
 def score_table(
@@ -64,21 +44,10 @@ def score_table(
     from englishroom.evaluate.score_table import ScoreTable
     from englishroom.evaluate.tabulate import tabulate
 
-    if not config.talkers:
-        raise ConfigError("no talker to score; name at least one room or model")
-    if config.greedy_prompts < 0 or config.seed < 0:
-        raise ConfigError("--greedy-prompts and --seed are 0 or more; correct them")
+    config.validate()
     for name in (config.text, *((*config.fit, config.choose) if config.baselines else ())):
         check_name(name)
-    opened = partial(
-        open_talker,
-        tokenizer=config.tokenizer,
-        check=config.check,
-        say=say,
-        context=config.context,
-        run_code=config.run_code,
-    )
-    talkers = [opened(name) for name in config.talkers]
+    talkers = [open_talker(name, say=say, **asdict(config.opening)) for name in config.talkers]
     texts = TalkerTexts(talkers, config.blank_lines, say, progress)
     text = texts.open(config.text, "--text", config.max_documents)
     beside = _Beside.read(config, text, texts) if config.baselines else None
@@ -100,7 +69,7 @@ def score_table(
         categories += found[1]
         if beside is not None:
             rows.append(beside.hindsight(lead, text, progress))
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    settings = {flag.removeprefix("--").replace("-", "_"): value for flag, value in config.flags().items()}
     if beside is not None:
         settings |= {"fit_sha256": beside.fit.sha256, "choose_sha256": beside.choose.sha256}
     return ScoreTable(text.about() | {"bytes": text.n_bytes}, rows, categories, settings | {"notes": notes})

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import tempfile
 import textwrap
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from englishroom.data.texts import Text, check_name
 from englishroom.disk import locked
 from englishroom.errors import ConfigError
 from englishroom.evaluate.rising_loss import rising_loss
+from englishroom.pipeline.commands import SketchConfig
 from englishroom.pipeline.opening import open_talker
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import TalkerTexts
@@ -38,55 +38,8 @@ TOLERANCE_NATS = 1e-9
 LINE_WIDTH = 116
 CHECKED_WINDOWS = 4
 """Windows of the reporting text on which the written file is run."""
-LEAST_LINES = 180
-"""The code of a sketch takes most of these; fewer leave no room for tables."""
 JUDGED_POSITIONS = 10_000
 """Positions of the choosing text that lengths are chosen on."""
-
-
-@dataclass(frozen=True)
-class SketchConfig:
-    """What to sketch, on what, and how short.
-
-    Attributes:
-        talker: a room, a shipped model, a model folder or .bin file, a hub name.
-        share: of the talker's behaviour that is to be kept; ``None`` for the most that ``lines`` hold.
-        lines: the most that the file may have.
-        positions: of the fitting text.
-        report_positions: of the reporting text.
-        words, kinds: how many words are listed in how many kinds; by default as suits the lines.
-    """
-
-    talker: str
-    share: float | None = None
-    lines: int = 299
-    fit: tuple[str, ...] = ("sampled:fit",)
-    choose: str = "sampled:choose"
-    report: str = "sampled:report"
-    positions: int = 40_000
-    report_positions: int = 20_000
-    words: int | None = None
-    kinds: int | None = None
-    tokenizer: str | Path | None = None
-    check: bool = True
-    context: int | None = None
-    run_code: bool = False
-
-    def verify(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ConfigError: one of them makes no sense.
-        """
-        if self.share is not None and not 0 < self.share < 1:
-            raise ConfigError(f"--share is {self.share:g}, expected a number between 0 and 1")
-        for name, least in (("lines", LEAST_LINES), ("positions", 1000), ("report_positions", 100)):
-            if getattr(self, name) < least:
-                option = "--" + name.replace("_", "-")
-                raise ConfigError(f"{option} is {getattr(self, name)}, expected {least} or more")
-        for name in ("words", "kinds"):
-            if (value := getattr(self, name)) is not None and value < 2:
-                raise ConfigError(f"--{name} is {value}, expected 2 or more")
 
 
 def sketch(
@@ -107,7 +60,7 @@ def sketch(
     """
     from englishroom.sketch.folder import check_place
 
-    config.verify()
+    config.validate()
     check_apart(config.talker, out)
     check_place(out)
     with locked(out):
@@ -125,9 +78,7 @@ def _sketch(config: SketchConfig, out: Path, say: Say, progress: Progress) -> Sk
 
     for text_name in (*config.fit, config.choose, config.report):
         check_name(text_name)
-    talker = open_talker(
-        config.talker, config.tokenizer, config.check, say, context=config.context, run_code=config.run_code
-    )
+    talker = open_talker(config.talker, say=say, **asdict(config.opening))
     texts = TalkerTexts([talker], say=say, progress=progress)
     fit, choose = texts.joined(config.fit, "--fit"), texts.open(config.choose, "--choose")
     report = texts.open(config.report, "--report")
@@ -150,7 +101,7 @@ def _sketch(config: SketchConfig, out: Path, say: Say, progress: Progress) -> Sk
         progress,
     )
     about = {part: t.about() for part, t in (("fit", fit), ("choose", choose), ("report", report))}
-    settings = json.loads(json.dumps(asdict(config), default=str))
+    settings = config.plain()
     hashes = {part: text["sha256"] for part, text in about.items()}
     identity = {"config": settings, "texts": hashes, "talker": _identity(config, talker)}
     growing = Kept(out.absolute().with_name(f"{out.name}.part.npz"), identity)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from englishroom.errors import ConfigError, one_line
 from englishroom.evaluate.description import describe_program
 from englishroom.evaluate.talk import prompt_tokens
 from englishroom.evaluate.talkers.program import ProgramTalker
-from englishroom.inside.entry_importance import Same, gap_to, gaps, near_to, weigh
+from englishroom.inside.entry_importance import gap_to, gaps, near_to, weigh
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.labels import Labels, load_labels
 from englishroom.ir.program import Lookup, Program, Rules
@@ -29,36 +28,11 @@ from englishroom.names import SLICE
 from englishroom.passes.base import Record, options_of
 from englishroom.passes.slice import Slice, SliceResult, n_entries
 from englishroom.pipeline.checking import CheckedText, positions_to_emit
+from englishroom.pipeline.commands import SliceConfig
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import draft_room, plain_record, versions, write
 from englishroom.plain import to_json
 from englishroom.store import Manifest, check_apart, check_out, read_manifest
-
-
-@dataclass(frozen=True)
-class SliceConfig:
-    """What to slice, for which text, and how near it stays."""
-
-    room: str
-    text: str
-    tolerance: float = 0.05
-    same: Same = "tokens"
-    evaluations: int = 1000
-    fold: bool = True
-    seed: int = 0
-
-    def verify(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ConfigError: one of them makes no sense.
-        """
-        if not 0 <= self.tolerance < math.inf:
-            raise ConfigError(f"--tolerance is {self.tolerance:g}, expected a number of 0 or more")
-        if self.evaluations < 1:
-            raise ConfigError(f"--evaluations is {self.evaluations}, expected 1 or more")
-        if self.seed < 0:
-            raise ConfigError(f"--seed is {self.seed}, expected 0 or more")
 
 
 def slice_room(
@@ -76,18 +50,18 @@ def slice_room(
     Raises:
         EnglishRoomError: the room, the text, a setting, or the place to write to will not do.
     """
-    config.verify()
-    check_apart(config.room, out)
+    config.validate()
+    check_apart(str(config.room), out)
     with locked(check_out(out)):
         return _sliced(config, out, say, progress)
 
 
 def _sliced(config: SliceConfig, out: Path, say: Say, progress: Progress) -> Manifest:
     """Slice a program into a place that no other run writes to."""
-    path = Path(config.room)
+    path = config.room
     whole, tokenizer = load_program(path)
     require_sparse(whole, "sliced")
-    tokens = np.array(prompt_tokens(ProgramTalker(config.room, whole, tokenizer, np.float64), config.text))
+    tokens = np.array(prompt_tokens(ProgramTalker(str(path), whole, tokenizer, np.float64), config.text))
     if len(tokens) < 2:
         raise ConfigError("the text has no tokens; give --text at least one word")
     near = near_to(whole, tokens, config.same, config.tolerance)
@@ -110,7 +84,7 @@ def _sliced(config: SliceConfig, out: Path, say: Say, progress: Progress) -> Man
     evidence |= {"kl_program_slice_nats": measured["kl_program_slice_nats"]["mean"], "sliced_for": config.text}
     manifest = replace(
         before,
-        config=asdict(config),
+        config=config.plain(),
         seed=config.seed,
         records=[*before.records, plain_record(record)],
         evidence=evidence,

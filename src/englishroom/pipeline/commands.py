@@ -1,0 +1,178 @@
+"""The settings of the commands that score, sweep, sketch, slice and report: each is declared here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval, Lt
+from tyro.conf import Positional, arg
+
+from englishroom.bounds import Amount, Count, Settings, Weight
+from englishroom.errors import ConfigError
+from englishroom.pipeline.config import TalkerOpening
+from englishroom.talkers.shipped import DEFAULT, shipped_room
+
+LEAST_LINES = 180
+"""Lines of a sketch that are there whatever it says."""
+PROMPTS = ("Once upon a time", "Lily and Tom", "")
+
+
+@dataclass(frozen=True)
+class ScoreConfig(Settings):
+    """What to score, on what, and beside what."""
+
+    talkers: Positional[tuple[str, ...]]
+    """Rooms, shipped models, model folders or .bin files, hub names; all are compared with the first."""
+    text: str = "sampled"
+    """A text file or a table, a folder of them, a hub dataset, or "sampled", the ready corpus."""
+    blank_lines: Literal["auto", "keep", "collapse"] = "auto"
+    """Keep white space around line ends of texts, or collapse it to one newline; auto keeps it where the first
+    talker says blank lines."""
+    baselines: bool = False
+    """Add the sanity rows of every model named: replaced layers, n-grams, quantised and pruned weights."""
+    fit: tuple[str, ...] = ("sampled:fit",)
+    """Texts that the n-grams are fitted on; may share no document with --text."""
+    choose: str = "sampled:choose"
+    """Text that settings of the baselines are chosen on; may share no document with --text."""
+    max_documents: Count | None = None
+    """Score the first documents only."""
+    greedy_prompts: Amount = 32
+    """Beginnings of documents from which greedy texts are compared; 0 leaves that out."""
+    seed: Amount = 0
+    """Seed of the intervals and of the random replacement."""
+    opening: TalkerOpening = TalkerOpening()
+    """How talkers are opened."""
+
+    def validate(self) -> None:
+        """Refuse settings that cannot work.
+
+        Raises:
+            ConfigError: a value is out of its bounds, or there is no talker.
+        """
+        super().validate()
+        if not self.talkers:
+            raise ConfigError("no talker to score; name at least one room or model")
+
+
+@dataclass(frozen=True)
+class FrontierConfig(Settings):
+    """What to sweep, and on what to measure."""
+
+    rooms: Positional[tuple[Path, ...]]
+    """Rooms of one model; the first sparse one among them is quantised and pruned in steps."""
+    text: str = "sampled"
+    """Text to measure on: a file, a folder, a hub dataset, or "sampled", the ready corpus."""
+    max_documents: Count | None = None
+    """Measure on the first documents only."""
+    bits: tuple[str, ...] = ("8", "6", "5", "4", "3", "2", "ternary")
+    """Bits a number at which the program is quantised: 1 to 16, or ternary."""
+    keep: tuple[Annotated[float, Interval(gt=0, le=1)], ...] = (0.8, 0.6, 0.4, 0.2)
+    """Shares of its edges to which it is pruned."""
+    refit: Amount = 0
+    """Tokens on which each of these programs is refitted to the model while it is made smaller; 0 refits none."""
+    baselines: bool = True
+    """Measure the target quantised and pruned, and n-grams, too; --no-baselines leaves them out."""
+    fit: str = "sampled:fit"
+    """Text that n-grams are counted on, averages taken, and programs refitted."""
+    choose: str = "sampled:choose"
+    """Text that settings of the baselines are chosen on."""
+    model: str | None = None
+    """The model that the rooms were made of, where it is not to be found under the name it had then."""
+    seed: Amount = 0
+    """Seed of the intervals and of the refits."""
+    store: bool = False
+    """Keep the result in the first sparse room (or the first room), too, for its report to show."""
+
+    def validate(self) -> None:
+        """Refuse settings that cannot work.
+
+        Raises:
+            ConfigError: a value is out of its bounds, or there is no room.
+        """
+        super().validate()
+        for word in self.bits:
+            if word != "ternary" and not (word.isdigit() and 1 <= int(word) <= 16):
+                raise ConfigError(f"--bits has {word!r}, expected 1 to 16, or ternary")
+        if not self.rooms:
+            raise ConfigError("no room to sweep; name one or more")
+
+    @property
+    def precisions(self) -> list[int | Literal["ternary"]]:
+        """The precisions to sweep."""
+        return ["ternary" if word == "ternary" else int(word) for word in self.bits]
+
+
+@dataclass(frozen=True)
+class SketchConfig(Settings):
+    """What to sketch, on what, and how short."""
+
+    talker: Positional[str] = DEFAULT
+    """A room, a shipped model, a model folder or .bin file, or a hub name."""
+    share: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Share of the talker's behaviour to keep, 1 - KL(talker‖sketch) / KL(talker‖unigram), in as few lines as will do;
+    by default as much as --lines hold."""
+    lines: Annotated[int, Ge(LEAST_LINES)] = 299
+    """The most lines that the file may have."""
+    fit: tuple[str, ...] = ("sampled:fit",)
+    """Texts to fit on: files, folders, hub datasets, or parts of the ready corpus."""
+    choose: str = "sampled:choose"
+    """Text that lengths are chosen on; may share no document with the others."""
+    report: str = "sampled:report"
+    """Text that is reported on; may share no document with the others."""
+    positions: Annotated[int, Ge(1000)] = 40_000
+    """Tokens of --fit to fit on."""
+    report_positions: Annotated[int, Ge(100)] = 20_000
+    """Tokens of --report to measure on."""
+    words: Annotated[int, Ge(2)] | None = None
+    """How many words are listed; by default as many as suit the lines."""
+    kinds: Annotated[int, Ge(2)] | None = None
+    """In how many kinds."""
+    opening: TalkerOpening = TalkerOpening()
+    """How the talker is opened."""
+
+
+@dataclass(frozen=True)
+class SliceConfig(Settings):
+    """What to slice, for which text, and how near it stays."""
+
+    room: Positional[Path]
+    """A room of a sparse program."""
+    text: str
+    """The text, from its beginning."""
+    tolerance: Weight = 0.05
+    """Nats by which the slice may differ from the program at any position of the text; 0 keeps what it says exactly."""
+    same: Literal["tokens", "distributions"] = "tokens"
+    """What must stay the same: the log-probability of each token of the text, or the whole distribution (KL)."""
+    evaluations: Count = 1000
+    """Programs tried at most; more find smaller slices."""
+    fold: bool = True
+    """Let biases take over what is left out on average; --no-fold does not."""
+    seed: Amount = 0
+    """Seed of the draws by which entries are weighed."""
+
+
+@dataclass(frozen=True)
+class ReportConfig(Settings):
+    """What to report on, and what to measure for it."""
+
+    room: Positional[Path | None] = None
+    """The room; by default the one that ships."""
+    text: Annotated[str | None, arg(name="report")] = None
+    """Text to measure on anew; by default the text that the room was measured on, and only what the room lacks."""
+    max_documents: Count | None = None
+    """Measure on the first documents only."""
+    frontier: Path | None = None
+    """Result of englishroom frontier (frontier.json or its folder); by default the one that lies in the room."""
+    model: str | None = None
+    """The model that the room was made of, where it is not to be found under the name it had then."""
+    prompts: Annotated[tuple[str, ...], arg(name="prompt")] = PROMPTS
+    """Prompts that target and program both tell on; an empty one begins a story."""
+    seed: Amount = 0
+    """Seed of the stories and of the intervals."""
+
+    @property
+    def path(self) -> Path:
+        """The folder of the room."""
+        return shipped_room() if self.room is None else self.room
