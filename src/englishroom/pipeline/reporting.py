@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import englishroom
-from englishroom.data.texts import READY, Text, open_text
+from englishroom.data.texts import READY, Text
 from englishroom.disk import finish, locked, make_folder, replace_files
 from englishroom.errors import ArtifactError, ConfigError, EnglishRoomError
 from englishroom.evaluate.compare import compare
@@ -176,7 +176,7 @@ def _text(config: ReportConfig, manifest: Manifest, tokenizer: Tokenizer, say: S
     try:
         found = open_again(about if asked else {}, tokenizer, progress, config.max_documents)
     except EnglishRoomError:
-        asked, found = False, open_text(READY, progress, config.max_documents)
+        asked, found = False, open_again({}, tokenizer, progress, config.max_documents)
     if not asked:
         say(f"{name}: the text that this room was measured on is not here, or not read unasked; measuring on {READY}")
         return found

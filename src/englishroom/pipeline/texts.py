@@ -66,14 +66,11 @@ class TalkerTexts:
     def _spelled_by(self, talker: Talker, text: Text, use: str) -> Text:
         lacking = beyond_vocabulary(talker.tokenizer, text.documents)
         if lacking:
-            at, document = next((i, one) for i, one in enumerate(text.documents) if one in lacking)
-            first = f"document {at} has {lacking[document]!r}"
-            spelled = text.without(frozenset(lacking))
-            if not spelled.documents:
-                raise ConfigError(
-                    f"{use}: {text.name}: none of its {len(text.documents):,} documents can be spelled with the "
-                    f"vocabulary of {talker.name} ({first}); give a text of other characters"
-                )
+            try:
+                spelled = _without(text, lacking, talker.name)
+            except ConfigError as error:
+                raise ConfigError(f"{use}: {error}") from None
+            first = _first(text, lacking)
             self.say(f"{use}: {spelled.name} (the first: {first})")
             return spelled
         if unknown := with_unknown(talker.tokenizer, text.documents):
@@ -109,9 +106,31 @@ def open_again(
         about: what :meth:`~englishroom.data.texts.Text.about` said of it.
 
     Raises:
-        EnglishRoomError: it is not here any more, or samples of a model that were not kept.
+        EnglishRoomError: it is not here any more, or samples of a model that were not kept; or none of its documents
+            can be spelled.
     """
     name, limit, kept = parse_name(str(about.get("name", READY)))
     how: BlankLines = "keep" if "keep" in (kept, about.get("blank_lines")) else "collapse"
     text = open_text(name, progress, max_documents or limit, how)
-    return text.without(frozenset(beyond_vocabulary(tokenizer, text.documents)))
+    return _without(text, beyond_vocabulary(tokenizer, text.documents), "the room")
+
+
+def _without(text: Text, lacking: Mapping[str, str], whose: str) -> Text:
+    """Leave out documents that a vocabulary cannot spell, each with the first such character.
+
+    Raises:
+        ConfigError: these are all.
+    """
+    spelled = text.without(frozenset(lacking))
+    if not spelled.documents:
+        raise ConfigError(
+            f"{text.name}: none of its {len(text.documents):,} documents can be spelled with the vocabulary of {whose} "
+            f"({_first(text, lacking)}); give a text of other characters"
+        )
+    return spelled
+
+
+def _first(text: Text, lacking: Mapping[str, str]) -> str:
+    """Name the first document that cannot be spelled, and a character of it."""
+    at, document = next((i, one) for i, one in enumerate(text.documents) if one in lacking)
+    return f"document {at} has {lacking[document]!r}"
