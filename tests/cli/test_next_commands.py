@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from englishroom.cli import main
-from englishroom.cli.output import command
+from englishroom.cli.output import command, talk_command
+from englishroom.ir.room import load_program
+from englishroom.ir.tokenizer_json import tokenizer_to_json
+from englishroom.talkers.shipped import shipped_room
+from letters import LETTERS
 
 PLACE = 'it\'s a "place"; touch ran $(touch ran) דבר'
 
@@ -55,8 +59,16 @@ def test_slice_and_sketch(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert next_of(capsys.readouterr().out) == ["python", str(place / "program.py")]
     monkeypatch.setattr("englishroom.pipeline.sketching.sketch", doing_nothing())
     monkeypatch.setattr("englishroom.cli.sketch.print_sketch", doing_nothing())
+    place.mkdir()
+    (place / "tokenizer.json").write_text(tokenizer_to_json(load_program(shipped_room())[1]), encoding="utf-8")
     assert main(["sketch", "tiny-1l", "--out", str(place)]) == 0
     assert next_of(capsys.readouterr().out) == ["python", str(place / "sketch.py"), "Once upon a time"]
+
+
+def test_a_model_of_another_alphabet_is_given_no_english_prompt(place: Path) -> None:
+    place.mkdir()
+    (place / "tokenizer.json").write_text(tokenizer_to_json(LETTERS), encoding="utf-8")
+    assert shlex.split(talk_command(place / "program.py")) == ["python", str(place / "program.py")]
 
 
 def test_a_command_is_split_into_its_words_again() -> None:

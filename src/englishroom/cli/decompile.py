@@ -10,7 +10,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from englishroom.cli.output import command, progress_bar, say, show
+from englishroom.cli.output import progress_bar, say, show, talk_command
 from englishroom.errors import ConfigError
 from englishroom.names import PROGRAM
 from englishroom.pipeline.config import DecompileConfig
@@ -59,7 +59,7 @@ class Command:
             f"program.py: {size:,} bytes; run by itself on {positions} positions it is within {emitted:.2g} nats "
             "of the interpreter"
         )
-        show(f'wrote {self.out}; next: {command("python", self.out / PROGRAM)} "Once upon a time"')
+        show(f"wrote {self.out}; next: {talk_command(self.out / PROGRAM)}")
 
 
 def _is_value(rest: Sequence[str]) -> bool:

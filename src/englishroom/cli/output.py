@@ -6,8 +6,15 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from englishroom.emit.prelude.talking import shown
+from englishroom.ir.tokenizer_json import tokenizer_from_json
+from englishroom.names import TOKENIZER
+from englishroom.untrusted import read_bytes
+
+PROMPT = "Once upon a time"
+"""What programs are given to go on from, in the commands that are printed as the next ones."""
 
 
 def say(line: str) -> None:
@@ -23,6 +30,22 @@ def show(text: str, end: str = "\n") -> None:
 def command(*words: object) -> str:
     """Spell a command so that a shell takes every word of it as it is."""
     return shlex.join(map(str, words))
+
+
+def talk_command(program: Path) -> str:
+    """Spell the command that lets a program talk, with a prompt where the vocabulary beside it has its letters.
+
+    Raises:
+        ArtifactError: there is no vocabulary beside the program.
+    """
+    advice = "make it again"
+    place = program.with_name(TOKENIZER)
+    tokenizer = tokenizer_from_json(read_bytes(place, advice), str(place))
+    try:
+        known = tokenizer.decode(tokenizer.encode(PROMPT)) == PROMPT
+    except ValueError:
+        known = False
+    return command("python", program, *([PROMPT] if known else []))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], first_left: int = 1) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from englishroom.cli.output import command, print_table, progress_bar, say, show
+from englishroom.cli.output import print_table, progress_bar, say, show, talk_command
 from englishroom.pipeline.commands import SketchConfig
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Command:
         with progress_bar() as progress:
             record = sketch(self.config, self.out, say, progress)
         print_sketch(record)
-        show(f'wrote {self.out}; next: {command("python", self.out / SOURCE)} "Once upon a time"')
+        show(f"wrote {self.out}; next: {talk_command(self.out / SOURCE)}")
 
 
 def print_sketch(record: SketchRecord) -> None:
