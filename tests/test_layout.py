@@ -47,6 +47,30 @@ def test_rooms_with_a_program_are_laid_out_in_one_place() -> None:
         assert users == {"writing.py"}, name
 
 
+CHANGES = {"add", "append", "clear", "extend", "insert", "pop", "remove", "setdefault", "update"}
+
+
+def changed_by(node: ast.AST) -> ast.expr | None:
+    """Return what a statement or call writes into, where it is not a new name."""
+    if isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
+        return node.value
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGES:
+        return node.func.value
+    return node.target if isinstance(node, ast.AugAssign) else None
+
+
+def test_no_function_of_the_pipeline_writes_into_its_arguments() -> None:
+    found: list[str] = []
+    for path in (path for path in sources() if path.parent.name == "pipeline"):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef) and function.name != "_emptying":  # which is there to let go
+                given = {a.arg for a in (*function.args.args, *function.args.kwonlyargs)} - {"self"}
+                changed = [value for node in ast.walk(function) if (value := changed_by(node)) is not None]
+                names = {value.id for value in changed if isinstance(value, ast.Name)} & given
+                found += [f"{path.name}: {function.name} writes into {name}" for name in sorted(names)]
+    assert found == []
+
+
 def test_the_names_of_a_room_s_files_stand_in_one_place() -> None:
     names = {value for value in vars(englishroom.names).values() if isinstance(value, str) and "." in value}
     names = {name for name in names if name.count(".") == 1 and " " not in name} - {"tokenizer.json"}

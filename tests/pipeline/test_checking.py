@@ -16,13 +16,13 @@ from englishroom.models.load import load_target
 from englishroom.pipeline import DecompileConfig, checking, decompile
 from englishroom.pipeline.checking import (
     EMITTED_POSITIONS,
-    CheckedText,
     check_emitted,
     lengthened,
     positions_to_emit,
     positions_to_read,
     windows_of,
 )
+from englishroom.pipeline.evidence import CheckedText, EmittedAgreement
 from programs import chain, tokenizer_for, write_emitted
 from tiny import make_gpt2, make_gpt_neo, tensors_of, write_tensors
 
@@ -125,11 +125,8 @@ def test_a_file_that_says_something_else_is_refused(tmp_path: Path) -> None:
     text = lengthened([0], 6, program.d_vocab)
     expected = ProgramTalker("", program, tokenizer, np.float64).log_probs(np.array([text.tokens]))[0]
     found = check_emitted(EmittedTalker(path, tokenizer, program.n_ctx), text, expected, lambda _s, _d, _t: None)
-    assert found == {
-        "emitted_positions": 6,
-        "emitted_random_positions": 5,
-        "emitted_vs_program_nats": pytest.approx(0, abs=1e-9),
-    }
+    assert found == EmittedAgreement(text, found.gap_nats)
+    assert found.gap_nats < 1e-9
     expected[5, 2] += 1
     with pytest.raises(ConfigError, match="the program differs from the interpreter by 1 nats"):
         check_emitted(EmittedTalker(path, tokenizer, program.n_ctx), text, expected, lambda _s, _d, _t: None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,21 @@ from englishroom.dictionaries.joint_fit import featured_specs
 from englishroom.errors import ConfigError
 from englishroom.models.load import load_target
 from englishroom.pipeline import decompile, fitting, preset_of
+from englishroom.pipeline.evidence import FeaturedSummary, SparseSummary
 from tiny import make_gpt2
 from tiny_sparse import ROOM_SETTINGS
+
+CHECKED = {
+    *("measured_positions", "measured_random_positions", "greedy_tokens_equal"),
+    *("emitted_positions", "emitted_random_positions", "emitted_vs_program_nats"),
+}
+FEATURED = {field.name for field in fields(FeaturedSummary)} - {"correlation_of_effects"}
+EFFECTS = {f"correlation_of_effects_{part}_{how}" for part in ("head", "mlp") for how in ("zero", "mean")}
+EVIDENCE = {
+    "exact": {"program_vs_target_nats"},
+    "featured": {"program_vs_dictionaries_nats"} | FEATURED | EFFECTS,
+    "sparse": {"program_vs_sparse_model_nats"} | {field.name for field in fields(SparseSummary)},
+}
 
 
 @pytest.mark.parametrize("level", ["exact", "featured", "sparse"])
@@ -25,6 +38,7 @@ def test_a_model_of_one_layer_one_head_and_one_mlp_goes_through_every_level(leve
     config = preset_of("fast", level).changed(model=str(model), check=False, **ROOM_SETTINGS)
     evidence = decompile(config, tmp_path / "room").evidence
     assert math.isfinite(evidence["emitted_vs_program_nats"])
+    assert set(evidence) == CHECKED | EVIDENCE[level]
     assert main(["show", str(tmp_path / "room")]) == 0
 
 

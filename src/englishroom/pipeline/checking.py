@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from englishroom.errors import ConfigError
 from englishroom.evaluate.talk import TalkOptions, continuation
 from englishroom.ir.program import Attend, Lookup, Match, Program, tables_of
+from englishroom.pipeline.evidence import Agreement, CheckedText, EmittedAgreement
 from englishroom.pipeline.steps import Progress
 from englishroom.talker import Talker
 
@@ -32,28 +32,6 @@ CROSSING_NUMBERS = 2_000_000_000
 SEED = 0
 """Of the random tokens."""
 LogProbs = Callable[[NDArray[np.integer]], NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class CheckedText:
-    """A text that what must agree is run on.
-
-    Attributes:
-        tokens: start token first.
-        n_random: how many of them, at the end, were drawn at random, since nobody said more.
-    """
-
-    tokens: list[int]
-    n_random: int = 0
-
-    def first(self, n_positions: int) -> CheckedText:
-        """Return the beginning of the text."""
-        n_told = len(self.tokens) - self.n_random
-        return CheckedText(self.tokens[:n_positions], max(0, min(n_positions, len(self.tokens)) - n_told))
-
-    def evidence(self, what: str) -> dict[str, int]:
-        """Say how many positions were read, and how many of them are random."""
-        return {f"{what}_positions": len(self.tokens), f"{what}_random_positions": self.n_random}
 
 
 def lengthened(tokens: Sequence[int], n_positions: int, d_vocab: int) -> CheckedText:
@@ -86,29 +64,17 @@ def positions_to_emit(program: Program) -> int:
     return min(program.n_ctx, wanted)
 
 
-def gap_key(name: str) -> str:
-    """Name the entry of the evidence that says how far a program is from what it must agree with."""
-    return f"program_vs_{name.replace(' ', '_')}_nats"
-
-
 def measure(
     target: Talker,
     program: Talker,
     same_as: tuple[str, LogProbs],
     windows: Sequence[int | None],
-    evidence: dict[str, Any],
     progress: Progress,
-) -> CheckedText:
+) -> Agreement:
     """Run the program on the story that the target tells greedily from its start token, and on random tokens behind it.
-
-    Adds to the evidence on what they were run, how far the program's log-probabilities are from those that it must
-    agree with, and after how many positions the likeliest token is the target's.
 
     Args:
         windows: how many positions back heads of the target look, ``None`` for all.
-
-    Returns:
-        The text that they were run on.
 
     Raises:
         ConfigError: they differ by more than rounding can explain.
@@ -122,17 +88,15 @@ def measure(
     tokens = np.array([text.tokens])
     name, log_probs = same_as
     theirs, ours, expected = target.log_probs(tokens)[0], program.log_probs(tokens)[0], log_probs(tokens)[0]
-    evidence |= text.evidence("measured")
-    evidence[gap_key(name)] = largest_gap(name, expected, ours)
-    evidence["greedy_tokens_equal"] = int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+    gap = largest_gap(name, expected, ours)
     progress("measuring", n_positions, n_positions)
-    return text
+    return Agreement(text, name, gap, int((ours.argmax(-1) == theirs.argmax(-1)).sum()))
 
 
 def check_emitted(
     talker: EmittedTalker, text: CheckedText, expected: NDArray[np.float64], progress: Progress
-) -> dict[str, float]:
-    """Run the emitted file in a bare Python on a text; return as evidence how far it is from the interpreter.
+) -> EmittedAgreement:
+    """Run the emitted file in a bare Python on a text; return how far it is from the interpreter.
 
     Raises:
         ConfigError: they differ by more than rounding can explain.
@@ -144,7 +108,7 @@ def check_emitted(
             answer = reading.extend(np.array([[token]]))[0, 0]
             largest = max(largest, largest_gap("interpreter", expected[position], answer))
             progress("running program.py", position + 1, len(text.tokens))
-    return text.evidence("emitted") | {"emitted_vs_program_nats": largest}
+    return EmittedAgreement(text, largest)
 
 
 def largest_gap(name: str, expected: NDArray[np.floating], found: NDArray[np.floating]) -> float:

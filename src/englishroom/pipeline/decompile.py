@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from englishroom.disk import locked
 from englishroom.errors import ConfigError
@@ -12,7 +12,7 @@ from englishroom.models.spec import LONGEST_CONTEXT
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.opening import check_forward, open_target, say_rows
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.writing import Decompilation, draft_decompiled_room, target_line, write
+from englishroom.pipeline.writing import Decompilation, draft_decompiled_room, write
 from englishroom.store import Manifest, check_out
 from englishroom.work import Work
 
@@ -59,10 +59,10 @@ def _decompile(config: DecompileConfig, out: Path, say: Say, progress: Progress)
             f"{target.name}: its configuration says a context of {target.spec.n_ctx:,} tokens; fits read whole "
             f"contexts, of {LONGEST_CONTEXT:,} at most; give a shorter --context"
         )
-    evidence: dict[str, Any] = {}
+    forward_gap_nats = None
     if config.opening.check:
         progress("comparing with transformers", 0, 1)
-        evidence["forward_vs_transformers_nats"] = check_forward(target, say)
+        forward_gap_nats = check_forward(target, say)
         progress("comparing with transformers", 1, 1)
     if config.level != "exact":
         from englishroom.pipeline.fitting import check_dictionaries
@@ -72,7 +72,7 @@ def _decompile(config: DecompileConfig, out: Path, say: Say, progress: Progress)
     work = Work(out.with_name(f"{out.name}.work"), {"config": settings, "target": target.sha256})
     with contextlib.nullcontext() if config.level == "exact" else work.held():
         if config.level == "exact":
-            decompilation = _exact(target, tokenizer, evidence, say)
+            decompilation = _exact(target, tokenizer, say)
         else:
             from englishroom.pipeline.featured import featured
             from englishroom.pipeline.sparse import sparse
@@ -80,8 +80,8 @@ def _decompile(config: DecompileConfig, out: Path, say: Say, progress: Progress)
 
             with threads_for(target.spec):
                 further = featured if config.level == "featured" else sparse
-                decompilation = further(config, target, tokenizer, evidence, work, say, progress)
-        draft = draft_decompiled_room(decompilation, target, tokenizer, settings, say, progress)
+                decompilation = further(config, target, tokenizer, work, say, progress)
+        draft = draft_decompiled_room(decompilation, target, tokenizer, settings, forward_gap_nats, say, progress)
         del decompilation, target  # the emitted file needs memory of its own now
         manifest = write(draft, out, progress)
     if config.level != "exact":
@@ -94,28 +94,10 @@ def _context(target: Target) -> str:
     return "" if target.cut_from is None else f", context {target.spec.n_ctx:,} of {target.cut_from:,}"
 
 
-def _exact(target: Target, tokenizer: Tokenizer, evidence: dict[str, Any], say: Say) -> Decompilation:
+def _exact(target: Target, tokenizer: Tokenizer, say: Say) -> Decompilation:
     from englishroom.evaluate.talkers.target import TargetTalker
     from englishroom.lower.lift import lift
 
     program, record = lift(target)
     say(f"lifted into {len(program.blocks)} blocks, {program.n_entries:,} numbers, {len(record.rewrites)} rewrites")
-    summary = _summary_of(target)
-    return Decompilation(program, [record], ("target", TargetTalker(target, tokenizer).log_probs), summary, evidence)
-
-
-def _summary_of(target: Target) -> Any:
-    first = target_line(target)
-
-    def summary_lines(evidence: dict[str, Any]) -> tuple[str, ...]:
-        n, n_random = evidence["measured_positions"], evidence["measured_random_positions"]
-        further = f" and {n_random} random ones" if n_random else ""
-        return (
-            *first,
-            f"Faithful: on a greedy story of {n - n_random} tokens{further} its log-probabilities are within "
-            f"{evidence['program_vs_target_nats']:.1e} nats of the target's,",
-            f"        and {evidence['greedy_tokens_equal']} of {n} next tokens are the "
-            "same. Nothing is approximated at the exact level.",
-        )
-
-    return summary_lines
+    return Decompilation(program, [record], ("target", TargetTalker(target, tokenizer).log_probs))

@@ -49,11 +49,10 @@ def write_derived(
     if LABELS in source.contents and same_features:
         labels = check_labels(labels_from_json(source.contents[LABELS]), program)
     before = source.manifest
-    evidence: dict[str, Any] = {"made_from": {"name": source.path.resolve().name, "sha256": before.sha256}}
-    if "texts" in before.evidence:
-        evidence["texts"] = before.evidence["texts"]
+    made_from = {"made_from": {"name": source.path.resolve().name, "sha256": before.sha256}}
+    texts = {"texts": before.evidence["texts"]} if "texts" in before.evidence else {}
     records = [*before.records, *map(plain_record, new)]
-    manifest = replace(before, level=program.level, records=records, evidence=evidence, versions=versions())
+    manifest = replace(before, level=program.level, records=records, evidence=made_from | texts, versions=versions())
     n_positions = positions_to_emit(program)
     beginning = [tokenizer.start_id, *tokenizer.encode(text)][:n_positions]
     read = lengthened(beginning, n_positions, len(tokenizer.pieces))

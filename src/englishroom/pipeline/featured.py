@@ -18,11 +18,11 @@ from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.measuring import (
     Measuring,
-    summary,
     summary_lines_of,
+    summary_of,
 )
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.writing import Decompilation, target_line
+from englishroom.pipeline.writing import Decompilation
 from englishroom.plain import to_json
 from englishroom.work import Work
 
@@ -31,7 +31,6 @@ def featured(
     config: DecompileConfig,
     target: Target,
     tokenizer: Tokenizer,
-    evidence: dict[str, Any],
     work: Work,
     say: Say,
     progress: Progress,
@@ -63,11 +62,9 @@ def featured(
     program, record = featurise(target, replacement)
     say(f"featured: {len(program.blocks)} blocks, {program.n_entries:,} numbers")
     measured[SCORES] = kept.once(SCORES, lambda: measuring.scores(program))
-    evidence |= summary(measured) | {"texts": texts.about(), "warnings": list(texts.warnings)}
     files = {name: to_json(value) for name, value in measured.items()} | measuring.evidence()
-    return Decompilation(
-        program, [record], ("dictionaries", _runner(replacement)), _summary_of(target), evidence, files
-    )
+    summary = summary_of(measured, texts)
+    return Decompilation(program, [record], ("dictionaries", _runner(replacement)), summary, files)
 
 
 def _runner(replacement: Replacement) -> Callable[[Any], Any]:
@@ -83,19 +80,3 @@ def _runner(replacement: Replacement) -> Callable[[Any], Any]:
             return exact.logits(exact.run(torch.from_numpy(np.asarray(tokens, np.int64)))).log_softmax(-1).numpy()
 
     return log_probs
-
-
-def _summary_of(target: Target) -> Callable[[dict[str, Any]], tuple[str, ...]]:
-    first = target_line(target)
-
-    def summary_lines(evidence: dict[str, Any]) -> tuple[str, ...]:
-        return (
-            *first,
-            f"Held: on {evidence['texts']['report']['name']} KL(target‖program) is "
-            f"{evidence['kl_target_program_nats']:.4f} nats per token, the cross-entropy "
-            f"{evidence['ce_increase_nats']:+.4f},",
-            f"        and {evidence['top1_agreement']:.1%} of likeliest tokens are the same. There are no error "
-            "blocks: what no feature explains is lost.",
-        )
-
-    return summary_lines

@@ -28,6 +28,7 @@ from englishroom.names import FIDELITY, PROBES, SCORES
 from englishroom.number import number
 from englishroom.pipeline.circuits import describe_circuits
 from englishroom.pipeline.config import DecompileConfig
+from englishroom.pipeline.evidence import FeaturedSummary
 from englishroom.pipeline.scoring import known_of
 from englishroom.pipeline.steps import Progress
 
@@ -162,18 +163,21 @@ def summary_lines_of(fidelity: dict[str, Any], probes: dict[str, Any]) -> list[s
     return lines
 
 
-def summary(measured: dict[str, Any]) -> dict[str, Any]:
+def summary_of(measured: dict[str, Any], texts: Texts) -> FeaturedSummary:
     """Pick what the manifest and the header of the emitted file say."""
     program = next(row for row in measured[SCORES]["rows"] if row["role"] == "talker")
     running = next(row for row in measured[FIDELITY]["protocols"] if row["protocol"] == "running")
-    found = {
-        "kl_target_program_nats": running["kl_target_program_nats"],
-        "ce_increase_nats": running["ce_increase_nats"],
-        "top1_agreement": running["top1_agreement"],
-        "training_compute_recovered": program.get("training_compute_recovered"),
-        "description_bits": program.get("description_bits"),
-    }
-    for row in measured[PROBES]["interventions"]:
-        if row["part"] == "all" and row["measure"] == "centred":
-            found[f"correlation_of_effects_{row['kind']}_{row['how']}"] = row["pearson"]
-    return found
+    return FeaturedSummary(
+        kl_target_program_nats=running["kl_target_program_nats"],
+        ce_increase_nats=running["ce_increase_nats"],
+        top1_agreement=running["top1_agreement"],
+        training_compute_recovered=program.get("training_compute_recovered"),
+        description_bits=program["description_bits"],
+        correlation_of_effects={
+            f"{row['kind']}_{row['how']}": row["pearson"]
+            for row in measured[PROBES]["interventions"]
+            if row["part"] == "all" and row["measure"] == "centred"
+        },
+        texts=texts.about(),
+        warnings=list(texts.warnings),
+    )

@@ -27,8 +27,9 @@ from englishroom.ir.verify import require_valid
 from englishroom.names import SLICE
 from englishroom.passes.base import Record, options_of
 from englishroom.passes.slice import Slice, SliceResult, n_entries
-from englishroom.pipeline.checking import CheckedText, positions_to_emit
+from englishroom.pipeline.checking import positions_to_emit
 from englishroom.pipeline.commands import SliceConfig
+from englishroom.pipeline.evidence import CheckedText
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import draft_room, plain_record, versions, write
 from englishroom.plain import to_json
@@ -79,15 +80,15 @@ def _sliced(config: SliceConfig, out: Path, say: Say, progress: Progress) -> Man
     for line in summary_lines_of(measured):
         say(line)
     before = read_manifest(path)
-    record = Record(search.name, options_of(search), steps, cost_nats=measured["kl_program_slice_nats"]["mean"])
-    evidence: dict[str, Any] = {name: measured[name] for name in ("gap_nats", "description_bits", "entries", "rules")}
-    evidence |= {"kl_program_slice_nats": measured["kl_program_slice_nats"]["mean"], "sliced_for": config.text}
+    kl = measured["kl_program_slice_nats"]["mean"]
+    record = Record(search.name, options_of(search), steps, cost_nats=kl)
+    figures = {name: measured[name] for name in ("gap_nats", "description_bits", "entries", "rules")}
     manifest = replace(
         before,
         config=config.plain(),
         seed=config.seed,
         records=[*before.records, plain_record(record)],
-        evidence=evidence,
+        evidence={**figures, "kl_program_slice_nats": kl, "sliced_for": config.text},
         versions=versions(),
     )
     name, labels = before.target["name"], labels_of(load_labels(path, whole), found.kept)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -21,11 +20,12 @@ from englishroom.lower.sparsify import run_as, sparsify
 from englishroom.models.load import Target
 from englishroom.names import LABELS, MEMORY, SCORES, TRACE
 from englishroom.pipeline.config import DecompileConfig
+from englishroom.pipeline.evidence import SparseSummary
 from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.labelling import labels_of, memory_of
 from englishroom.pipeline.measuring import Measuring, Texts
 from englishroom.pipeline.steps import Progress, Say
-from englishroom.pipeline.writing import Decompilation, target_line
+from englishroom.pipeline.writing import Decompilation
 from englishroom.plain import to_json
 from englishroom.sparse.fit import SparseFit, fit_sparse
 from englishroom.sparse.model import SparseModel
@@ -41,7 +41,6 @@ def sparse(
     config: DecompileConfig,
     target: Target,
     tokenizer: Tokenizer,
-    evidence: dict[str, Any],
     work: Work,
     say: Say,
     progress: Progress,
@@ -70,14 +69,12 @@ def sparse(
         TRACE: kept.once(TRACE, lambda: _trace(program, fitting, texts)),
         MEMORY: kept.once(MEMORY, lambda: memory_of(program, tokenizer, texts.fit, texts.report, progress)),
     }
-    evidence |= summary(measured) | {"texts": texts.about(), "warnings": list(texts.warnings)}
-    for line in (*told(evidence), *memory_lines(measured[MEMORY])):
+    summary = summary_of(measured, texts)
+    for line in (*summary.summary_lines(), *memory_lines(measured[MEMORY])):
         say(line)
     files = {name: to_json(value) for name, value in measured.items()}
     files[LABELS] = kept.once(LABELS, lambda: _labels(fitting, program, texts)).encode()
-    return Decompilation(
-        program, [record], ("sparse model", lambda tokens: run_as(model, tokens)), _summary_of(target), evidence, files
-    )
+    return Decompilation(program, [record], ("sparse model", partial(run_as, model)), summary, files)
 
 
 def _fitted(fitting: Fitting, replacement: Replacement, texts: Texts) -> SparseModel:
@@ -118,50 +115,27 @@ def _trace(program: Program, fitting: Fitting, texts: Texts) -> dict[str, Any]:
     return trace_of(program, texts.report.name, tokens, each)
 
 
-def summary(measured: dict[str, Any]) -> dict[str, Any]:
+def summary_of(measured: dict[str, Any], texts: Texts) -> SparseSummary:
     """Pick what the manifest and the header of the emitted file say."""
     rows = measured[SCORES]["rows"]
     program, target = (next(row for row in rows if row["role"] == role) for role in ("talker", "target"))
     trace = measured[TRACE]
-    return {
-        "kl_target_program_nats": program["kl_target_talker"],
-        "ce_increase_nats": program["ce_increase"],
-        "top1_agreement": program["top1_agreement"],
-        "training_compute_recovered": program.get("training_compute_recovered"),
-        "description_bits": program["description_bits"],
-        "target_description_bits": target["description_bits"],
-        "rules": trace["rules"],
-        "rules_fired_mean": trace["rules_fired"]["mean"],
-        "reads_per_rule_median": trace["reads_per_rule"]["median"],
-        "reads_per_rule_p95": trace["reads_per_rule"]["p95"],
-        "rules_that_fired": trace["rules_that_fired"],
-        "reads_per_rule_that_fired_median": trace["reads_per_rule_that_fired"]["median"],
-        "reads_per_rule_that_fired_p95": trace["reads_per_rule_that_fired"]["p95"],
-        "reads_per_number_median": trace["reads_per_number"]["median"],
-        "reads_per_number_p95": trace["reads_per_number"]["p95"],
-    }
-
-
-def told(evidence: dict[str, Any]) -> list[str]:
-    """Say in a few lines how good and how large the program is."""
-    compute = evidence["training_compute_recovered"]
-    return [
-        f"KL(target‖program) {evidence['kl_target_program_nats']:.4f} nats, CE {evidence['ce_increase_nats']:+.4f}, "
-        f"same top-1 {evidence['top1_agreement']:.3f}" + (f", training compute recovered {compute}" if compute else ""),
-        f"{evidence['rules']:,} rules, reading {evidence['reads_per_rule_median']:.0f} features each in the median and "
-        f"{evidence['reads_per_rule_p95']:.0f} at the 95th percentile; {evidence['rules_fired_mean']:.0f} fire at a "
-        "position",
-        f"of these rules {evidence['rules_that_fired']:,} fired on that text, and read "
-        f"{evidence['reads_per_rule_that_fired_median']:.0f} and {evidence['reads_per_rule_that_fired_p95']:.0f}; "
-        f"numbers of heads read {evidence['reads_per_number_median']:.0f} and {evidence['reads_per_number_p95']:.0f}",
-        f"{evidence['description_bits'] / 1e6:.2f} Mbit, the target {evidence['target_description_bits'] / 1e6:.2f}",
-    ]
-
-
-def _summary_of(target: Target) -> Callable[[dict[str, Any]], tuple[str, ...]]:
-    first = target_line(target)
-
-    def summary_lines(evidence: dict[str, Any]) -> tuple[str, ...]:
-        return (*first, f"Held, on {evidence['texts']['report']['name']}:", *told(evidence))
-
-    return summary_lines
+    return SparseSummary(
+        kl_target_program_nats=program["kl_target_talker"],
+        ce_increase_nats=program["ce_increase"],
+        top1_agreement=program["top1_agreement"],
+        training_compute_recovered=program.get("training_compute_recovered"),
+        description_bits=program["description_bits"],
+        target_description_bits=target["description_bits"],
+        rules=trace["rules"],
+        rules_fired_mean=trace["rules_fired"]["mean"],
+        reads_per_rule_median=trace["reads_per_rule"]["median"],
+        reads_per_rule_p95=trace["reads_per_rule"]["p95"],
+        rules_that_fired=trace["rules_that_fired"],
+        reads_per_rule_that_fired_median=trace["reads_per_rule_that_fired"]["median"],
+        reads_per_rule_that_fired_p95=trace["reads_per_rule_that_fired"]["p95"],
+        reads_per_number_median=trace["reads_per_number"]["median"],
+        reads_per_number_p95=trace["reads_per_number"]["p95"],
+        texts=texts.about(),
+        warnings=list(texts.warnings),
+    )

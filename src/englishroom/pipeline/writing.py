@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -23,15 +23,8 @@ from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.names import LABELS, ORIGINS, PROGRAM, TABLES
 from englishroom.passes.base import Record
-from englishroom.pipeline.checking import (
-    CheckedText,
-    LogProbs,
-    check_emitted,
-    gap_key,
-    measure,
-    positions_to_emit,
-    windows_of,
-)
+from englishroom.pipeline.checking import LogProbs, check_emitted, measure, positions_to_emit, windows_of
+from englishroom.pipeline.evidence import CheckedText, FeaturedSummary, SparseSummary
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.store import SCHEMA_VERSION, Manifest, sha256, write_room
 
@@ -39,22 +32,21 @@ if TYPE_CHECKING:
     from englishroom.models.load import Target
 
 
-@dataclass
+@dataclass(frozen=True)
 class Decompilation:
     """What a decompilation made, before it is written.
 
     Attributes:
         same_as: what the program must agree with to rounding, and what that is called in the evidence: the target at
             the exact level, the fitted dictionaries run by torch at the featured level.
-        summary_lines: lines for the header of the emitted file, filled in with the evidence.
+        summary: how good the program is, where it is not exact.
         files: further files of the room, name -> bytes.
     """
 
     program: Program
     records: list[Record]
     same_as: tuple[str, LogProbs]
-    summary_lines: Callable[[dict[str, Any]], tuple[str, ...]]
-    evidence: dict[str, Any] = field(default_factory=dict)
+    summary: FeaturedSummary | SparseSummary | None = None
     files: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -116,7 +108,7 @@ def write(draft: RoomDraft, out: Path, progress: Progress, made_of: Manifest | N
     def describe(folder: Path) -> Manifest:
         reading = EmittedTalker(folder / PROGRAM, draft.tokenizer, draft.n_ctx)
         checked = check_emitted(reading, draft.text, draft.expected, progress)
-        return replace(draft.manifest, evidence=draft.manifest.evidence | checked)
+        return replace(draft.manifest, evidence=draft.manifest.evidence | checked.evidence())
 
     return write_room(out, _emptying(draft.files), describe, made_of)
 
@@ -126,6 +118,7 @@ def draft_decompiled_room(
     target: Target,
     tokenizer: Tokenizer,
     config: dict[str, Any],
+    forward_gap_nats: float | None,
     say: Say,
     progress: Progress,
 ) -> RoomDraft:
@@ -133,21 +126,23 @@ def draft_decompiled_room(
 
     Args:
         config: settings of the decompilation, as plain data.
+        forward_gap_nats: how far the target is from its reference implementation, where they were compared.
 
     Raises:
         ConfigError: the program is not what it should be.
     """
     from englishroom.evaluate.talkers.target import TargetTalker
 
-    program, evidence, name = decompilation.program, decompilation.evidence, decompilation.same_as[0]
+    program, summary = decompilation.program, decompilation.summary
     talker = ProgramTalker(target.name, program, tokenizer, np.float64)
     target_talker = TargetTalker(target, tokenizer)
-    text = measure(target_talker, talker, decompilation.same_as, target.spec.windows, evidence, progress)
-    say(f"largest log-probability difference from the {name}: {evidence[gap_key(name)]:.2g} nats")
-    read = text.first(positions_to_emit(program))
+    agreement = measure(target_talker, talker, decompilation.same_as, target.spec.windows, progress)
+    say(f"largest log-probability difference from the {agreement.same_as}: {agreement.gap_nats:.2g} nats")
+    read = agreement.text.first(positions_to_emit(program))
     if (windows := windows_of(program)) and len(read.tokens) <= max(windows):
         say(f"program.py is checked on {len(read.tokens)} positions, inside the window of {max(windows)}")
     labels = labels_from_json(decompilation.files[LABELS]) if LABELS in decompilation.files else None
+    forward = {} if forward_gap_nats is None else {"forward_vs_transformers_nats": forward_gap_nats}
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         level=program.level,
@@ -155,18 +150,11 @@ def draft_decompiled_room(
         config=config,
         seed=config["seed"],
         records=[plain_record(record) for record in decompilation.records],
-        evidence=evidence,
+        evidence=forward | ({} if summary is None else summary.evidence()) | agreement.evidence(),
         versions=versions(),
     )
-    return draft_room(
-        program,
-        tokenizer,
-        Header(target.name, decompilation.summary_lines(evidence)),
-        labels,
-        read,
-        manifest,
-        decompilation.files,
-    )
+    header = Header(target.name, (*_target_lines(target), *(summary or agreement).summary_lines()))
+    return draft_room(program, tokenizer, header, labels, read, manifest, decompilation.files)
 
 
 def plain_record(record: Record) -> dict[str, Any]:
@@ -181,7 +169,7 @@ def _emptying(contents: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
         yield name, contents.pop(name)
 
 
-def target_line(target: Target) -> tuple[str, ...]:
+def _target_lines(target: Target) -> tuple[str, ...]:
     """Name a target in the header of an emitted file."""
     spec = target.spec
     return (
