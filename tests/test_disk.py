@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from englishroom import disk
-from englishroom.disk import finish, locked, replace_file, replace_files
+from englishroom.disk import finish, locked, replace_file, replace_files, write_folder
 from englishroom.errors import ArtifactError, ConfigError
 
 OLD = {"a.txt": b"old a", "b.txt": b"old b", "c.json": b"old c"}
@@ -77,6 +80,44 @@ def test_a_full_disk_leaves_all_files_as_they_were(tmp_path: Path, monkeypatch: 
     with pytest.raises(ArtifactError, match=r"c.json.*: cannot be written \(no space left on the disk; it takes 5"):
         replace_files(tmp_path, NEW)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == OLD
+
+
+@pytest.mark.parametrize("write", [replace_file, lambda path, data: write_folder(path, {"file": data})])
+def test_what_dead_processes_left_is_cleared_and_the_rest_kept(
+    write: Callable[[Path, bytes], None], tmp_path: Path
+) -> None:
+    dead, dead_folder = tmp_path / ".a.englishroom-part-99999999", tmp_path / ".a.englishroom-part-99999998-x"
+    kept = [
+        tmp_path / f".a.englishroom-part-{os.getppid()}",
+        tmp_path / ".b.englishroom-part-99999999",
+        tmp_path / ".a.englishroom-part-x",
+    ]
+    for path in (dead, *kept):
+        path.write_bytes(b"half")
+    (dead_folder / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".a.englishroom-part-99999997").symlink_to(tmp_path / "elsewhere")
+    write(tmp_path / "a", b"whole")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a", tmp_path / "elsewhere", *kept])
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    write_folder(tmp_path / "empty", {"a": b"1", "deep/b": b"2"})
+    assert (tmp_path / "empty" / "deep" / "b").read_bytes() == b"2"
+    with pytest.raises(ConfigError, match="empty: is a folder with other things in it; choose another one"):
+        write_folder(tmp_path / "empty", {})
+    write = disk.write_flushed
+
+    def full(path: Path, data: bytes) -> None:
+        if data == b"2":
+            raise OSError(errno.ENOSPC, "full")
+        write(path, data)
+
+    monkeypatch.setattr(disk, "write_flushed", full)
+    with pytest.raises(ArtifactError, match=r"out: cannot be written \(no space left on the disk; it takes 2 bytes"):
+        write_folder(tmp_path / "out", {"a": b"1", "deep/b": b"2"})
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

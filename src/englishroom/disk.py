@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -28,14 +29,44 @@ def replace_file(path: Path, data: bytes) -> None:
     Raises:
         ArtifactError: the disk is full, or not writable; what stood there is untouched.
     """
-    part = _hidden(path, f"part-{os.getpid()}")
+    part = part_of(path)
     try:
         with translated(path, len(data)):
+            clear_leftovers(path)
             write_flushed(part, data)
             part.replace(path)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a new folder, or fill an empty one, whole or not at all.
+
+    Args:
+        contents: bytes by the files' names, which may lead into folders.
+
+    Raises:
+        ConfigError: there is something at ``path`` already.
+        ArtifactError: the disk is full, or not writable; nothing is left behind.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        raise ConfigError(f"{path}: is a folder with other things in it; choose another one")
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path}: is a file; choose another place for the folder")
+    part = part_of(path)
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(path)
+    try:
+        with translated(path, sum(map(len, contents.values()))):
+            for name, data in contents.items():
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                write_flushed(part / name, data)
+            part.rename(path)
+            flush_folder(path.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def replace_files(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -193,6 +224,33 @@ def make_folder(path: Path) -> None:
     """
     with translated(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Name what this process writes before it is whole; no other process uses the name."""
+    return _hidden(path, f"part-{os.getpid()}")
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what processes that are gone had written of a file or folder when they were killed."""
+    mark = _hidden(path, "part-").name
+    for part in path.parent.iterdir():
+        pid = part.name.removeprefix(mark).partition("-")[0]
+        if part.name.startswith(mark) and pid.isdigit() and not _is_alive(int(pid)):
+            if part.is_dir() and not part.is_symlink():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _hidden(path: Path, what: str) -> Path:

@@ -23,7 +23,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from englishroom.disk import flush_folder, locked_folder, translated, write_flushed
+from englishroom.disk import clear_leftovers, flush_folder, locked_folder, part_of, translated, write_flushed
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.manifest import NO_HASH, Manifest, is_plain, manifest_to_bytes, parse_manifest
 from englishroom.manifest import SCHEMA_VERSION as SCHEMA_VERSION
@@ -91,11 +91,11 @@ def write_room(
         ArtifactError: the disk is full or not writable; whatever stood at ``path`` is untouched.
     """
     path = check_out(path)
-    part = path.parent / f"{_hidden(path)}part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    part = path.parent / f"{part_of(path).name}-{uuid.uuid4().hex[:8]}"
     hashes: dict[str, str] = {}
     try:
         with translated(path):
-            _clear_leftovers(path)
+            clear_leftovers(path)
             part.mkdir()
         for name, data in contents:
             if not is_plain(name):
@@ -242,12 +242,8 @@ def _resolved(path: Path) -> Path:
         raise ConfigError(f"{path}: leads nowhere ({error}); choose another path") from None
 
 
-def _hidden(path: Path) -> str:
-    return f".{path.name}.englishroom-"
-
-
 def _old(path: Path) -> Path:
-    return path.parent / f"{_hidden(path)}old"
+    return path.parent / f".{path.name}.englishroom-old"
 
 
 def _place(path: Path) -> Path:
@@ -262,22 +258,3 @@ def _recover(path: Path) -> None:
     old = _old(path)
     if old.is_dir() and not path.exists():
         old.rename(path)
-
-
-def _clear_leftovers(path: Path) -> None:
-    """Remove unfinished rooms of writers that are gone."""
-    mark = f"{_hidden(path)}part-"
-    for part in path.parent.iterdir():
-        pid = part.name.removeprefix(mark).partition("-")[0]
-        if part.name.startswith(mark) and pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -325,5 +325,5 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path):
     else:
         (tmp_path / "locked").mkdir(mode=0o500)
         place = tmp_path / "locked" / "out"
-    with pytest.raises(ArtifactError, match=r"cannot write the dictionaries .*; make room or choose another path"):
+    with pytest.raises(ArtifactError, match=r"out: cannot be written \(.*make room or choose another place"):
         write_dictionaries(place, "saelens", [coder()], "tiny")

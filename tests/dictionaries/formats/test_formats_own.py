@@ -13,6 +13,7 @@ import torch
 from coders import coder, transcoder
 from safetensors.torch import save
 
+from englishroom import disk
 from englishroom.dictionaries.formats import own
 from englishroom.dictionaries.formats.own import load_dictionaries, save_dictionaries
 from englishroom.errors import ArtifactError, ConfigError
@@ -62,7 +63,7 @@ def test_saving_again_replaces_and_leaves_nothing_behind(tmp_path: Path):
 def test_a_save_that_fails_leaves_the_old_dictionaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     stored(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    write = own.write_file
+    write = disk.write_flushed
 
     def fail_at_the_listing(path: Path, data: bytes) -> None:
         if data.startswith(b"{\n"):
@@ -70,11 +71,11 @@ def test_a_save_that_fails_leaves_the_old_dictionaries(tmp_path: Path, monkeypat
             raise OSError(28, "No space left on device")
         write(path, data)
 
-    monkeypatch.setattr(own, "write_file", fail_at_the_listing)
+    monkeypatch.setattr(disk, "write_flushed", fail_at_the_listing)
     with pytest.raises(ArtifactError) as caught:
         save_dictionaries(tmp_path, [coder(seed=7)], "other")
-    assert str(caught.value) == (
-        f"{tmp_path}: cannot write the dictionaries (No space left on device); make room or choose another path"
+    assert str(caught.value).startswith(
+        f"{tmp_path / 'dictionaries.json'}: cannot be written (no space left on the disk; it takes "
     )
     assert load_dictionaries(tmp_path).target_name == "tiny"
     for name, data in before.items():

@@ -133,7 +133,7 @@ def test_writing_nothing_or_nowhere(tmp_path: Path):
     write_dictionaries(tmp_path / "there", "saelens", [coder()], "tiny")  # an empty folder is nothing
     with pytest.raises(ConfigError) as caught:
         write_dictionaries(tmp_path / "there", "saelens", [coder()], "tiny")
-    assert str(caught.value) == f"{tmp_path / 'there'}: exists; choose a path where nothing stands"
+    assert str(caught.value) == f"{tmp_path / 'there'}: is a folder with other things in it; choose another one"
 
 
 # Names of sites

@@ -1,11 +1,8 @@
-"""Strict reading of tensors and settings, and folders that are written whole or not at all."""
+"""Strict reading of tensors and settings, and tensors as the bytes of a file."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import uuid
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -136,37 +133,3 @@ def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
 def natural(name: str) -> list[tuple[int, str]]:
     """Give a key that sorts numbers in names by their size: ``layer_2`` before ``layer_10``."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
-    """Write a new folder under a hidden name beside its place, and rename it into place when it is whole.
-
-    Args:
-        contents: bytes by the files' names, which may lead into folders.
-
-    Raises:
-        ConfigError: something stands at ``path``.
-        ArtifactError: the disk is full or not writable; nothing was left behind.
-    """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigError(f"{path}: exists; choose a path where nothing stands")
-    part = path.parent / f".{path.name}.englishroom-part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    try:
-        for name, data in contents.items():
-            write_file(part / name, data)
-        part.rename(path)
-    except OSError as error:
-        raise ArtifactError(
-            f"{path}: cannot write the dictionaries ({error.strerror}); make room or choose another path"
-        ) from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file and the folders that it is in, and flush it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

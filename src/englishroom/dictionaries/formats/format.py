@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from englishroom.dictionaries.dictionary import Dictionary
-from englishroom.dictionaries.formats.files import write_folder
+from englishroom.disk import write_folder
 from englishroom.models.spec import Family
 
 

@@ -7,8 +7,6 @@ names any more are removed after that.
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,9 +20,9 @@ from englishroom.dictionaries.formats.files import (
     checked_tensors,
     make_dictionary,
     tensors_to_bytes,
-    write_file,
 )
 from englishroom.dictionaries.formats.format import DictionaryFormat
+from englishroom.disk import make_folder, replace_file, translated
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.models.load import read_safetensors
 from englishroom.store import sha256
@@ -100,24 +98,15 @@ def save_dictionaries(
         text = json.dumps(asdict(listing), indent=1, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path}: about cannot be written as JSON ({error}); give plain values") from None
-    part = path / f".{MARKER}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    try:
-        for entry, data in zip(entries, contents, strict=True):
-            if not (path / entry.file).is_file() or (path / entry.file).read_bytes() != data:
-                write_file(path / f"{part.name}-weights", data)
-                (path / f"{part.name}-weights").replace(path / entry.file)
-        write_file(part, text.encode())
-        part.replace(path / MARKER)
+    make_folder(path)
+    for entry, data in zip(entries, contents, strict=True):
+        if not (path / entry.file).is_file() or (path / entry.file).read_bytes() != data:
+            replace_file(path / entry.file, data)
+    replace_file(path / MARKER, text.encode())
+    with translated(path):
         for stale in path.glob("dictionary-*.safetensors"):
             if stale.name not in {entry.file for entry in entries}:
                 stale.unlink()
-    except OSError as error:
-        raise ArtifactError(
-            f"{path}: cannot write the dictionaries ({error.strerror}); make room or choose another path"
-        ) from None
-    finally:
-        for left in (part, path / f"{part.name}-weights"):
-            left.unlink(missing_ok=True)
 
 
 def load_dictionaries(path: Path) -> StoredDictionaries:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import englishroom
+from englishroom.disk import write_folder
 from englishroom.emit import tables as table_text
 from englishroom.emit.prelude import loading, talking
 from englishroom.emit.source import Verbatim
-from englishroom.errors import ArtifactError, ConfigError
 from englishroom.ir import tokenizer as tokenizer_module
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.wording import docstring
@@ -136,28 +133,3 @@ def spell_program(
             'if __name__ == "__main__":\n    main()\n',
         ]
     )
-
-
-def write_folder(out: Path, contents: dict[str, bytes]) -> None:
-    """Write files into a new folder, or one that is empty; whole or not at all.
-
-    Raises:
-        ConfigError: there is something at ``out`` already.
-        ArtifactError: the folder cannot be written.
-    """
-    if out.is_dir() and any(out.iterdir()):
-        raise ConfigError(f"{out}: is a folder with other things in it; choose another one")
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out}: is a file; choose another place for the folder")
-    part = out.parent / f".{out.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part"
-    try:
-        part.mkdir(parents=True)
-        for name, data in contents.items():
-            (part / name).write_bytes(data)
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    except OSError as error:
-        raise ArtifactError(f"{out}: cannot be written ({error.strerror}); choose another place") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

@@ -10,12 +10,13 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 import englishroom
+from englishroom.disk import write_folder
 from englishroom.emit import tables as table_text
 from englishroom.errors import ConfigError
 from englishroom.names import PROGRAM, TABLES
 from englishroom.store import sha256
 from englishroom.talkers.ngrams import attending, matching, mixing
-from englishroom.talkers.ngrams.emit import ngram_definitions, spell_program, write_folder
+from englishroom.talkers.ngrams.emit import ngram_definitions, spell_program
 from englishroom.talkers.ngrams.infini import InfiniTalker
 from englishroom.talkers.ngrams.model_file import ngrams_to_bytes
 from englishroom.talkers.ngrams.skip import SkipTalker
