@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from englishroom.inside.trace import reads_per_number, reads_per_rule
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.room import load_program
 from englishroom.ir.verify import verify
+from englishroom.plain import from_json
 from englishroom.store import read_manifest
 from englishroom.talkers.shipped import shipped_room
 
@@ -38,6 +42,31 @@ def test_it_is_a_sparse_program_within_its_bounds(room: Path) -> None:
     assert evidence["reads_per_rule_that_fired_median"] <= 8
     assert evidence["reads_per_rule_that_fired_p95"] <= 32
     assert reads_per_number(program).max() <= 96
+
+
+def pairs(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield keys and values of plain data at every depth, those of lists without a key."""
+    listed = [("", one) for one in value] if isinstance(value, list) else []
+    for key, item in value.items() if isinstance(value, dict) else listed:
+        yield key, item
+        yield from pairs(item)
+
+
+def test_no_key_of_its_manifest_has_a_blank(room: Path) -> None:
+    found = [key for key, _ in pairs(json.loads((room / "manifest.json").read_bytes()))]
+    assert "evidence" in found
+    assert [key for key in found if " " in key] == []
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "scores.json", "frontier.json", "memory.json", "trace.json"])
+def test_its_numbers_are_numbers(name: str, room: Path) -> None:
+    found = [value for _, value in pairs(from_json((room / name).read_bytes()))]
+    assert found
+    assert [value for value in found if value in ("nan", "inf", "-inf")] == []
+
+
+def test_its_program_is_held_against_the_sparse_model(room: Path) -> None:
+    assert 0 <= read_manifest(room).evidence["program_vs_sparse_model_nats"] < 1e-9
 
 
 def test_its_file_runs_alone_and_has_no_matrix(room: Path) -> None:
