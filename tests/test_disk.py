@@ -101,6 +101,21 @@ def test_what_dead_processes_left_is_cleared_and_the_rest_kept(
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a", tmp_path / "elsewhere", *kept])
 
 
+def test_what_others_left_and_keep_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = tmp_path / ".a.englishroom-part-99999999"
+    left.write_bytes(b"half")
+    unlink = Path.unlink
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        if path == left:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    replace_file(tmp_path / "a", b"whole")
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     write_folder(tmp_path / "empty", {"a": b"1", "deep/b": b"2"})

@@ -232,15 +232,16 @@ def part_of(path: Path) -> Path:
 
 
 def clear_leftovers(path: Path) -> None:
-    """Remove what processes that are gone had written of a file or folder when they were killed."""
+    """Remove what killed processes had written of a file or folder, where that is allowed."""
     mark = _hidden(path, "part-").name
-    for part in path.parent.iterdir():
-        pid = part.name.removeprefix(mark).partition("-")[0]
-        if part.name.startswith(mark) and pid.isdigit() and not _is_alive(int(pid)):
-            if part.is_dir() and not part.is_symlink():
-                shutil.rmtree(part, ignore_errors=True)
-            else:
-                part.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        for part in path.parent.iterdir():
+            pid = part.name.removeprefix(mark).partition("-")[0]
+            if part.name.startswith(mark) and pid.isdecimal() and not _is_alive(int(pid)):
+                if part.is_dir() and not part.is_symlink():
+                    shutil.rmtree(part, ignore_errors=True)
+                else:
+                    part.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:
