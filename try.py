@@ -49,18 +49,18 @@ def check_python(version=sys.version_info, system=sys.platform):
         raise Refusal(f"this is Python {found}, expected 3.11 or later: run it as `python3.11 try.py` or the like")
 
 
-def check_machine(venv=VENV, free_bytes=None):
+def check_machine(free_bytes=None):
     """Refuse a machine on which no environment can be made."""
     if sys.platform == "win32":
         raise Refusal("englishroom runs on Linux and macOS; on Windows, run it inside WSL")
-    if not venv.exists():
+    if not VENV.exists():
         try:
             import ensurepip
-            import venv as _venv
+            import venv
         except ImportError as error:
             module = "python3-venv"
             raise Refusal(f"this Python has no module {error.name}: install it (Debian, Ubuntu: {module})") from error
-        del ensurepip, _venv
+        del ensurepip, venv
     free = shutil.disk_usage(ROOT).free if free_bytes is None else free_bytes
     if free < NEEDED_GB * 10**9:
         raise Refusal(f"{free / 10**9:.1f} GB are free at {ROOT}, expected {NEEDED_GB} GB for .venv: make room first")

@@ -58,7 +58,7 @@ def test_decompile_talk_score_show(
     assert main(["decompile", str(tiny_talker), "--level", "exact", "--out", str(room)]) == 0
     printed = capsys.readouterr()
     assert "largest log-probability difference from transformers" in printed.err
-    assert printed.out.splitlines()[-1] == f'wrote {room}; next: python {room}/program.py "Once upon a time"'
+    assert printed.out.splitlines()[-1] == f"wrote {room}; next: python {room}/program.py 'Once upon a time'"
 
     stories = []
     for talker in (room, tiny_talker):

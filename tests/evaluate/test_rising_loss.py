@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from englishroom.cli import main
+from englishroom.errors import ConfigError
 from englishroom.evaluate.rising_loss import LEAST_CONTEXT, rising_loss
 from englishroom.pipeline import open_talker
 from tiny import tensors_of, write_tensors
@@ -60,10 +61,19 @@ def test_a_score_prints_it_and_keeps_it(lost: Path, unseen_file: Path, capsys: p
 
 
 def test_a_fit_says_it_before_it_starts(
-    lost: Path, story_file: Path, unseen_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    lost: Path,
+    story_file: Path,
+    unseen_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
+    def stopped(*_given: object) -> None:
+        raise ConfigError("stopped before the fit")
+
+    monkeypatch.setattr("englishroom.pipeline.fitting.fit", stopped)
     (tmp_path / "choose.txt").write_text(STORIES[0], encoding="utf-8")
     texts = ["--fit", str(story_file), "--choose", str(tmp_path / "choose.txt"), "--report", str(unseen_file)]
-    out = ["--level", "featured", "--no-check", "--rules-active", "1000000", "--out", str(tmp_path / "room")]
-    assert main(["decompile", str(lost), *texts, *out]) == 1  # stopped by a setting before the fit
+    out = ["--level", "featured", "--no-check", "--out", str(tmp_path / "room")]
+    assert main(["decompile", str(lost), *texts, *out]) == 1
     assert re.search(LINE, capsys.readouterr().err.replace("\n", " "))

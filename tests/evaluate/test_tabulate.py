@@ -74,7 +74,7 @@ def test_writing_is_whole_and_keeps_infinities(tmp_path: Path) -> None:
     table = ScoreTable({"name": "text"}, [row("t", float("inf"))], [], {"seed": 0})
     paths = table.write(tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
-    assert json.loads(paths[0].read_text())["rows"][0]["nats_per_token"] == "inf"
+    assert json.loads(paths[0].read_text())["rows"][0]["nats_per_token"] == {"float": "inf"}
     assert pq.read_table(paths[1]).column("nats_per_token").to_pylist() == [float("inf")]
     with pytest.raises(ConfigError, match="no such folder; create it first"):
         table.write(tmp_path / "none" / "out")

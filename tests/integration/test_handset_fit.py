@@ -35,6 +35,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Replacement:
         local_tokens=400 * size,
         joint_tokens=300 * size,
         batch=16,
+        align=0.5,
         ablate=0.1,
         tables=False,
         trainer=TrainerConfig(rate=1e-2, dead_after=5_000, auxiliary=0.25),

@@ -64,8 +64,7 @@ def test_sketch(tiny_talker: Path, texts: dict[str, str], tmp_path: Path, monkey
         report_positions=100,
         words=20,
         kinds=4,
-        check=False,
-    )
+    ).changed(check=False)
     assert check_kills(lambda: sketch(config, Path("sketch")), tmp_path, monkeypatch) >= 8
 
 

@@ -38,7 +38,7 @@ def foreign(tiny_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     secret = tmp_path / "secret.txt"
     secret.write_text("my diary")
     text = {"name": str(secret), "sha256": "0" * 64, "documents": 1}
-    config = {"model": "stranger/model", "tokenizer": str(secret), "fit": [str(secret)]}
+    config = {"model": "stranger/model", "opening": {"tokenizer": str(secret)}, "texts": {"fit": [str(secret)]}}
     return sign(tiny_room, config=config, evidence={"texts": {"fit": text, "report": text}})
 
 
@@ -96,7 +96,7 @@ def test_what_a_model_told_for_its_own_room_is_told_again(tiny_room: Path, tiny_
 
 def test_several_texts_are_read_by_their_own_names(tiny_room: Path, story_file: Path, unseen_file: Path) -> None:
     both = {"name": f"{unseen_file} + {story_file}", "sha256": "0" * 64, "documents": 230}
-    sign(tiny_room, config={"fit": [str(unseen_file), str(story_file)]}, evidence={"texts": {"fit": both}})
+    sign(tiny_room, config={"texts": {"fit": [str(unseen_file), str(story_file)]}}, evidence={"texts": {"fit": both}})
     remember(read_manifest(tiny_room).sha256)
     found = fit_text(tiny_room, None, "--text", 32, silent)
     first, second = (open_text(file).documents for file in (unseen_file, story_file))

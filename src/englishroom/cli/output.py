@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from englishroom.emit.prelude.talking import shown
-from englishroom.ir.tokenizer_json import tokenizer_from_json
 from englishroom.names import TOKENIZER
-from englishroom.untrusted import read_bytes
 
 PROMPT = "Once upon a time"
 """What programs are given to go on from, in the commands that are printed as the next ones."""
@@ -38,6 +36,9 @@ def talk_command(program: Path) -> str:
     Raises:
         ArtifactError: there is no vocabulary beside the program.
     """
+    from englishroom.ir.tokenizer_json import tokenizer_from_json
+    from englishroom.untrusted import read_bytes
+
     advice = "make it again"
     place = program.with_name(TOKENIZER)
     tokenizer = tokenizer_from_json(read_bytes(place, advice), str(place))

@@ -25,6 +25,7 @@ from englishroom.passes.base import Record
 from englishroom.pipeline.checking import lengthened, positions_to_emit
 from englishroom.pipeline.config import OWN_SAMPLES
 from englishroom.pipeline.opening import may_open_text, open_original
+from englishroom.pipeline.presets import settings_of
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import open_again
 from englishroom.pipeline.writing import draft_room, plain_record, write
@@ -157,8 +158,7 @@ def fit_text(room: Path, text: str | None, flag: str, limit: int, progress: Prog
         except EnglishRoomError as error:
             raise ConfigError(f"{room}: was fitted on {fitted}, and needs the model ({error}); give {flag}") from None
         return sampled_again(talker, manifest.seed, limit, progress, read)
-    named = manifest.config.get("fit") or fitted
-    names = [text] if text is not None else [named] if isinstance(named, str) else named
+    names = (settings_of(manifest).texts.fit or (fitted,)) if text is None else (text,)
     documents: list[str] = []
     for name in names:
         if text is None and not may_open_text(manifest, name):
