@@ -12,7 +12,7 @@ import torch
 from englishroom.cli import main
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.joint_fit import featured_specs
-from englishroom.errors import ConfigError
+from englishroom.errors import ConfigError, EnglishRoomError
 from englishroom.models.load import load_target
 from englishroom.pipeline import decompile, fitting, preset_of
 from englishroom.pipeline.evidence import FeaturedSummary, SparseSummary
@@ -62,3 +62,11 @@ def test_dictionaries_that_cannot_work_are_refused_before_the_fit(
     with pytest.raises(ConfigError, match=message):
         decompile(config.changed(dictionaries=tmp_path / "given"), tmp_path / "room")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_a_fit_that_diverges_is_one_line(tmp_path: Path) -> None:
+    model = make_gpt2(tmp_path / "model", n_layer=1, n_head=1)
+    config = preset_of("fast", "featured").changed(model=str(model), check=False, **ROOM_SETTINGS)
+    with pytest.raises(EnglishRoomError, match="holds a number that is not finite"):
+        decompile(config.changed(rate=1e30), tmp_path / "room")
+    assert not (tmp_path / "room").exists()
