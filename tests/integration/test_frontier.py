@@ -113,6 +113,7 @@ def test_a_point_whose_room_is_gone_is_made_again(sparse_room, options, tmp_path
     [
         ({"bits": ("17",)}, r"--bits has '17', expected 1 to 16, or ternary"),
         ({"bits": ("few",)}, r"--bits has 'few'"),
+        ({"bits": ("13",), "refit": 100}, r"--bits has '13', expected 1 to 12, or ternary, with --refit"),
         ({"keep": (0.0,)}, r"--keep is 0, expected above 0 and at most 1"),
         ({"rooms": ()}, r"no room to sweep; name one or more"),
     ],

@@ -16,6 +16,8 @@ from englishroom.talkers.shipped import DEFAULT, shipped_room
 
 LEAST_LINES = 180
 """Lines of a sketch that are there whatever it says."""
+MOST_BITS_REFITTED = 12
+"""Bits of a weight that a refit can round to; see ``SparseConfig.bits``."""
 PROMPTS = ("Once upon a time", "Lily and Tom", "")
 
 
@@ -95,6 +97,8 @@ class FrontierConfig(Settings):
         for word in self.bits:
             if word != "ternary" and not (word.isdigit() and 1 <= int(word) <= 16):
                 raise ConfigError(f"--bits has {word!r}, expected 1 to 16, or ternary")
+            if self.refit and word != "ternary" and int(word) > MOST_BITS_REFITTED:
+                raise ConfigError(f"--bits has {word!r}, expected 1 to {MOST_BITS_REFITTED}, or ternary, with --refit")
         if not self.rooms:
             raise ConfigError("no room to sweep; name one or more")
 
