@@ -43,7 +43,7 @@ def talker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("level", ["exact", "sparse"])
 def test_programs_say_blank_lines_where_the_model_does(talker: Path, tmp_path: Path, level: str) -> None:
-    """What a sparse program is fitted on and measured on, the model tells itself, and no option speaks of blank lines."""
+    """A sparse program is fitted and measured on what the model says itself, with no option for blank lines."""
     room = tmp_path / "room"
     options = FITS.split() if level == "sparse" else []
     assert main(["decompile", str(talker), "--level", level, "--out", str(room), "--no-check", *options]) == 0
