@@ -14,7 +14,7 @@ import torch
 from englishroom.evaluate.compute_recovered.curve import measure_run
 from englishroom.pipeline import DecompileConfig, decompile
 from englishroom.talkers.build import build_talker
-from englishroom.talkers.config import TrainConfig
+from englishroom.talkers.config import TalkerConfig, TrainConfig
 from tiny_stories import story
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches for the network
@@ -61,7 +61,7 @@ def unseen_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_talker(story_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a GPT-2-style model trained for a few steps."""
     out = tmp_path_factory.mktemp("talker") / "tiny"
-    build_talker([story_file], out, TINY, measure_run)
+    build_talker(TalkerConfig((str(story_file),), training=TINY), out, measure_run)
     shutil.rmtree(out / "work")
     return out
 

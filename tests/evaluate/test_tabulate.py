@@ -20,14 +20,18 @@ from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.models.load import load_target
 from englishroom.pipeline import open_target
 from englishroom.talkers.build import build_talker, checkpoint_path
-from englishroom.talkers.config import TrainConfig
+from englishroom.talkers.config import TalkerConfig, TrainConfig
 from englishroom.talkers.record import find_curve, read_training
 
 SMALL = TrainConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=32, vocabulary=300, tokens=4 * 32 * 160, batch=4)
 
 
 def test_a_checkpoint_recovers_its_share_of_the_run(story_file: Path, tmp_path: Path) -> None:
-    run = build_talker([story_file], tmp_path / "run", dataclasses.replace(SMALL, choose_share=0.1), measure_run)
+    run = build_talker(
+        TalkerConfig((str(story_file),), training=dataclasses.replace(SMALL, choose_share=0.1)),
+        tmp_path / "run",
+        measure_run,
+    )
     target, tokenizer = open_target(str(tmp_path / "run"))
     step = run.curve[len(run.curve) // 2]["step"]
     (tmp_path / "half").mkdir()

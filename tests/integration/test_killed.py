@@ -19,7 +19,7 @@ from englishroom.pipeline.presets import preset_of
 from englishroom.pipeline.sketching import SketchConfig, sketch
 from englishroom.store import read_room
 from englishroom.talkers.build import build_talker
-from englishroom.talkers.config import TrainConfig
+from englishroom.talkers.config import TalkerConfig, TrainConfig
 from killing import check_kills
 from summing import ruled
 from tiny import make_gpt2
@@ -70,7 +70,7 @@ def test_sketch(tiny_talker: Path, texts: dict[str, str], tmp_path: Path, monkey
 
 def test_train_and_curve(texts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run() -> None:
-        build_talker([texts["fit"]], Path("talker"), TRAINED, measure_run)
+        build_talker(TalkerConfig((texts["fit"],), training=TRAINED), Path("talker"), measure_run)
         measure_curve(Path("talker"), "report", [story(i) for i in range(900, 902)])
 
     assert check_kills(run, tmp_path, monkeypatch) >= 20

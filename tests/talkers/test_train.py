@@ -24,7 +24,7 @@ from englishroom.models.load import load_target
 from englishroom.models.spec import training_flops
 from englishroom.pipeline import open_talker
 from englishroom.talkers.build import build_talker
-from englishroom.talkers.config import TrainConfig
+from englishroom.talkers.config import TalkerConfig, TrainConfig
 from englishroom.talkers.kernels import LinearCrossEntropy, explicit_attend
 from englishroom.talkers.record import read_training
 from englishroom.talkers.shipped import DEFAULT, marks_path, shipped_names, shipped_path
@@ -34,6 +34,10 @@ from englishroom.talkers.train import Run, batches, curve_steps, initial_weights
 TINY = TrainConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=32, vocabulary=300, tokens=4 * 32 * 20, batch=4)
 
 
+def on(text: Path, training: TrainConfig = TINY) -> TalkerConfig:
+    return TalkerConfig((str(text),), training=training)
+
+
 class Killed(Exception):
     pass
 
@@ -41,7 +45,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_killed_run_resumes_to_the_same_weights(story_file: Path, tmp_path: Path, precision: str) -> None:
     config = dataclasses.replace(TINY, precision=precision)
-    whole = build_talker([story_file], tmp_path / "whole", config, measure_run)
+    whole = build_talker(on(story_file, config), tmp_path / "whole", measure_run)
     at = random.randrange(1, config.n_steps)
 
     def kill(run: Run, _loss: float) -> None:
@@ -51,8 +55,8 @@ def test_a_killed_run_resumes_to_the_same_weights(story_file: Path, tmp_path: Pa
             raise Killed
 
     with pytest.raises(Killed):
-        build_talker([story_file], tmp_path / "parts", config, measure_run, on_step=kill)
-    resumed = build_talker([story_file], tmp_path / "parts", config, measure_run)
+        build_talker(on(story_file, config), tmp_path / "parts", measure_run, on_step=kill)
+    resumed = build_talker(on(story_file, config), tmp_path / "parts", measure_run)
     assert resumed.step == config.n_steps
     assert resumed.curve == whole.curve
     for name, weight in whole.weights.items():
@@ -62,44 +66,45 @@ def test_a_killed_run_resumes_to_the_same_weights(story_file: Path, tmp_path: Pa
 
 
 def test_training_lowers_the_validation_loss(story_file: Path, tmp_path: Path) -> None:
-    run = build_talker([story_file], tmp_path / "talker", dataclasses.replace(TINY, tokens=4 * 32 * 60), measure_run)
+    run = build_talker(on(story_file, dataclasses.replace(TINY, tokens=4 * 32 * 60)), tmp_path / "talker", measure_run)
     assert run.curve[-1]["nats_per_token"] < 0.9 * run.curve[0]["nats_per_token"]
 
 
 def test_another_run_in_the_same_folder_is_refused(story_file: Path, tmp_path: Path) -> None:
-    build_talker([story_file], tmp_path / "talker", TINY, measure_run)
+    build_talker(on(story_file), tmp_path / "talker", measure_run)
     with pytest.raises(ConfigError, match="identity: belongs to work with another seed"):
-        build_talker([story_file], tmp_path / "talker", dataclasses.replace(TINY, seed=1), measure_run)
+        build_talker(on(story_file, dataclasses.replace(TINY, seed=1)), tmp_path / "talker", measure_run)
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"n_heads": 3}, "not a multiple of n_heads"),
+        ({"n_heads": 3}, "--d-model is 16, expected a multiple of --n-heads, which is 3"),
         ({"vocabulary": 60_000}, "lower --vocabulary or give more text"),
         ({"vocabulary": 100}, "--vocabulary is 100, expected 257"),
         ({"batch": 10_000}, "fewer than one batch"),
         ({"batch": 0}, "--batch is 0, expected 1 or more"),
         ({"n_layers": 0}, "--n-layers is 0, expected 1 or more"),
         ({"seed": -1}, "--seed is -1, expected 0 or more"),
-        ({"matrix_rate": float("nan")}, "--matrix-rate is nan, expected a number above 0"),
+        ({"matrix_rate": float("nan")}, "--matrix-rate is nan, expected a finite number"),
+        ({"vector_rate": 0.0}, "--vector-rate is 0, expected above 0"),
         ({"choose_share": 1.5}, "--choose-share is 1.5, expected 0 to 1"),
         ({"n_ctx": 100_000}, "too few for a context of 100000"),
     ],
 )
 def test_settings_that_make_no_sense(story_file: Path, tmp_path: Path, changes: dict, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        build_talker([story_file], tmp_path / "talker", dataclasses.replace(TINY, **changes), measure_run)
+        build_talker(on(story_file, dataclasses.replace(TINY, **changes)), tmp_path / "talker", measure_run)
 
 
 def test_no_text_and_places_that_hold_other_things(story_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no text to train on"):
-        build_talker([], tmp_path / "talker", TINY, measure_run)
+        build_talker(TalkerConfig(()), tmp_path / "talker", measure_run)
     (tmp_path / "config.json").write_text("precious")
     with pytest.raises(ConfigError, match="holds other things, and no run to go on with"):
-        build_talker([story_file], tmp_path, TINY, measure_run)
+        build_talker(on(story_file), tmp_path, measure_run)
     with pytest.raises(ConfigError, match="is a file"):
-        build_talker([story_file], tmp_path / "config.json", TINY, measure_run)
+        build_talker(on(story_file), tmp_path / "config.json", measure_run)
     assert (tmp_path / "config.json").read_text() == "precious"
 
 
@@ -126,7 +131,7 @@ def test_training_record_names_texts_seed_and_versions(tiny_talker: Path) -> Non
 
 
 def test_checkpoints_along_the_way_are_the_weights_of_their_step(story_file: Path, tmp_path: Path) -> None:
-    run = build_talker([story_file], tmp_path / "talker", TINY, measure_run)
+    run = build_talker(on(story_file), tmp_path / "talker", measure_run)
     kept = sorted((tmp_path / "talker" / "work" / "checkpoints").iterdir())
     assert [path.name for path in kept] == [f"step-{point['step']:07}.safetensors" for point in run.curve]
     assert kept[-1].read_bytes() == (tmp_path / "talker" / "model.safetensors").read_bytes()
@@ -134,7 +139,7 @@ def test_checkpoints_along_the_way_are_the_weights_of_their_step(story_file: Pat
 
 
 def test_the_curve_is_what_score_says_of_the_talker(story_file: Path, tmp_path: Path) -> None:
-    build_talker([story_file], tmp_path / "talker", TINY, measure_run)
+    build_talker(on(story_file), tmp_path / "talker", measure_run)
     held = read_documents(tmp_path / "talker" / "work" / "choose.txt")
     talker = open_talker(str(tmp_path / "talker"), check=False)
     (curve,) = json.loads((tmp_path / "talker" / "training.json").read_text())["curves"]

@@ -4,35 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-import tyro
+from tyro.conf import arg
 
 from englishroom.cli.output import command, progress_bar, say, show
-from englishroom.data.corpus import BlankLines
-from englishroom.talkers.config import TrainConfig
+from englishroom.talkers.config import TalkerConfig
 
 
 @dataclass(frozen=True)
 class Command:
-    """Train a small GPT-2-style talker from plain text; run again to resume."""
+    """Train a small language model, built like GPT-2, on your texts.
 
-    texts: tyro.conf.Positional[tuple[str, ...]]
-    """Text files or tables, folders of them, hub datasets (streamed); one given twice is seen twice as often."""
+    A stopped training goes on where it was when the same command is given again.
+    """
+
+    config: Annotated[TalkerConfig, arg(name="")]
     out: Path
-    """Folder to write the model to, in the format of Hugging Face."""
-    blank_lines: BlankLines = "collapse"
-    """Collapse white space around line ends, blank lines included, to one newline, or keep it."""
-    training: TrainConfig = TrainConfig()
-    """Shape and schedule."""
+    """Folder to write the model to, as a Hugging Face model. If the command is stopped, the same command goes on
+    there."""
 
     def run(self) -> None:
         from englishroom.evaluate.compute_recovered.curve import measure_run
         from englishroom.talkers.build import build_talker
 
         with progress_bar() as progress:
-            run = build_talker(
-                self.texts, self.out, self.training, measure_run, say, progress, blank_lines=self.blank_lines
-            )
+            run = build_talker(self.config, self.out, measure_run, say, progress)
         last = run.curve[-1]
         say(
             f"held-out text: {last['nats_per_token']:.4f} nats per token, {last['bits_per_byte']:.4f} bits per byte "

@@ -16,7 +16,7 @@ import tokenizers
 import torch
 
 import englishroom
-from englishroom.data.corpus import SEPARATOR, BlankLines, split, text_hash, write_documents
+from englishroom.data.corpus import SEPARATOR, split, text_hash, write_documents
 from englishroom.data.documents import read_documents
 from englishroom.data.overlap import MARKS_FILE, write_marks
 from englishroom.data.texts import open_text, text_identity
@@ -24,7 +24,7 @@ from englishroom.disk import is_leftover, locked, make_folder, replace_file, rep
 from englishroom.errors import ConfigError
 from englishroom.models.adapters import gpt2
 from englishroom.models.adapters.mapping import Family, write_weights
-from englishroom.talkers.config import TrainConfig
+from englishroom.talkers.config import TalkerConfig
 from englishroom.talkers.record import FILE, json_bytes, read_training
 from englishroom.talkers.text import TokenisedText, learn_bpe, tokenise
 from englishroom.talkers.train import Run, train
@@ -40,14 +40,12 @@ CURVE_DOCUMENTS = 256
 
 
 def build_talker(
-    texts: Sequence[str | Path],
+    config: TalkerConfig,
     out: Path,
-    config: TrainConfig,
     measure: Measure,
     say: Callable[[str], None] = lambda _line: None,
     progress: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
     on_step: Callable[[Run, float], None] = lambda _run, _loss: None,
-    blank_lines: BlankLines = "collapse",
 ) -> Run:
     """Train a talker on texts and write it to ``out`` as a GPT-2 folder; run again to resume after a kill.
 
@@ -55,41 +53,40 @@ def build_talker(
     Beside the model stand ``tokenizer.json``, ``training.json`` (settings, seed, text hashes, versions, curve) and the
     marks of the documents it was trained on, by which ``score`` knows them again.
 
-    Args:
-        texts: as :func:`open_text` names them: files, folders, datasets on the hub.
-        blank_lines: whether white space around line ends is collapsed or kept.
+    Raises:
+        ConfigError: settings or a text cannot work, or ``out`` holds something else.
     """
+    config.validate()
     _check_out(out)
     make_folder(out.absolute().parent)
-    with locked(out), _work(out, texts, config, blank_lines).held() as kept:
-        return _build(kept, texts, out, config, measure, say, progress, on_step, blank_lines)
+    with locked(out), _work(out, config).held() as kept:
+        return _build(kept, config, out, measure, say, progress, on_step)
 
 
 def _build(
     kept: Work,
-    texts: Sequence[str | Path],
+    config: TalkerConfig,
     out: Path,
-    config: TrainConfig,
     measure: Measure,
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
     on_step: Callable[[Run, float], None],
-    blank_lines: BlankLines,
 ) -> Run:
     """Build a talker in a folder that no other run writes to."""
+    training = config.training
     work = kept.folder
     if not (work / "text.npz").exists():  # it is written last
         say("reading and tokenising the text")
-        _prepare(texts, config, work, progress, blank_lines)
+        _prepare(config, work, progress)
     bpe = tokenizers.Tokenizer.from_file(str(work / "tokenizer.json"))
-    settings = json.dumps(gpt2.config_of(config.spec(), bpe.get_vocab()[SEPARATOR]), indent=2) + "\n"
+    settings = json.dumps(gpt2.config_of(training.spec(), bpe.get_vocab()[SEPARATOR]), indent=2) + "\n"
     replace_file(work / "config.json", settings.encode())
     choose = read_documents(work / "choose.txt", "keep")
     held = choose[:: max(1, len(choose) // CURVE_DOCUMENTS)][:CURVE_DOCUMENTS]
     with np.load(work / "text.npz") as arrays:
         fit = TokenisedText(arrays["fit_tokens"], arrays["fit_starts"])
         fit_hash = str(arrays["fit_hash"])
-    say(f"training: {len(fit.tokens):,} tokens of text, {config.n_steps:,} steps")
+    say(f"training: {len(fit.tokens):,} tokens of text, {training.n_steps:,} steps")
 
     def measure_and_keep(run: Run) -> dict[str, float]:
         path = checkpoint_path(out, run.step)
@@ -98,10 +95,10 @@ def _build(
         return measure(run, work, held)
 
     def after_step(run: Run, loss: float) -> None:
-        progress("training", run.step, config.n_steps)
+        progress("training", run.step, training.n_steps)
         on_step(run, loss)
 
-    run = train(config, fit, work / "checkpoint.pt", measure_and_keep, after_step, identity=kept.identity)
+    run = train(training, fit, work / "checkpoint.pt", measure_and_keep, after_step, identity=kept.identity)
     curve: dict[str, Any] = {
         "text": "held out of the training text by hash",
         "sha256": text_hash(held),
@@ -109,10 +106,10 @@ def _build(
         "points": run.curve,
     }
     record = {
-        "config": asdict(config),
-        "texts": [_short_name(name) for name in texts],
+        "config": asdict(training),
+        "texts": [_short_name(name) for name in config.texts],
         "fit_sha256": fit_hash,
-        "blank_lines": blank_lines,
+        "blank_lines": config.blank_lines,
         "versions": {
             "englishroom": englishroom.__version__,
             "torch": torch.__version__,
@@ -153,9 +150,9 @@ def weights_of(run: Run) -> bytes:
     return safetensors.torch.save(tensors, metadata={"format": "pt"})
 
 
-def _short_name(name: str | Path) -> str:
+def _short_name(name: str) -> str:
     """Name a text in the record: of a path only its last part."""
-    return Path(name).name if Path(name).exists() else str(name)
+    return Path(name).name if Path(name).exists() else name
 
 
 def _check_out(out: Path) -> None:
@@ -163,40 +160,34 @@ def _check_out(out: Path) -> None:
         raise ConfigError(f"{out}: is a file; choose another --out")
 
 
-def _work(out: Path, texts: Sequence[str | Path], config: TrainConfig, blank_lines: BlankLines) -> Work:
+def _work(out: Path, config: TalkerConfig) -> Work:
     """Name the work of a run, tied to its texts and settings so that two runs never mix.
 
     Raises:
         ConfigError: ``out`` holds another run, or things that are not of a run.
     """
-    if not texts:
-        raise ConfigError("no text to train on; give at least one text file")
-    config.check()
     work = out / "work"
     others = (
         [entry.name for entry in out.iterdir() if entry != work and not is_leftover(entry.name)] if out.is_dir() else []
     )
     if others and not (work / MARK).is_file():
         raise ConfigError(f"{out}: holds other things, and no run to go on with; choose another --out")
-    hashes = {name: text_identity(name) for name in set(texts)}
-    identity = {"config": asdict(config), "texts": [hashes[name] for name in texts], "blank_lines": blank_lines}
-    return Work(work, identity)
+    hashes = {name: text_identity(name) for name in set(config.texts)}
+    texts = [hashes[name] for name in config.texts]
+    return Work(work, {"config": asdict(config.training), "texts": texts, "blank_lines": config.blank_lines})
 
 
-def _prepare(
-    texts: Sequence[str | Path],
-    config: TrainConfig,
-    work: Path,
-    progress: Callable[[str, int, int], None],
-    blank_lines: BlankLines,
-) -> None:
-    documents = {name: open_text(name, progress, blank_lines=blank_lines).documents for name in set(texts)}
-    fit, choose = split([document for name in texts for document in documents[name]], config.choose_share)
-    bpe = learn_bpe(fit[:: max(1, len(fit) // BPE_DOCUMENTS)], config.vocabulary)
-    if bpe.get_vocab_size() != config.vocabulary:
+def _prepare(config: TalkerConfig, work: Path, progress: Callable[[str, int, int], None]) -> None:
+    vocabulary = config.training.vocabulary
+    documents = {
+        name: open_text(name, progress, blank_lines=config.blank_lines).documents for name in set(config.texts)
+    }
+    every = [document for name in config.texts for document in documents[name]]
+    fit, choose = split(every, config.training.choose_share)
+    bpe = learn_bpe(fit[:: max(1, len(fit) // BPE_DOCUMENTS)], vocabulary)
+    if bpe.get_vocab_size() != vocabulary:
         raise ConfigError(
-            f"the text yields {bpe.get_vocab_size()} tokens, not {config.vocabulary}; "
-            "lower --vocabulary or give more text"
+            f"the text yields {bpe.get_vocab_size()} tokens, not {vocabulary}; lower --vocabulary or give more text"
         )
     replace_file(work / "tokenizer.json", bpe.to_str(pretty=True).encode())
     write_documents(work / "choose.txt", choose)

@@ -1,71 +1,66 @@
-"""How a talker is trained."""
+"""The settings of training: the shape of a talker, its schedule, and the texts that it reads."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Interval
+from tyro.conf import Positional
+
+from englishroom.bounds import Amount, Count, Positive, Settings, Share
+from englishroom.data.corpus import BlankLines
 from englishroom.errors import ConfigError
 from englishroom.models.spec import ModelSpec
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """How a talker is trained; the architecture is GPT-2's, tied, with learned positions."""
+class TrainConfig(Settings):
+    """Shape of the model, which is built like GPT-2, and how long and how fast it learns."""
 
-    n_layers: int = 2
-    """Layers, each an attention block and an MLP."""
-    d_model: int = 160
-    """Width of the residual stream; the MLPs are four times as wide."""
-    n_heads: int = 5
-    """Heads of each attention block; they share the width."""
-    n_ctx: int = 256
-    """Tokens that the model reads at once at most."""
-    vocabulary: int = 2048
-    """Tokens of the tokenizer, which is learnt from the text."""
-    tokens: int = 40_000_000
-    """Training tokens, repeats included; the run's length."""
-    batch: int = 32
-    """Windows of ``n_ctx`` tokens in one step."""
-    matrix_rate: float = 0.03
-    """Peak learning rate of the matrices (Muon)."""
-    vector_rate: float = 0.01
-    """Peak learning rate of embeddings, gains and biases (AdamW)."""
-    decay_share: float = 0.6
-    """The last share of the run, over which both rates fall linearly to zero."""
-    choose_share: float = 0.01
-    """Share of the training documents held out, by hash, for the validation curve."""
+    n_layers: Count = 2
+    """Number of layers. Each layer has one attention block and one MLP."""
+    d_model: Count = 160
+    """Width of the model: how many numbers describe a token between two layers. It must be a multiple of --n-heads."""
+    n_heads: Count = 5
+    """Number of attention heads in each layer. The width is divided equally among them."""
+    n_ctx: Count = 256
+    """Context: the most tokens that the model can read at once."""
+    vocabulary: Annotated[int, Interval(ge=257, le=65_536)] = 2048
+    """Number of different tokens. The tokenizer is learnt from the text: 256 bytes, an end mark, and frequent pieces of
+    words."""
+    tokens: Count = 40_000_000
+    """Length of the training, in tokens read. Where the text is shorter than this, it is read several times."""
+    batch: Count = 32
+    """Number of pieces of text, each --n-ctx tokens long, that one training step reads."""
+    matrix_rate: Positive = 0.03
+    """Highest learning rate of the weight matrices (optimiser: Muon)."""
+    vector_rate: Positive = 0.01
+    """Highest learning rate of the embeddings, gains and biases (optimiser: AdamW)."""
+    decay_share: Share = 0.6
+    """Share of the training, 0 to 1, at its end, during which both learning rates fall in a straight line to zero."""
+    choose_share: Share = 0.01
+    """Share of the documents, 0 to 1, that the model never trains on. Its loss is measured on them during training."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Precision of matrix products in training; bfloat16 is about 1.6 times faster where the processor has it."""
-    seed: int = 0
-    """Seed of the weights and of the order of the text."""
+    """Number format of matrix products. bfloat16 is less exact, and about 1.6 times faster if the processor supports
+    it."""
+    seed: Amount = 0
+    """Starting number of the random generator, which draws the first weights and the order of the text."""
 
-    def check(self) -> None:
-        """Refuse values that make no sense.
+    def validate(self) -> None:
+        """Refuse settings that make no model.
 
         Raises:
-            ConfigError: a value is out of range.
+            ConfigError: a value is out of its bounds, or the heads cannot share the width.
         """
-        for name in ("n_layers", "d_model", "n_heads", "n_ctx", "tokens", "batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected 1 or more")
-        if not 257 <= self.vocabulary <= 65_536:
-            raise ConfigError(f"--vocabulary is {self.vocabulary}, expected 257 (the bytes and one more) to 65536")
-        for name in ("matrix_rate", "vector_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected a number above 0")
-        for name in ("decay_share", "choose_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected 0 to 1")
-        if self.seed < 0:
-            raise ConfigError(f"--seed is {self.seed}, expected 0 or more")
+        super().validate()
         self.spec()
 
     def spec(self) -> ModelSpec:
         """Describe the model that this configuration trains."""
         if self.d_model % self.n_heads:
-            raise ConfigError(f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}; choose one that is")
+            raise ConfigError(f"--d-model is {self.d_model}, expected a multiple of --n-heads, which is {self.n_heads}")
         d_head = self.d_model // self.n_heads
         return ModelSpec(
             family="gpt2",
@@ -93,3 +88,27 @@ class TrainConfig:
     @property
     def n_steps(self) -> int:
         return max(1, self.tokens // (self.batch * self.n_ctx))
+
+
+@dataclass(frozen=True)
+class TalkerConfig(Settings):
+    """Which texts a talker is trained on, and how."""
+
+    texts: Positional[tuple[str, ...]]
+    """Texts to train on: text files, tables, folders of them, or names of datasets on the Hugging Face hub. A text that
+    is named twice is read twice as often."""
+    blank_lines: BlankLines = "collapse"
+    """collapse: replace each line break, with the spaces and empty lines around it, by one line break. keep: leave the
+    text as it is."""
+    training: TrainConfig = TrainConfig()
+    """Shape of the model, and its training."""
+
+    def validate(self) -> None:
+        """Refuse settings that cannot work.
+
+        Raises:
+            ConfigError: a value is out of its bounds, or there is no text.
+        """
+        super().validate()
+        if not self.texts:
+            raise ConfigError("no text to train on; give at least one text file")

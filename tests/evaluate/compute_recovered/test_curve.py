@@ -18,7 +18,7 @@ from englishroom.evaluate.compute_recovered.curve import measure_curve, measure_
 from englishroom.evaluate.score import score
 from englishroom.pipeline import open_talker
 from englishroom.talkers.build import build_talker, checkpoint_path
-from englishroom.talkers.config import TrainConfig
+from englishroom.talkers.config import TalkerConfig, TrainConfig
 from englishroom.talkers.record import find_curve, read_training
 
 TINY = TrainConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=32, vocabulary=300, tokens=4 * 32 * 6, batch=4)
@@ -28,7 +28,7 @@ DOCUMENTS = ["Lily saw the rain.", "Tom saw a cake. Mia liked it."]
 @pytest.fixture(scope="module")
 def _trained(story_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "run"
-    build_talker([story_file], out, TINY, measure_run)
+    build_talker(TalkerConfig((str(story_file),), training=TINY), out, measure_run)
     return out
 
 

@@ -15,7 +15,7 @@ from englishroom.evaluate.score import score
 from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.models.load import load_target
 from englishroom.talkers.build import build_talker
-from englishroom.talkers.config import TrainConfig
+from englishroom.talkers.config import TalkerConfig, TrainConfig
 from englishroom.talkers.ladder import LADDER, LadderRun, LadderScore, read_runs, run_folders, write_runs
 from englishroom.talkers.record import read_training
 
@@ -24,7 +24,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def rebuild_ladder(
-    texts: Sequence[str | Path],
+    texts: Sequence[str],
     ladder: Path,
     settings: Mapping[str, TrainConfig] = LADDER,
     say: Say = lambda _line: None,
@@ -42,9 +42,8 @@ def rebuild_ladder(
             continue
         say(f"{name}: {settings[name].tokens:,} tokens")
         build_talker(
-            texts,
+            TalkerConfig(tuple(texts), training=settings[name]),
             folder,
-            settings[name],
             measure_run,
             say,
             lambda step, done, total, name=name: progress(f"{name}: {step}", done, total),
