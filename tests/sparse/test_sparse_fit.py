@@ -65,6 +65,13 @@ def test_killed_and_run_again_it_ends_at_the_same_model(tmp_path: Path, stop: in
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
+def test_a_refit_that_diverges_is_one_line(tmp_path: Path) -> None:
+    message = "the fit has diverged: its loss is nan at step [0-9]+ of [0-9]+; give a smaller --sparse-rate, and"
+    with pytest.raises(ConfigError, match=message):
+        fit_sparse(new(replace(CONFIG, rate=1e30)), tmp_path / "sparse.pt")
+    assert not (tmp_path / "sparse.pt").exists()
+
+
 def test_a_checkpoint_that_will_not_do_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sparse.pt"
     new().save(path)

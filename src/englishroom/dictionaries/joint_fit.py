@@ -56,6 +56,8 @@ class Fit:
         given: dictionaries to go on from, one for each spec; by default new ones are started from examples.
     """
 
+    rate_flag = "--rate"
+
     def __init__(
         self,
         target: Target,

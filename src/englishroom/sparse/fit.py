@@ -54,6 +54,8 @@ class SparseFit:
         identity: whatever must be the same for a checkpoint to belong to this fit.
     """
 
+    rate_flag = "--sparse-rate"
+
     def __init__(
         self,
         target: Target,
