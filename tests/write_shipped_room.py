@@ -13,7 +13,7 @@ from typing import Any
 from englishroom.emit.python import Header, emit
 from englishroom.ir.labels import load_labels
 from englishroom.ir.room import load_program
-from englishroom.names import ORIGINS, PROGRAM, SCORES, TABLES
+from englishroom.names import MEMORY, ORIGINS, PROGRAM, SCORES, TABLES
 from englishroom.pipeline.labelling import summary_lines_of
 from englishroom.plain import from_json, to_json
 from englishroom.store import read_room, write_room
@@ -37,7 +37,8 @@ def write_anew(room: Path) -> None:
     header = Header(manifest.target["name"], summary_lines_of(stored))
     emitted = emit(program, tokenizer, header, manifest.files[TABLES], load_labels(room, program))
     files = {PROGRAM: emitted.text.encode(), ORIGINS: json.dumps(emitted.origins, indent=0).encode()}
-    files[SCORES] = to_json(in_present_form(from_json(stored.contents[SCORES])))
+    for name in (SCORES, MEMORY):
+        files[name] = to_json(in_present_form(from_json(stored.contents[name])))
     manifest = replace(manifest, evidence=in_present_form(manifest.evidence))
     write_room(room, (dict(stored.contents) | files).items(), lambda _folder: manifest)
 

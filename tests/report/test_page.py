@@ -77,6 +77,17 @@ def test_what_is_missing_is_said() -> None:
         assert expected in text, expected
 
 
+def test_memory_reads_alike_with_blanks_in_its_keys() -> None:
+    """Rooms of earlier versions have them."""
+    texts = []
+    for key in ("stored votes", "stored_votes"):
+        facts = full_facts()
+        facts["memory"] = {"nats": {key: 0.5523}}
+        texts.append(Outline(page(facts)).text)
+    assert texts[0] == texts[1]
+    assert "stored votes" in texts[0]
+
+
 def test_a_target_without_a_curve_has_no_headline() -> None:
     facts = full_facts()
     facts["scores"]["rows"][1]["training_compute_recovered"] = None

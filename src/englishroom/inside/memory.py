@@ -300,7 +300,7 @@ def measure_memory(
             "memory": ce["constants"] - ce["memory"],
             "position": ce["memory"] - ce["memory and position"],
             "algorithm": ce["memory and position"] - ce["whole"],
-            "stored votes": ce["algorithm"] - ce["whole"],
+            "stored_votes": ce["algorithm"] - ce["whole"],
         },
     }
 
@@ -324,5 +324,5 @@ def summary_lines(measured: Mapping[str, Any]) -> list[str]:
         for part in ("memory", "position", "algorithm")
     ] + [
         f"shared: {bits['shared'] / 1e6:.2f} Mbit; without the votes that are stored, the rest loses "
-        f"{nats['stored votes']:.3f} nats"
+        f"{nats['stored_votes']:.3f} nats"
     ]
