@@ -16,6 +16,7 @@ import pytest
 from englishroom.cli import main
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.evaluate.talkers.sketch import SketchTalker
+from englishroom.pipeline import open_talker
 from englishroom.sketch.folder import read_sketch
 from englishroom.sketch.sampling import listen
 from tiny_sketch import TinyTalker
@@ -88,7 +89,7 @@ def test_its_score_is_its_record(written: Path, tiny_talker: Path, texts: list[s
     """The report is the first documents of the text, by the positions that score counts."""
     record = json.loads((written / "sketch.json").read_text(encoding="utf-8"))
     tokens = documents = 0
-    _, tokenizer = read_sketch(written)
+    _, tokenizer, _ = read_sketch(written)
     stories = Path(texts[-1]).read_text(encoding="utf-8").split("\n<|endoftext|>\n")
     while tokens < 300:
         tokens += len(tokenizer.encode(stories[documents]))
@@ -184,12 +185,11 @@ def test_texts_that_cannot_be_listened_to() -> None:
         listen(talker, ["Z"], 100, ends=False)
 
 
-def test_words_that_are_no_tokens_are_refused(written: Path, tmp_path: Path) -> None:
-    _, tokenizer = read_sketch(written)
-    text = (written / "sketch.py").read_text(encoding="utf-8")
-    (tmp_path / "sketch.py").write_text(text.replace("if __name__ ==", 'KNOWN["no such"] = 1\nif __name__ =='), "utf-8")
+def test_words_that_are_no_tokens_are_refused(written: Path) -> None:
+    _, tokenizer, text = read_sketch(written)
+    text = text.replace("if __name__ ==", 'KNOWN["no such"] = 1\nif __name__ ==')
     with pytest.raises(ArtifactError, match=r"it says words that are no tokens: \['no such'\]"):
-        SketchTalker(tmp_path / "sketch.py", tokenizer, 32).log_probs(np.array([[1]]))
+        SketchTalker(Path("sketch.py"), text, tokenizer, 32).log_probs(np.array([[1]]))
 
 
 @pytest.fixture
@@ -230,6 +230,16 @@ def test_a_sketch_of_others_is_code_and_runs_on_request_only(
     assert main([*words, "--run-code"]) == 0
     assert f"{foreign / 'sketch.py'} is Python code; running it" in capsys.readouterr().err
     assert (foreign / "sketch.py.ran").exists()
+
+
+def test_what_runs_is_what_was_checked(written: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(written, tmp_path / "copy"))
+    tokens = np.array([[1, 2, 3]])
+    expected = open_talker(str(written)).log_probs(tokens)
+    talker = open_talker(str(copy))
+    (copy / "sketch.py").write_text("open(__file__ + '.ran', 'w').close()", encoding="utf-8")
+    np.testing.assert_array_equal(talker.log_probs(tokens), expected)
+    assert not (copy / "sketch.py.ran").exists()
 
 
 def test_an_own_sketch_says_that_it_is_code(written: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,12 +75,10 @@ def test_expected_counts_are_sums_of_what_the_talker_says(made: tuple[Studio, Vo
     assert counts[votes.d_vocab] == pytest.approx(said, rel=1e-3)
 
 
-def test_the_file_says_what_was_fitted(made: tuple[Studio, Votes], tmp_path: Path) -> None:
+def test_the_file_says_what_was_fitted(made: tuple[Studio, Votes]) -> None:
     s, votes = made
-    path = tmp_path / "sketch.py"
-    path.write_text(s.text(votes, ["A sketch."]), encoding="utf-8")
     talker = TinyTalker()
-    running = SketchTalker(path, talker.tokenizer, talker.n_ctx)
+    running = SketchTalker(Path("sketch.py"), s.text(votes, ["A sketch."]), talker.tokenizer, talker.n_ctx)
     texts = heard(talker, 200, 5)
     expected = s.answers(votes, s.sample(texts, "reading"))
     for window, counted in zip(texts.windows, texts.counted, strict=True):
@@ -90,11 +88,10 @@ def test_the_file_says_what_was_fitted(made: tuple[Studio, Votes], tmp_path: Pat
     running.close()
 
 
-def test_reading_on_gives_what_reading_at_once_gives(made: tuple[Studio, Votes], tmp_path: Path) -> None:
+def test_reading_on_gives_what_reading_at_once_gives(made: tuple[Studio, Votes]) -> None:
     s, votes = made
-    (tmp_path / "sketch.py").write_text(s.text(votes), encoding="utf-8")
     talker = TinyTalker()
-    running = SketchTalker(tmp_path / "sketch.py", talker.tokenizer, talker.n_ctx)
+    running = SketchTalker(Path("sketch.py"), s.text(votes), talker.tokenizer, talker.n_ctx)
     tokens = np.array(heard(talker, 50, 6).windows[0])[None]
     reading = running.stream()
     parts = [reading.extend(tokens[:, :3]), reading.extend(tokens[:, 3:])]
@@ -120,10 +117,9 @@ def test_the_file_talks_under_a_bare_python(made: tuple[Studio, Votes], tmp_path
     assert told("Lily", "--max-words", "0") == "Lily\n"
 
 
-def test_a_sketch_that_stops_says_so(tmp_path: Path) -> None:
-    (tmp_path / "sketch.py").write_text("raise SystemExit('broken')")
+def test_a_sketch_that_stops_says_so() -> None:
     talker = TinyTalker()
-    running = SketchTalker(tmp_path / "sketch.py", talker.tokenizer, talker.n_ctx)
+    running = SketchTalker(Path("sketch.py"), "raise SystemExit('broken')", talker.tokenizer, talker.n_ctx)
     with pytest.raises(ArtifactError, match=r"sketch.py: stopped with status 1 \(broken\); sketch the talker again"):
         running.log_probs(np.array([[0, 1]]))
 

@@ -58,14 +58,14 @@ def open_talker(
     elif looks_like_sketch(path):
         from englishroom.evaluate.talkers.sketch import SketchTalker
 
-        record, own = read_sketch(path)
+        record, own, source = read_sketch(path)
         if not (run_code or written_here(record.files[SOURCE])):
             raise ConfigError(
                 f"{path}: a sketch is Python code, and this one was not written here; read {path / SOURCE}, then give "
                 "--run-code to run it"
             )
         say(f"{path / SOURCE} is Python code; running it")
-        talker = SketchTalker(path / SOURCE, own, record.n_ctx, f"{name_or_path} (sketch)")
+        talker = SketchTalker(path / SOURCE, source, own, record.n_ctx, f"{name_or_path} (sketch)")
     else:
         from englishroom.evaluate.talkers.target import TargetTalker
         from englishroom.models.load import in_context

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import tempfile
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -116,8 +115,7 @@ def _sketch(config: SketchConfig, out: Path, say: Say, progress: Progress) -> Sk
     summary_lines = _summary_lines(talker.name, judged, report, tables.n_entries)
     remarks = {row.gear: f"Adds {row.adds_nats:.3f} nats to the gears before it." for row in rows}
     text = studio.text(found.votes, summary_lines, remarks)
-    with tempfile.TemporaryDirectory() as place:
-        gap = _run_file(text, Path(place), talker, studio.answers(found.votes, sample), heard_report, progress)
+    gap = _run_file(text, talker, studio.answers(found.votes, sample), heard_report, progress)
     record = write_sketch(
         out,
         text,
@@ -180,18 +178,18 @@ def _summary_lines(name: str, judged: Judged, report: Text, entries: int) -> lis
 
 
 def _run_file(
-    text: str, place: Path, talker: Talker, expected: Iterator[NDArray[np.float64]], heard: Heard, progress: Progress
+    text: str, talker: Talker, expected: Iterator[NDArray[np.float64]], heard: Heard, progress: Progress
 ) -> float:
-    """Run the written file in a bare Python, and return how far it is from what was fitted, in nats.
+    """Run what will be written in a bare Python, and return how far it is from what was fitted, in nats.
 
     Raises:
         ConfigError: it is further away than rounding can explain.
     """
     from englishroom.evaluate.talkers.sketch import SketchTalker
+    from englishroom.sketch.folder import SOURCE
 
-    path, gap = place / "sketch.py", 0.0
-    path.write_text(text, encoding="utf-8")
-    running = SketchTalker(path, talker.tokenizer, talker.n_ctx)
+    gap = 0.0
+    running = SketchTalker(Path(SOURCE), text, talker.tokenizer, talker.n_ctx)
     checked = list(zip(heard.windows, heard.counted, strict=True))[:CHECKED_WINDOWS]
     try:
         for done, (window, counted) in enumerate(checked):

@@ -15,7 +15,7 @@ from englishroom.ir.tokenizer_json import tokenizer_from_json, tokenizer_to_json
 from englishroom.names import TOKENIZER
 from englishroom.plain import to_json
 from englishroom.store import sha256
-from englishroom.untrusted import parse_json, read_bytes
+from englishroom.untrusted import parse_json, parse_text, read_bytes
 from englishroom.written import remember
 
 SOURCE, RECORD = "sketch.py", "sketch.json"
@@ -101,8 +101,8 @@ def write_sketch(path: Path, source: str, tokenizer: Tokenizer, record: dict[str
     return made
 
 
-def read_sketch(path: Path) -> tuple[SketchRecord, Tokenizer]:
-    """Read the record and the tokenizer of a sketch.
+def read_sketch(path: Path) -> tuple[SketchRecord, Tokenizer, str]:
+    """Read the record, the tokenizer and the code of a sketch.
 
     Raises:
         ArtifactError: a file is missing, changed or damaged.
@@ -115,4 +115,5 @@ def read_sketch(path: Path) -> tuple[SketchRecord, Tokenizer]:
     for name, data in found.items():
         if sha256(data) != record.files[name]:
             raise ArtifactError(f"{path / name}: changed since it was written; {_ADVICE}")
-    return record, tokenizer_from_json(found[TOKENIZER], str(path / TOKENIZER))
+    tokenizer = tokenizer_from_json(found[TOKENIZER], str(path / TOKENIZER))
+    return record, tokenizer, parse_text(found[SOURCE], path / SOURCE, _ADVICE)

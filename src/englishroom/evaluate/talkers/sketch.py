@@ -16,10 +16,11 @@ from englishroom.ir.tokenizer import Tokenizer
 from englishroom.sketch.keys import Spelling
 
 _HARNESS = """
-import json, runpy, sys
+import json, sys
 from array import array
-sketch = runpy.run_path(sys.argv[1])
-spelling, read_as = json.loads(sys.stdin.readline())
+source, spelling, read_as = json.loads(sys.stdin.readline())
+sketch = {"__name__": "sketch", "__file__": sys.argv[1]}
+exec(compile(source, sys.argv[1], "exec"), sketch)
 stories = {}
 for line in sys.stdin:
     text, tokens = json.loads(line)
@@ -40,18 +41,17 @@ class SketchTalker(ProcessTalker):
     """A ``sketch.py``, run by a bare Python (``-I -S``: isolated, no site packages) in its own process.
 
     It reads the talker's tokens as the words that they spell, and answers in float64, one text after the other.
+
+    Args:
+        source: what is run, whatever stands in the file by then.
     """
 
     remedy = "sketch the talker again"
 
-    def __init__(self, path: Path, tokenizer: Tokenizer, n_ctx: int, name: str = "sketch") -> None:
+    def __init__(self, path: Path, source: str, tokenizer: Tokenizer, n_ctx: int, name: str = "sketch") -> None:
         super().__init__(path, tokenizer, n_ctx, name)
+        self.source = source
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def source(self) -> str:
-        """All that it is."""
-        return self.path.read_text(encoding="utf-8")
 
     @property
     def where(self) -> str:
@@ -81,6 +81,6 @@ class SketchTalker(ProcessTalker):
             spelling = Spelling.of(self.tokenizer)
             assert self._process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
-                said = json.dumps([spelling.words, spelling.read_as(self.tokenizer)])
+                said = json.dumps([self.source, spelling.words, spelling.read_as(self.tokenizer)])
                 self._process.stdin.write(said.encode() + b"\n")
         return self._process
