@@ -19,6 +19,7 @@ SMALLEST = {
     "ngrams_infini": "--text text.txt --queries 10 --rounds 1",
     "pruning": "--model tiny-1l --latents 48 --local-tokens 600 --joint-tokens 600 --steps 1 --held-out 1"
     " --sampled-edges 2",
+    "source_lines": "--before here --at here",
     "run": "--models tiny-1l --rounds 1 --stories 1 --tokens 4",
 }
 ROWS = {
@@ -27,6 +28,7 @@ ROWS = {
     "ngrams": ["tokenise 40 documents", "count and smooth, order 5", "log-probabilities of", "whole distributions"],
     "ngrams_infini": ["suffix array, build", "count, one query a call", "longest match at every position"],
     "pruning": ["base: ", "at random", "attribution", "learned gates", "2 edges taken out one at a time"],
+    "source_lines": ["| all |", "| Blank lines kept |"],
     "run": ["score, torch, tiny-1l", "talk, one stream, greedy", "program.py, pure Python", "peak memory, tiny-1l"],
 }
 PARTS = {"table", "dictionary_steps"}
@@ -61,3 +63,19 @@ def test_rows_are_printed_as_they_come(monkeypatch: pytest.MonkeyPatch, capsys: 
 
     table.print_table(rows())
     assert "| second | 2 tok/s |" in capsys.readouterr().out
+
+
+def test_code_lines_leave_out_prose_and_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import source_lines
+
+    text = (
+        '"""Prose."""\n\nN = (  # why\n    1,\n)\n"""About N."""\n\n\n'
+        'class C:\n    @staticmethod\n    def f():\n        # why\n        return """a\n\nb"""\n'
+    )
+    assert source_lines.code_lines(text) == {3, 4, 5, 9, 10, 11, 13, 14, 15}
+    modules = {"c.py": text}
+    assert source_lines.lines_of("c.py::C.f", modules) == {10, 11, 13, 14, 15}
+    assert source_lines.lines_of("c.py::N", modules) == {3, 4, 5}
+    assert not source_lines.lines_of("c.py::C.g", modules)
+    assert not source_lines.lines_of("d.py", modules)
