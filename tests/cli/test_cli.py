@@ -39,6 +39,17 @@ def test_every_command_explains_itself_without_torch(command: str) -> None:
     assert run.stderr.strip() == "False"
 
 
+@pytest.mark.parametrize("command", ["score", "sketch"])
+def test_helps_flow_across_the_line_breaks_of_their_source(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    printed = capsys.readouterr().out
+    assert "a tokenizer.json, a folder with one, a llama2.c tokenizer file, or a hub name. (default: None)" in printed
+
+
 def test_unknown_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, said in (
         (["fly"], "invalid choice: 'fly'"),

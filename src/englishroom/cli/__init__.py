@@ -80,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(command: str, arguments: Sequence[str]) -> int:
     import tyro
 
+    from englishroom.cli.helps import flowing_helps
     from englishroom.cli.output import say
     from englishroom.errors import EnglishRoomError
 
@@ -98,6 +99,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
                 prog=f"englishroom {command}",
                 args=list(arguments),
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+                registry=flowing_helps(),
             )
         )
         options.run()
