@@ -15,6 +15,7 @@ import pytest
 
 from englishroom.bounds import Settings, flag_of
 from englishroom.cli import main
+from englishroom.cli.decompile import Command
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.manifest import Manifest
 from englishroom.pipeline.commands import FrontierConfig, ReportConfig, ScoreConfig, SketchConfig, SliceConfig
@@ -112,6 +113,16 @@ def test_every_flag_reaches_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ran[0].flags() == others
 
 
+@pytest.mark.parametrize(
+    ("level", "printed"),
+    [("exact", set()), ("featured", {"--seed", "--samples"}), ("sparse", {"--seed", "--samples", "--edges"})],
+)
+def test_printed_commands_leave_out_what_has_no_effect(level: str, printed: set[str]) -> None:
+    words = command_of(preset_of("fast", level).changed(model="m", seed=3, edges=7, samples=(3, 2, 1), check=False))
+    assert {"--no-check", "--seed", "--samples", "--edges"} & set(words) == printed | {"--no-check"}
+    assert Command.defaults(words[2:]).config.level == level, "it is not refused"
+
+
 @pytest.mark.parametrize("level", PRESETS)
 @pytest.mark.parametrize("name", ["fast", "standard", "full"])
 def test_presets_are_valid_and_stand_in_manifests(level: str, name: str) -> None:
@@ -160,6 +171,12 @@ def test_a_manifest_with_other_settings_is_refused(stored: dict[str, Any], messa
         ("--samples 5 0 5", "--samples is 5 0 5, expected 1 or more"),
         ("--preset slow", "--preset is slow, expected fast, standard, full"),
         ("--level spare", "--level is spare, expected exact, featured, sparse"),
+        ("--level exact --sparse-tokens 5", "--sparse-tokens: no effect at --level exact; leave it out, or choose --level "),
+        ("--level=exact --rate=1 --no-tables", "--rate, --no-tables: no effect at --level exact"),
+        ("--level exact --preset full --seed 1", "--preset, --seed: no effect at --level exact"),
+        ("--level exact --samples 5 5 5", "--samples: no effect at --level exact"),
+        ("--edges 5 --level featured", "--edges: no effect at --level featured; leave it out, or choose --level sparse"),
+        ("--level featured --first_reads 5", "--first-reads: no effect at --level featured"),
         ("--tables False", "--tables takes no value any more; give --no-tables"),
         ("--skip=True", "--skip takes no value any more; give --skip"),
     ],

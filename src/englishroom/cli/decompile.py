@@ -22,7 +22,8 @@ class Command:
     """Turn a model into a room: a folder with a program in plain Python and the evidence of how faithful it is.
 
     MODEL, --out, --level and --preset are enough for most runs. The defaults below are those of the level and preset
-    named: englishroom decompile --preset full --help shows those of the preset full.
+    named: englishroom decompile --preset full --help shows those of the preset full. A setting that has no effect at the
+    level is refused.
     """
 
     out: Path = Path("room")
@@ -36,7 +37,8 @@ class Command:
         """Return the command with the settings of the level and preset that these arguments name.
 
         Raises:
-            ConfigError: there is no such level or preset, or a flag is spelt as it was in earlier versions.
+            ConfigError: there is no such level or preset, a setting has no effect at that level, or a flag is spelt as
+                it was in earlier versions.
         """
         for flag, now in (("--skip", "--skip"), ("--tables", "--no-tables")):
             for at, word in enumerate(arguments):
@@ -46,7 +48,15 @@ class Command:
         parser.add_argument("--preset", nargs="?", default="fast")
         parser.add_argument("--level", nargs="?", default="sparse")
         named = parser.parse_known_args([*arguments])[0]
-        return Command(preset=named.preset, config=preset_of(str(named.preset), str(named.level)))
+        config = preset_of(str(named.preset), str(named.level))
+        idle = config.without_effect() | ({"--preset"} if config.level == "exact" else set())
+        given = [word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--")]
+        if lost := [flag for flag in given if flag in idle or flag.replace("--no-", "--", 1) in idle]:
+            raise ConfigError(
+                f"{', '.join(dict.fromkeys(lost))}: no effect at --level {config.level}; leave it out, or choose "
+                f"{'--level sparse' if config.level == 'featured' else '--level featured or sparse'}"
+            )
+        return Command(preset=named.preset, config=config)
 
     def run(self) -> None:
         from englishroom.pipeline import decompile

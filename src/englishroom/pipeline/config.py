@@ -123,6 +123,13 @@ class DecompileConfig(Settings):
                     "transcoder without a matrix for every MLP; correct it, or take --level featured"
                 )
 
+    def without_effect(self) -> set[str]:
+        """Return the flags of the settings that change nothing at this level."""
+        sparse = [self.start, self.sparse]
+        every = [self.texts, self.dictionaries, self.fit, self.measure, *sparse]
+        groups = {"exact": every, "featured": sparse, "sparse": []}[self.level]
+        return {flag for group in groups for flag in group.flags()} | ({"--seed"} if self.level == "exact" else set())
+
     def validate_for(self, spec: ModelSpec) -> None:
         """Refuse settings that cannot work for a model of this shape.
 

@@ -118,12 +118,13 @@ def settings_of(manifest: Manifest) -> DecompileConfig:
 
 
 def command_of(config: DecompileConfig) -> list[str]:
-    """Spell out the command of a decompilation, from the preset that is nearest to its settings."""
+    """Spell out the command of a decompilation, from the preset that is nearest to its settings; what has no effect is
+    left out."""
     name, changes = _nearest(config)
     words = ["englishroom", "decompile", config.model, "--level", config.level]
     words += ["--preset", name] if config.level != "exact" else []
     for flag, value in changes.items():
-        if flag in ("--model", "--level"):
+        if flag in {"--model", "--level"} | config.without_effect():
             continue
         if isinstance(value, bool):
             words.append(flag if value else f"--no-{flag[2:]}")
