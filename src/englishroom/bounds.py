@@ -103,7 +103,7 @@ def _refused(hint: Any, value: Any) -> str | None:
         return None if None in expected else " or ".join(word for word in expected if word)
     if origin is Literal:
         return None if value in args else ", ".join(map(str, args))
-    if origin is tuple:
+    if origin is tuple and value is not None:
         items = [args[0]] * len(value) if args[-1] is Ellipsis else args
         return next(filter(None, map(_refused, items, value)), None)
     if hint is NoneType:

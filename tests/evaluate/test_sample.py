@@ -17,7 +17,8 @@ from englishroom.data.documents import read_documents
 from englishroom.data.texts import PARTS, part_file, ready_folder
 from englishroom.disk import locked
 from englishroom.errors import ConfigError
-from englishroom.evaluate.sample import SampleOptions, choose_tokens, random_stream, samples
+from englishroom.evaluate.config import SampleOptions, SampleTextConfig
+from englishroom.evaluate.sample import choose_tokens, random_stream, samples
 from englishroom.evaluate.sample_file import PARTS_RECORD, SampledModel, write_parts, write_sample
 from englishroom.evaluate.talk import choose
 from englishroom.evaluate.talkers.program import ProgramTalker
@@ -43,6 +44,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def talker(model: Path) -> TargetTalker:
     return TargetTalker(*open_target(str(model)))
+
+
+def settings(
+    documents: int | None = None, parts: tuple[int, int, int] | None = None, unfinished: Any = "keep", **options: Any
+) -> SampleTextConfig:
+    return SampleTextConfig(documents, parts, unfinished, drawing=SampleOptions(**options))
 
 
 def told(talker: Any, count: int, batch: int | None = None, **options: Any) -> list[tuple[tuple[int, ...], bool]]:
@@ -147,7 +154,7 @@ def test_random_streams_differ_by_seed_and_number_and_grow_at_the_end() -> None:
     ("options", "said"),
     [
         ({"seed": -1}, "--seed is -1, expected 0 or more"),
-        ({"temperature": -0.5}, "--temperature is -0.5, expected a number of 0 or more"),
+        ({"temperature": -0.5}, "--temperature is -0.5, expected 0 or more"),
         ({"temperature": float("nan")}, "--temperature is nan"),
         ({"max_tokens": 0}, "--max-tokens is 0, expected 1 or more"),
     ],
@@ -164,7 +171,7 @@ def test_a_batch_below_one(talker) -> None:
 
 def test_a_file_and_its_record(talker, tmp_path: Path) -> None:
     out = tmp_path / "new" / "text.txt.xz"
-    record = write_sample(talker, SOURCE, SampleOptions(seed=5), 40, out)
+    record = write_sample(talker, SOURCE, settings(40, seed=5), out)
     documents = read_documents(out, "keep")
     assert record == json.loads((tmp_path / "new" / "text.txt.xz.json").read_text())
     assert record["text_sha256"] == text_hash(documents)
@@ -178,12 +185,14 @@ def test_a_file_and_its_record(talker, tmp_path: Path) -> None:
     assert len(record["unfinished"].split()) == record["sampled_unfinished"]
     assert sorted(path.name for path in out.parent.iterdir()) == ["text.txt.xz", "text.txt.xz.json"]
 
-    again = write_sample(talker, SOURCE, SampleOptions(seed=5), 40, out)  # a file of ours is replaced
+    again = write_sample(talker, SOURCE, settings(40, seed=5), out)  # a file of ours is replaced
     assert again == record
 
 
 def test_unfinished_documents_can_be_dropped_and_are_counted(talker, tmp_path: Path) -> None:
-    both = [write_sample(talker, SOURCE, SampleOptions(), 40, tmp_path / f"{cut}.txt", cut) for cut in ("keep", "drop")]
+    both = [
+        write_sample(talker, SOURCE, settings(40, unfinished=cut), tmp_path / f"{cut}.txt") for cut in ("keep", "drop")
+    ]
     kept, dropped = ([*read_documents(tmp_path / f"{cut}.txt", "keep")] for cut in ("keep", "drop"))
     cut = [int(number) for number in both[0]["unfinished"].split()]
     assert dropped == [document for i, document in enumerate(kept) if i not in cut]
@@ -201,16 +210,16 @@ def stop_after(count: int) -> Callable[[str, int, int], None]:
 
 def test_a_killed_run_goes_on_to_the_same_file(talker, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole.txt", tmp_path / "parts.txt"
-    write_sample(talker, SOURCE, SampleOptions(), 50, whole)
+    write_sample(talker, SOURCE, settings(50), whole)
     with pytest.raises(KeyboardInterrupt):
-        write_sample(talker, SOURCE, SampleOptions(), 50, parts, progress=stop_after(20))
+        write_sample(talker, SOURCE, settings(50), parts, progress=stop_after(20))
     assert not parts.exists()
     part = tmp_path / "parts.txt.part"
     assert len(part.read_bytes().splitlines()) == 21
     part.write_bytes(part.read_bytes()[:-9])  # killed in the middle of a line
 
     seen = []
-    write_sample(talker, SOURCE, SampleOptions(), 50, parts, progress=lambda _step, done, _total: seen.append(done))
+    write_sample(talker, SOURCE, settings(50), parts, progress=lambda _step, done, _total: seen.append(done))
     assert seen == list(range(19, 51))
     assert parts.read_bytes() == whole.read_bytes()
     assert not part.exists()
@@ -219,15 +228,15 @@ def test_a_killed_run_goes_on_to_the_same_file(talker, tmp_path: Path) -> None:
 def test_a_run_of_other_settings_a_damaged_one_and_one_under_way_are_refused(talker, tmp_path: Path) -> None:
     out, part = tmp_path / "text.txt", tmp_path / "text.txt.part"
     with pytest.raises(KeyboardInterrupt):
-        write_sample(talker, SOURCE, SampleOptions(), 9, out, progress=stop_after(5))
-    for source, options in ((SOURCE, SampleOptions(seed=1)), (SampledModel("tiny", "1" * 64), SampleOptions())):
+        write_sample(talker, SOURCE, settings(9), out, progress=stop_after(5))
+    for source, config in ((SOURCE, settings(9, seed=1)), (SampledModel("tiny", "1" * 64), settings(9))):
         with pytest.raises(ConfigError, match=r"text.txt.part: an unfinished sample with another model, seed or sett"):
-            write_sample(talker, source, options, 9, out)
+            write_sample(talker, source, config, out)
     with locked(out), pytest.raises(ConfigError, match=r"text.txt: another englishroom is writing there"):
-        write_sample(talker, SOURCE, SampleOptions(), 9, out)
+        write_sample(talker, SOURCE, settings(9), out)
     part.write_bytes(part.read_bytes() + b'{"text": 1\n')
     with pytest.raises(ConfigError, match=r"text.txt.part: damaged; delete it to start again"):
-        write_sample(talker, SOURCE, SampleOptions(), 9, out)
+        write_sample(talker, SOURCE, settings(9), out)
 
 
 def test_places_that_hold_other_things(talker, tmp_path: Path) -> None:
@@ -240,23 +249,25 @@ def test_places_that_hold_other_things(talker, tmp_path: Path) -> None:
         (tmp_path / "text", "expected a name that ends in .txt or .xz"),
     ):
         with pytest.raises(ConfigError, match=said):
-            write_sample(talker, SOURCE, SampleOptions(), 3, out)
+            write_sample(talker, SOURCE, settings(3), out)
     (tmp_path / "folder.txt").mkdir()
     with pytest.raises(ConfigError, match="is a folder"):
-        write_sample(talker, SOURCE, SampleOptions(), 3, tmp_path / "folder.txt")
+        write_sample(talker, SOURCE, settings(3), tmp_path / "folder.txt")
     with pytest.raises(ConfigError, match="is a file, expected a folder"):
-        write_parts(talker, SOURCE, SampleOptions(), (3, 3, 3), precious)
+        write_parts(talker, SOURCE, settings(parts=(3, 3, 3)), precious)
     (tmp_path / "choose.txt.xz").write_text("precious")
     with pytest.raises(ConfigError, match=r"choose.txt.xz: is there already"):
-        write_parts(talker, SOURCE, SampleOptions(), (3, 3, 3), tmp_path)
+        write_parts(talker, SOURCE, settings(parts=(3, 3, 3)), tmp_path)
     assert precious.read_text() == "diary"
-    with pytest.raises(ConfigError, match="the number of documents is 0, expected 1 or more"):
-        write_sample(talker, SOURCE, SampleOptions(), 0, tmp_path / "new.txt")
+    with pytest.raises(ConfigError, match="--documents is 0, expected 1 or more"):
+        write_sample(talker, SOURCE, settings(0), tmp_path / "new.txt")
+    with pytest.raises(ConfigError, match="--parts is 3 0 3, expected 1 or more"):
+        write_parts(talker, SOURCE, settings(parts=(3, 0, 3)), tmp_path / "new")
 
 
 def test_parts_share_no_document_and_add_up(talker, tmp_path: Path) -> None:
-    options = SampleOptions(seed=7, max_tokens=2, temperature=0.7)  # few different documents
-    record = write_parts(talker, SOURCE, options, (60, 30, 40), tmp_path / "corpus")
+    config = settings(parts=(60, 30, 40), seed=7, max_tokens=2, temperature=0.7)  # few different documents
+    record = write_parts(talker, SOURCE, config, tmp_path / "corpus")
     assert record == json.loads((tmp_path / "corpus" / PARTS_RECORD).read_text())
     texts = [read_documents(part_file(tmp_path / "corpus", part), "keep") for part in PARTS]
     marks = [document_marks(documents) for documents in texts]
@@ -272,22 +283,22 @@ def test_parts_share_no_document_and_add_up(talker, tmp_path: Path) -> None:
     assert record["parts"]["fit"]["dropped_in_earlier_part"] == 0 < collided
     names = sorted(path.name for path in (tmp_path / "corpus").iterdir())
     assert names == ["choose.txt.xz", "fit.txt.xz", "parts.json", "report.txt.xz"]
-    assert write_parts(talker, SOURCE, options, (60, 30, 40), tmp_path / "corpus") == record
+    assert write_parts(talker, SOURCE, config, tmp_path / "corpus") == record
 
 
 def test_killed_parts_go_on(talker, tmp_path: Path) -> None:
     sizes = (9, 30, 9)
-    whole = write_parts(talker, SOURCE, SampleOptions(), sizes, tmp_path / "whole")
+    whole = write_parts(talker, SOURCE, settings(parts=sizes), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        write_parts(talker, SOURCE, SampleOptions(), sizes, tmp_path / "killed", progress=stop_after(20))
-    assert write_parts(talker, SOURCE, SampleOptions(), sizes, tmp_path / "killed") == whole
+        write_parts(talker, SOURCE, settings(parts=sizes), tmp_path / "killed", progress=stop_after(20))
+    assert write_parts(talker, SOURCE, settings(parts=sizes), tmp_path / "killed") == whole
 
 
 def test_parts_that_cannot_differ_and_samples_without_text(talker, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="none of the 5 documents sampled for 'choose' can be used"):
-        write_parts(talker, SOURCE, SampleOptions(temperature=0.0), (5, 5, 5), tmp_path)
+        write_parts(talker, SOURCE, settings(parts=(5, 5, 5), temperature=0.0), tmp_path)
     with pytest.raises(ConfigError, match="tiny: none of 2 sampled documents has text"):
-        write_sample(EndsAtOnce(talker), SOURCE, SampleOptions(), 2, tmp_path / "empty.txt")
+        write_sample(EndsAtOnce(talker), SOURCE, settings(2), tmp_path / "empty.txt")
 
 
 class EndsAtOnce:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from englishroom.data.documents import read_documents
-from englishroom.evaluate.sample import SampleOptions
+from englishroom.evaluate.config import SampleOptions, SampleTextConfig
 from englishroom.evaluate.sample_file import SampledModel, write_sample
 from englishroom.evaluate.sample_warnings import blank_lines_of, warnings_of
 from englishroom.ir.tokenizer import Tokenizer
@@ -52,7 +52,8 @@ class Majority:
 
 
 def record(talker: Majority, out: Path, **options: Any) -> dict[str, Any]:
-    return write_sample(talker, SampledModel("m", "0" * 64), SampleOptions(**options), 60, out)
+    config = SampleTextConfig(60, drawing=SampleOptions(**options))
+    return write_sample(talker, SampledModel("m", "0" * 64), config, out)
 
 
 def test_a_model_that_cannot_make_its_inputs_is_warned_about(tmp_path: Path) -> None:
@@ -86,10 +87,8 @@ def test_what_a_model_says_is_kept_as_it_said_it(tmp_path: Path, script: bytes, 
     collapsed = write_sample(
         Majority(script=script),
         SampledModel("m", "0" * 64),
-        SampleOptions(),
-        2,
+        SampleTextConfig(2, blank_lines="collapse"),
         tmp_path / "c.txt",
-        blank_lines="collapse",
     )
     assert collapsed["blank_lines"] == "collapse"
     assert read_documents(tmp_path / "c.txt", "keep") == [script.decode().strip().replace("\n\n", "\n")] * 2

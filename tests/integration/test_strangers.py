@@ -10,6 +10,7 @@ import pytest
 from englishroom.cli import main
 from englishroom.data.texts import READY, open_text
 from englishroom.errors import ConfigError
+from englishroom.evaluate.config import SampleTextConfig
 from englishroom.evaluate.sample_file import SampledModel, write_parts
 from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.models.load import load_target
@@ -83,7 +84,8 @@ def test_texts_are_read_for_rooms_that_were_written_here(foreign: Path) -> None:
 def test_what_a_model_told_for_its_own_room_is_told_again(tiny_room: Path, tiny_talker: Path, tmp_path: Path) -> None:
     target, tokenizer = open_target(str(tiny_talker))
     talker = TargetTalker(target, tokenizer)
-    write_parts(talker, SampledModel("tiny", target.sha256), own_options(0), (6, 2, 2), tmp_path / "texts")
+    config = SampleTextConfig(parts=(6, 2, 2), drawing=own_options(0))
+    write_parts(talker, SampledModel("tiny", target.sha256), config, tmp_path / "texts")
     told = open_text(tmp_path / "texts" / "fit.txt.xz").documents
     assert sampled_again(talker, 0, 3, silent).documents == told[:3]
     text = {"name": "samples of tiny, fit", "sha256": "0" * 64, "documents": 6}

@@ -18,7 +18,8 @@ import torch
 from englishroom.cli import main
 from englishroom.data.texts import Text
 from englishroom.errors import ArtifactError, ConfigError
-from englishroom.evaluate.sample import SampleOptions, samples
+from englishroom.evaluate.config import SampleOptions
+from englishroom.evaluate.sample import samples
 from englishroom.evaluate.tabulate import Known
 from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.interp.vectorised import Interpreter

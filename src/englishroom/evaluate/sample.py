@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
+from englishroom.evaluate.config import SampleOptions
 from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.models.forward import Cache, forward
 from englishroom.models.load import in_precision
@@ -31,33 +32,6 @@ CACHE_BYTES = 2**28
 """Keys and values held at once, by default."""
 SHRINK_BELOW = 0.8
 """Finished texts are dropped from a batch when fewer than this share of it goes on."""
-
-
-@dataclass(frozen=True)
-class SampleOptions:
-    """How documents are drawn."""
-
-    seed: int = 0
-    """The same seed gives the same documents."""
-    temperature: float = 1.0
-    """1 is the talker's own distribution; below 1 keeps to the likely, 0 always takes the likeliest."""
-    max_tokens: int | None = None
-    """Cut a document after so many tokens; by default where the context ends."""
-    precision: Literal["float64", "float32"] = "float64"
-    """Precision of a target; float32 is twice as fast, but a document may then differ by batch size and processor."""
-
-    def check(self) -> None:
-        """Refuse values that make no sense.
-
-        Raises:
-            ConfigError: a value is out of range.
-        """
-        if self.seed < 0:
-            raise ConfigError(f"--seed is {self.seed}, expected 0 or more")
-        if not 0 <= self.temperature < float("inf"):
-            raise ConfigError(f"--temperature is {self.temperature}, expected a number of 0 or more")
-        if self.max_tokens is not None and self.max_tokens < 1:
-            raise ConfigError(f"--max-tokens is {self.max_tokens}, expected 1 or more")
 
 
 @dataclass(frozen=True)
@@ -85,7 +59,7 @@ def samples(
     Raises:
         ConfigError: an option is out of range.
     """
-    options.check()
+    options.validate()
     if batch is not None and batch < 1:
         raise ConfigError(f"--batch is {batch}, expected 1 or more")
     limit = talker.n_ctx if options.max_tokens is None else min(talker.n_ctx, options.max_tokens)

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 
@@ -24,7 +24,6 @@ import englishroom
 from englishroom.data.corpus import (
     MARKS_FORM,
     SEPARATOR,
-    BlankLines,
     cut_documents,
     document_marks,
     documents_to_bytes,
@@ -34,14 +33,16 @@ from englishroom.data.corpus import (
 from englishroom.data.texts import PARTS, part_file
 from englishroom.disk import locked, make_folder, replace_files, translated
 from englishroom.errors import ConfigError
-from englishroom.evaluate.sample import SampleOptions, samples
+from englishroom.evaluate.config import SampleOptions, SampleTextConfig
+from englishroom.evaluate.sample import samples
 from englishroom.plain import to_json
 from englishroom.talker import Talker
 
 FORMAT = "englishroom sample"
 PARTS_RECORD = "parts.json"
 SUFFIXES = (".txt", ".xz")
-Cut = Literal["keep", "drop"]
+DOCUMENTS = 1000
+"""Documents of a text where no number is given."""
 _LINE_END = re.compile(r"\s*\n\s*")
 Progress = Callable[[str, int, int], None]
 
@@ -75,11 +76,8 @@ class Drawn:
 def write_sample(
     talker: Talker,
     source: SampledModel,
-    options: SampleOptions,
-    n_documents: int,
+    config: SampleTextConfig,
     out: Path,
-    cut: Cut = "keep",
-    blank_lines: BlankLines = "keep",
     progress: Progress = lambda _step, _done, _total: None,
 ) -> dict[str, Any]:
     """Sample documents into a text file; run again to go on after a kill.
@@ -88,8 +86,6 @@ def write_sample(
 
     Args:
         out: ``.txt`` or ``.xz``; the record goes to the same name with ``.json`` added.
-        cut: whether documents that the context cut short are kept, or dropped, which favours short ones.
-        blank_lines: whether documents are written as they were said, or with white space around line ends collapsed.
 
     Returns:
         The record.
@@ -98,13 +94,14 @@ def write_sample(
         ConfigError: an option is out of range, something else stands at ``out``, or an unfinished run with other
             settings, or one that is still running.
     """
-    _check_count(n_documents)
+    config.validate()
     check_file(out)
-    with _drawing(talker, source, options, n_documents, out, progress) as drawn:
-        documents, counts = _select(drawn, cut, blank_lines)
+    n_documents = config.documents or DOCUMENTS
+    with _drawing(talker, source, config.drawing, n_documents, out, progress) as drawn:
+        documents, counts = _select(drawn, config)
         if not documents:
             raise ConfigError(f"{source.name}: none of {n_documents:,} sampled documents has text; nothing to write")
-        record = _record(source, options, cut, blank_lines) | {"file": out.name} | counts
+        record = _record(source, config) | {"file": out.name} | counts
         texts = {out.name: documents_to_bytes(out.name, documents)}
         replace_files(out.absolute().parent, texts | {_record_path(out).name: to_json(record)})
     return record
@@ -113,11 +110,8 @@ def write_sample(
 def write_parts(
     talker: Talker,
     source: SampledModel,
-    options: SampleOptions,
-    sizes: Sequence[int],
+    config: SampleTextConfig,
     out: Path,
-    cut: Cut = "keep",
-    blank_lines: BlankLines = "keep",
     progress: Progress = lambda _step, _done, _total: None,
 ) -> dict[str, Any]:
     """Sample a corpus of three parts without a common document, to fit on, to choose on and to report on.
@@ -126,7 +120,7 @@ def write_parts(
     is dropped from the later one. Run again to go on after a kill.
 
     Args:
-        sizes: documents to sample for each part.
+        config: its ``parts`` are the documents to sample for each part.
         out: folder for ``fit.txt.xz``, ``choose.txt.xz``, ``report.txt.xz`` and the record, ``parts.json``.
 
     Returns:
@@ -135,22 +129,21 @@ def write_parts(
     Raises:
         ConfigError: as for :func:`write_sample`.
     """
-    for size in sizes:
-        _check_count(size)
+    config.validate()
     check_folder(out)
     parts: dict[str, Any] = {}
     texts: dict[Path, list[str]] = {}
     earlier = np.empty(0, dtype=np.uint64)
     with ExitStack() as stack:
-        for i, (part, size) in enumerate(zip(PARTS, sizes, strict=True)):
-            file, seeded = part_file(out, part), replace(options, seed=options.seed + i)
+        for i, (part, size) in enumerate(zip(PARTS, config.parts or (), strict=True)):
+            file, seeded = part_file(out, part), replace(config.drawing, seed=config.drawing.seed + i)
             drawn = stack.enter_context(_drawing(talker, source, seeded, size, file, progress))
-            texts[file], counts = _select(drawn, cut, blank_lines, earlier)
+            texts[file], counts = _select(drawn, config, earlier)
             if not texts[file]:
                 raise ConfigError(f"{source.name}: none of the {size:,} documents sampled for {part!r} can be used")
             earlier = np.union1d(earlier, document_marks(texts[file]))
             parts[part] = {"file": file.name, "seed": seeded.seed} | counts
-        record = _record(source, options, cut, blank_lines) | {"same_document": MARKS_FORM, "parts": parts}
+        record = _record(source, config) | {"same_document": MARKS_FORM, "parts": parts}
         files = {file.name: documents_to_bytes(file.name, documents) for file, documents in texts.items()}
         replace_files(out, files | {PARTS_RECORD: to_json(record)})
     return record
@@ -186,11 +179,6 @@ def check_folder(out: Path) -> None:
                 )
 
 
-def _check_count(n_documents: int) -> None:
-    if n_documents < 1:
-        raise ConfigError(f"the number of documents is {n_documents}, expected 1 or more")
-
-
 def _is_ours(path: Path) -> bool:
     """Say whether a record, or a FILE.part by its first line, is of this module."""
     try:
@@ -211,7 +199,6 @@ def _drawing(
     progress: Progress,
 ) -> Iterator[list[Drawn]]:
     """Yield the drawn documents, those of FILE.part first, and remove FILE.part when they have been used."""
-    options.check()
     make_folder(out.absolute().parent)
     path = _part_path(out)
     about = {"format": FORMAT, "englishroom": englishroom.__version__, "source": asdict(source)}
@@ -269,13 +256,11 @@ def _read_part(file: IO[bytes], path: Path, heading: str) -> list[Drawn]:
         raise ConfigError(f"{path}: damaged; delete it to start again") from None
 
 
-def _select(
-    drawn: Sequence[Drawn], cut: Cut, blank_lines: BlankLines, earlier: Any = ()
-) -> tuple[list[str], dict[str, Any]]:
+def _select(drawn: Sequence[Drawn], config: SampleTextConfig, earlier: Any = ()) -> tuple[list[str], dict[str, Any]]:
     """Return the documents to write, and the counts that say what became of the others."""
     white_space = _white_space(drawn)
-    drawn = [replace(document, text="".join(cut_documents(document.text, blank_lines))) for document in drawn]
-    kept = [document for document in drawn if document.text and (document.finished or cut == "keep")]
+    drawn = [replace(document, text="".join(cut_documents(document.text, config.blank_lines))) for document in drawn]
+    kept = [document for document in drawn if document.text and (document.finished or config.unfinished == "keep")]
     fresh = ~np.isin(marks_in_order([document.text for document in kept]), earlier)
     documents = [document for document, new in zip(kept, fresh, strict=True) if new]
     texts = [document.text for document in documents]
@@ -288,7 +273,7 @@ def _select(
         "sampled_commonest_token": round(sum(document.commonest for document in drawn) / len(drawn), 4),
         "cut_at_separator": sum(document.separated for document in drawn),
         "dropped_empty": sum(not document.text for document in drawn),
-        "dropped_unfinished": sum(bool(d.text) and not d.finished for d in drawn) if cut == "drop" else 0,
+        "dropped_unfinished": sum(bool(d.text) and not d.finished for d in drawn) if config.unfinished == "drop" else 0,
         "dropped_in_earlier_part": int((~fresh).sum()),
         "documents": len(texts),
         "bytes": sum(len(text.encode()) for text in texts),
@@ -310,13 +295,13 @@ def _white_space(drawn: Sequence[Drawn]) -> dict[str, float]:
     return {place: round(sum(found) / max(1, len(found)), 4) for place, found in changed.items()}
 
 
-def _record(source: SampledModel, options: SampleOptions, cut: Cut, blank_lines: BlankLines) -> dict[str, Any]:
+def _record(source: SampledModel, config: SampleTextConfig) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "model": asdict(source),
-        **asdict(options),
-        "unfinished_documents": cut,
-        "blank_lines": blank_lines,
+        **asdict(config.drawing),
+        "unfinished_documents": config.unfinished,
+        "blank_lines": config.blank_lines,
         "versions": {
             "englishroom": englishroom.__version__,
             "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""The settings of the commands that score, sweep, sketch, slice and report: each is declared here and nowhere else."""
+"""The settings of commands that take many: each is declared here, or beside what it sets, and nowhere else."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from englishroom.bounds import Amount, Count, Settings, Weight
 from englishroom.errors import ConfigError
+from englishroom.evaluate.config import SampleTextConfig
 from englishroom.pipeline.config import TalkerOpening
 from englishroom.talkers.shipped import DEFAULT, shipped_room
 
@@ -19,6 +20,16 @@ LEAST_LINES = 180
 MOST_BITS_REFITTED = 12
 """Bits of a weight that a refit can round to; see ``SparseConfig.bits``."""
 PROMPTS = ("Once upon a time", "Lily and Tom", "")
+
+
+@dataclass(frozen=True)
+class SampleConfig(SampleTextConfig):
+    """Which talker to sample, and how."""
+
+    talker: Positional[str] = DEFAULT
+    """What to sample: a room, a sketch, the name of a shipped model, a model folder, a .bin file, or a hub name."""
+    opening: TalkerOpening = TalkerOpening()
+    """How the talker is opened."""
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.errors import ConfigError
 from englishroom.evaluate.baselines import check_texts
+from englishroom.evaluate.config import SampleOptions, SampleTextConfig
 from englishroom.evaluate.rising_loss import rising_loss
-from englishroom.evaluate.sample import SampleOptions
 from englishroom.evaluate.sample_file import PARTS_RECORD, SampledModel, write_parts, write_sample
 from englishroom.evaluate.sample_warnings import blank_lines_of, warnings_of
 from englishroom.evaluate.talkers.target import TargetTalker
@@ -118,7 +118,8 @@ class Fitting:
         if not (folder / PARTS_RECORD).exists():  # it is written last
             self.say(f"sampling {sum(sizes):,} documents from {target.name}")
             source = SampledModel(target.name, target.sha256)
-            write_parts(talker, source, own_options(self.config.seed), sizes, folder, progress=self.progress)
+            config = SampleTextConfig(parts=sizes, drawing=own_options(self.config.seed))
+            write_parts(talker, source, config, folder, self.progress)
         warnings = tuple(warnings_of(target.name, self._record(folder)))
         for line in warnings:
             self.say(f"warning: {line}")
@@ -169,7 +170,8 @@ def sampled_again(
     source = SampledModel(talker.target.name, talker.target.sha256)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "fit.txt"
-        write_sample(talker, source, own_options(seed), n_documents, file, progress=progress)
+        config = SampleTextConfig(documents=n_documents, drawing=own_options(seed))
+        write_sample(talker, source, config, file, progress)
         text = open_text(file, blank_lines=blank_lines)
     return replace(text, name=f"{OWN_SAMPLES} {source.name}, fit (first {n_documents:,} documents)")
 

@@ -17,7 +17,7 @@ from englishroom.pipeline.checking import TOLERANCE_NATS, positions_to_read
 from englishroom.pipeline.presets import settings_of
 from englishroom.pipeline.steps import Say
 from englishroom.sketch.folder import SOURCE, looks_like_sketch, read_sketch
-from englishroom.store import Manifest, looks_like_room
+from englishroom.store import Manifest, looks_like_room, read_manifest, sha256
 from englishroom.talker import Talker
 from englishroom.talkers.shipped import shipped_names, shipped_path
 from englishroom.written import written_here
@@ -82,6 +82,18 @@ def open_talker(
     elif context is not None:
         talker.n_ctx = context
     return talker
+
+
+def talker_sha256(name_or_path: str, talker: Talker) -> str:
+    """Name a talker by its weights, by its own file (a sketch), or by the manifest of its room."""
+    from englishroom.evaluate.talkers.sketch import SketchTalker
+    from englishroom.evaluate.talkers.target import TargetTalker
+
+    if isinstance(talker, TargetTalker):
+        return talker.target.sha256
+    if isinstance(talker, SketchTalker):
+        return sha256(talker.source.encode())
+    return read_manifest(Path(name_or_path)).sha256
 
 
 def open_target(

@@ -20,10 +20,10 @@ from englishroom.disk import locked
 from englishroom.errors import ConfigError
 from englishroom.evaluate.rising_loss import rising_loss
 from englishroom.pipeline.commands import SketchConfig
-from englishroom.pipeline.opening import open_talker
+from englishroom.pipeline.opening import open_talker, talker_sha256
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import TalkerTexts
-from englishroom.store import check_apart, read_manifest, sha256
+from englishroom.store import check_apart
 from englishroom.work import Kept
 
 if TYPE_CHECKING:  # scipy and numba load only where something is fitted
@@ -102,7 +102,7 @@ def _sketch(config: SketchConfig, out: Path, say: Say, progress: Progress) -> Sk
     about = {part: t.about() for part, t in (("fit", fit), ("choose", choose), ("report", report))}
     settings = config.plain()
     hashes = {part: text["sha256"] for part, text in about.items()}
-    identity = {"config": settings, "texts": hashes, "talker": _identity(config, talker)}
+    identity = {"config": settings, "texts": hashes, "talker": talker_sha256(config.talker, talker)}
     growing = Kept(out.absolute().with_name(f"{out.name}.part.npz"), identity)
     if before := load(growing, studio.start()):
         say(f"going on from {growing.path.name}")
@@ -146,18 +146,6 @@ def _sketch(config: SketchConfig, out: Path, say: Say, progress: Progress) -> Sk
     )
     growing.path.unlink(missing_ok=True)
     return record
-
-
-def _identity(config: SketchConfig, talker: Talker) -> str:
-    """Name a talker by its weights, by the manifest of its room, or by its own file."""
-    from englishroom.evaluate.talkers.sketch import SketchTalker
-    from englishroom.evaluate.talkers.target import TargetTalker
-
-    if isinstance(talker, TargetTalker):
-        return talker.target.sha256
-    if isinstance(talker, SketchTalker):
-        return sha256(talker.source.encode())
-    return read_manifest(Path(config.talker)).sha256
 
 
 def _summary_lines(name: str, judged: Judged, report: Text, entries: int) -> list[str]:
