@@ -26,9 +26,9 @@ FORMAT = "englishroom room"
 NO_HASH = "0" * 64
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _OPEN = ConfigDict(extra="allow", strict=True)
+"""Holds for the forms inside a form, too."""
 
 
-@with_config(_OPEN)
 class TextForm(TypedDict):
     """How a manifest names a text."""
 
@@ -38,7 +38,6 @@ class TextForm(TypedDict):
     blank_lines: NotRequired[Literal["collapse", "keep"]]
 
 
-@with_config(_OPEN)
 class TargetForm(TypedDict):
     """How a manifest names the decompiled model."""
 
@@ -59,7 +58,6 @@ class RecordForm(TypedDict):
     cost_nats: float | str | dict[str, str] | None
 
 
-@with_config(_OPEN)
 class EvidenceForm(TypedDict):
     """What readers ask of the evidence in a manifest; it holds more."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +15,17 @@ from circuits.handset import replacement as make_replacement
 from circuits.handset import rows as make_rows
 from englishroom.circuits.attribution import Frozen, Logit, Node, active_nodes, edges_into, freeze, same_latent
 from englishroom.circuits.basis import feature_basis
-from englishroom.circuits.clamping import Clamp, add_sums, clamp, sum_edges, tabulate_edges, verify_edges, with_value
+from englishroom.circuits.clamping import Clamp, EdgeRow, add_sums, clamp, sum_edges, tabulate_edges, with_value
 from englishroom.dictionaries.code import Codes
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
 
 N_POS = 7
+
+
+def verify_edges(*asked: Any) -> list[EdgeRow]:
+    return tabulate_edges(sum_edges(*asked))
 
 
 @pytest.fixture(scope="module", params=PICKED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from circuits.handset import replacement as make_replacement
 from circuits.handset import rows as make_rows
 from circuits.handset import target as make_target
 from englishroom.circuits.basis import feature_basis
-from englishroom.circuits.intervene import measure_interventions, sum_effects, tabulate_effects
+from englishroom.circuits.intervene import InterventionRow, sum_effects, tabulate_effects
 from englishroom.circuits.pair_sums import PairSums
 from englishroom.circuits.parts import (
     Direction,
@@ -31,6 +32,10 @@ from englishroom.errors import ConfigError
 from englishroom.models.forward import forward
 
 HOWS = ("zero", "mean", "other_text", "other_position")
+
+
+def measure_interventions(*asked: Any) -> list[InterventionRow]:
+    return tabulate_effects(sum_effects(*asked))
 
 
 @pytest.fixture(scope="module", params=PICKED[::2])

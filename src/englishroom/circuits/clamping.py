@@ -186,26 +186,6 @@ def add_sums(a: EdgeSums, b: EdgeSums) -> EdgeSums:
     return {key: a.get(key, PairSums()) + b.get(key, PairSums()) for key in dict.fromkeys([*a, *b])}
 
 
-def verify_edges(
-    basis: Basis,
-    replacement: Replacement,
-    rows: Int[Tensor, "row pos"],
-    generator: torch.Generator,
-    n_targets: int = 8,
-    n_sources: int = 4,
-    progress: Progress = unwatched,
-) -> list[EdgeRow]:
-    """Predict by linearity what clamping features to zero does, then do it.
-
-    On every text, targets are drawn evenly from the kinds and layers of active latents and logits of the tokens that
-    come next; sources among the target's edges, in proportion to their size.
-
-    Raises:
-        ConfigError: there is no text of two tokens or more, or a block has no dictionary.
-    """
-    return tabulate_edges(sum_edges(basis, replacement, rows, generator, n_targets, n_sources, progress))
-
-
 def sum_edges(
     basis: Basis,
     replacement: Replacement,
@@ -215,7 +195,14 @@ def sum_edges(
     n_sources: int = 4,
     progress: Progress = unwatched,
 ) -> EdgeSums:
-    """Sum what :func:`verify_edges` tabulates."""
+    """Predict by linearity what clamping features to zero does, then do it; :func:`tabulate_edges` compares the two.
+
+    On every text, targets are drawn evenly from the kinds and layers of active latents and logits of the tokens that
+    come next; sources among the target's edges, in proportion to their size.
+
+    Raises:
+        ConfigError: there is no text of two tokens or more, or a block has no dictionary.
+    """
     if not rows.numel() or rows.shape[1] < 2:
         raise ConfigError(f"verifying edges: rows are {tuple(rows.shape)}; expected one or more, of two tokens or more")
     total: EdgeSums = {}

@@ -23,7 +23,7 @@ from torch import Tensor
 from englishroom.circuits.folded_norm import reading, votes
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
-from englishroom.models.forward import Tap, final_normalized
+from englishroom.models.forward import Tap, final_normalized, visible_keys
 from englishroom.models.spec import ModelSpec
 
 Runner = Callable[[Tensor, Tap], object]
@@ -119,12 +119,12 @@ def sum_attention(spec: ModelSpec, run: Runner, tokens: Int[Tensor, "batch pos"]
     marked = torch.stack(list(positions_of_detectors(tokens).values()))  # [detector, batch, query, key]
     attention = torch.zeros(len(DETECTORS), spec.n_layers, spec.n_heads, dtype=torch.float64)
     even = torch.zeros(len(DETECTORS), spec.n_layers, dtype=torch.float64)
-    queries = torch.zeros_like(even)
+    queries, n_pos = torch.zeros_like(even), tokens.shape[1]
 
     def watch(site: str, value: Tensor) -> Tensor:
         if site.endswith("attn.hook_pattern"):
             layer = int(site.split(".")[1])
-            visible = _visible(spec, layer, tokens.shape[1], tokens.device)
+            visible = visible_keys(n_pos, n_pos, spec.windows[layer], tokens.device)
             seen = (marked & visible).to(value.dtype)
             attention[:, layer] = torch.einsum("bhqk,tbqk->th", value, seen).double().cpu()
             even[:, layer] = (seen.sum(-1) / visible.sum(-1)).sum((1, 2)).double().cpu()
@@ -134,13 +134,6 @@ def sum_attention(spec: ModelSpec, run: Runner, tokens: Int[Tensor, "batch pos"]
     with torch.no_grad():
         run(tokens, watch)
     return HeadSums(attention, even, queries)
-
-
-def _visible(spec: ModelSpec, layer: int, n_pos: int, device: torch.device) -> Tensor:
-    at = torch.arange(n_pos, device=device)
-    back = at[:, None] - at
-    window = spec.windows[layer]
-    return (back >= 0) if window is None else (back >= 0) & (back < window)
 
 
 def score_heads(

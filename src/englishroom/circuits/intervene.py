@@ -84,7 +84,7 @@ def _added(a: Mapping[Key, PairSums], b: Mapping[Key, PairSums]) -> dict[Key, Pa
     return {key: a.get(key, PairSums()) + b.get(key, PairSums()) for key in dict.fromkeys([*a, *b])}
 
 
-def measure_interventions(
+def sum_effects(
     spec: ModelSpec,
     weights: Mapping[str, Tensor],
     replacement: Replacement,
@@ -93,8 +93,8 @@ def measure_interventions(
     interventions: Sequence[Intervention],
     rows_at_once: int = 2,
     progress: Progress = unwatched,
-) -> list[InterventionRow]:
-    """Change the same parts in a target and a program, and say how well the program's effects predict the target's.
+) -> Effects:
+    """Change the same parts in a target and a program, and sum the effects, for :func:`tabulate_effects`.
 
     Args:
         spec, weights: of the target.
@@ -106,22 +106,6 @@ def measure_interventions(
     Raises:
         ConfigError: there is nothing to measure, or an intervention does not fit the model.
     """
-    return tabulate_effects(
-        sum_effects(spec, weights, replacement, rows, mean_rows, interventions, rows_at_once, progress)
-    )
-
-
-def sum_effects(
-    spec: ModelSpec,
-    weights: Mapping[str, Tensor],
-    replacement: Replacement,
-    rows: Int[Tensor, "row pos"],
-    mean_rows: Int[Tensor, "mean_row mean_pos"],
-    interventions: Sequence[Intervention],
-    rows_at_once: int = 2,
-    progress: Progress = unwatched,
-) -> Effects:
-    """Sum the effects of interventions, for :func:`tabulate_effects`; see :func:`measure_interventions`."""
     _check(spec, replacement, rows, mean_rows, interventions)
     models = (_Model(replacement.spec, replacement.weights, replacement), _Model(spec, weights, None))
     parts = list(dict.fromkeys(i.part for i in interventions if i.how == "mean"))

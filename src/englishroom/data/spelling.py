@@ -1,10 +1,26 @@
-"""Which documents a vocabulary cannot spell, and with which characters it fails."""
+"""Documents in tokens, and which of them a vocabulary cannot spell."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
+
+
+def encoded(tokenizer: Tokenizer, document: str, where: str = "text") -> list[int]:
+    """Return the tokens of a document, behind the start token.
+
+    Args:
+        where: what messages call it.
+
+    Raises:
+        ConfigError: the vocabulary lacks a character of it.
+    """
+    try:
+        return [tokenizer.start_id, *tokenizer.encode(document)]
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}; use a text of other characters") from None
 
 
 def beyond_vocabulary(tokenizer: Tokenizer, documents: Iterable[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from englishroom.data.spelling import encoded
 from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
 
@@ -36,12 +37,10 @@ class TokenRows:
         Raises:
             ConfigError: the text cannot be encoded, or there is none.
         """
-        pieces: list[NDArray[np.int32]] = []
-        for number, document in enumerate(documents):
-            try:
-                pieces.append(np.array([tokenizer.start_id, *tokenizer.encode(document)], np.int32))
-            except ValueError as error:
-                raise ConfigError(f"text: document {number}: {error}; use a text of other characters") from None
+        pieces = [
+            np.array(encoded(tokenizer, document, f"text: document {number}"), np.int32)
+            for number, document in enumerate(documents)
+        ]
         if not pieces or length < 2:
             raise ConfigError(f"text: {len(pieces)} documents and rows of {length}; expected some, of 2 tokens or more")
         starts = np.cumsum([0, *(len(piece) for piece in pieces[:-1])])

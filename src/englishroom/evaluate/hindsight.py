@@ -11,8 +11,8 @@ among the rules could reach, and no talker's score. Everything here says so in i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,83 +23,41 @@ from englishroom.evaluate.honesty import Examiner
 from englishroom.evaluate.score import batches, comparable, cut_windows, encode, pad
 from englishroom.talker import Talker
 
-Distance = Literal["total_variation", "kl_target_rule"]
-DISTANCES: tuple[Distance, ...] = ("total_variation", "kl_target_rule")
-
 
 @dataclass(frozen=True)
 class HindsightScore:
     """Sums over scored positions; adding two is right under any split of the documents.
 
     Attributes:
-        distance: what the choice goes by: ``total_variation`` (half the absolute difference, 0 to 1), or
-            ``kl_target_rule``, KL(target ‖ rule) in nats.
-        rules: names of the rules; whatever has one entry per rule is in this order.
         tokens: scored positions.
         hindsight_hits: positions at which the picked rule's likeliest token is the target's.
-        hindsight_distance: summed distance of the picked rules.
-        hindsight_nats: summed negative log-probability that the picked rules gave the token that came.
-        target_nats: the same of the target.
-        picks: how often each rule was picked.
-        rule_hits, rule_distances, rule_nats: the same sums for every rule by itself, without any choice.
+        hindsight_distance: summed distances of the picked rules: half the absolute difference of probabilities, 0 to 1.
+        hindsight_nats: summed loss of the picked rules.
+        target_nats: the target's own loss on the same positions.
     """
 
-    distance: Distance
-    rules: tuple[str, ...]
     tokens: int
     hindsight_hits: int
     hindsight_distance: float
     hindsight_nats: float
     target_nats: float
-    picks: tuple[int, ...]
-    rule_hits: tuple[int, ...]
-    rule_distances: tuple[float, ...]
-    rule_nats: tuple[float, ...]
 
     def __add__(self, other: HindsightScore) -> HindsightScore:
-        if (self.distance, self.rules) != (other.distance, other.rules):
-            raise ConfigError("hindsight scores of other rules or by another distance cannot be added; use the same")
-        return replace(
-            self,
-            tokens=self.tokens + other.tokens,
-            hindsight_hits=self.hindsight_hits + other.hindsight_hits,
-            hindsight_distance=self.hindsight_distance + other.hindsight_distance,
-            hindsight_nats=self.hindsight_nats + other.hindsight_nats,
-            target_nats=self.target_nats + other.target_nats,
-            picks=_added(self.picks, other.picks),
-            rule_hits=_added(self.rule_hits, other.rule_hits),
-            rule_distances=_added(self.rule_distances, other.rule_distances),
-            rule_nats=_added(self.rule_nats, other.rule_nats),
-        )
+        return HindsightScore(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def hindsight_top1_agreement(self) -> float:
         return self.hindsight_hits / self.tokens
 
     @property
-    def hindsight_mean_distance(self) -> float:
-        return self.hindsight_distance / self.tokens
-
-    @property
     def hindsight_nats_per_token(self) -> float:
         return self.hindsight_nats / self.tokens
-
-    @property
-    def single_rule_top1_agreement(self) -> tuple[str, float]:
-        """The rule that agrees most often when it answers everywhere, and how often: the figure without hindsight."""
-        best = max(range(len(self.rules)), key=self.rule_hits.__getitem__)
-        return self.rules[best], self.rule_hits[best] / self.tokens
-
-
-def _added(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(a + b for a, b in zip(ours, theirs, strict=True))
 
 
 def hindsight(
     rules: Sequence[Talker],
     target: Talker,
     documents: Sequence[str],
-    distance: Distance = "total_variation",
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> HindsightScore:
     """Pick, at every position of the documents, the rule nearest to the target, knowing the target's answer.
@@ -111,7 +69,7 @@ def hindsight(
         ConfigError: there is no rule or nothing to score, or a rule reads other tokens or shorter windows.
         InvalidTalkerError: somebody's answers are no probabilities, or look ahead.
     """
-    _check(rules, target, distance)
+    _check(rules, target)
     cut = [window for at, tokens in enumerate(encode(target, documents)) for window in cut_windows(target, at, tokens)]
     if not cut:
         raise ConfigError("the text has no token to score; give more text")
@@ -120,7 +78,7 @@ def hindsight(
     total: HindsightScore | None = None
     for batch in batches(cut, len(target.tokenizer.pieces)):
         tokens, scored = pad(batch, target.tokenizer.start_id)
-        part = _batch((target, *rules), judges, tokens, scored, distance)
+        part = _batch((target, *rules), judges, tokens, scored)
         total = part if total is None else total + part
         done += sum(len(window.tokens) for window in batch)
         progress(done, n_tokens)
@@ -128,9 +86,7 @@ def hindsight(
     return total
 
 
-def _check(rules: Sequence[Talker], target: Talker, distance: Distance) -> None:
-    if distance not in DISTANCES:
-        raise ConfigError(f"the distance is {distance!r}, expected one of {', '.join(DISTANCES)}")
+def _check(rules: Sequence[Talker], target: Talker) -> None:
     if not rules:
         raise ConfigError("no rules to choose from; give at least one")
     for rule in rules:
@@ -146,7 +102,6 @@ def _batch(
     examiners: Sequence[Examiner],
     tokens: NDArray[np.int64],
     scored: NDArray[np.bool_],
-    distance: Distance,
 ) -> HindsightScore:
     """Score one batch; the first talker is the target."""
     kept = scored.reshape(-1)
@@ -158,25 +113,15 @@ def _batch(
     distances, nats, hits = np.empty(shape), np.empty(shape), np.empty(shape, dtype=bool)
     for i, rule in enumerate(rules):
         answers, chances = _answers(rule, examiners[i + 1], tokens[:, :-1])
-        if distance == "total_variation":
-            apart = total_variation(likely, chances)
-        else:
-            apart = per_token.kl_nats(truth, answers, likely)
-        distances[i], nats[i] = apart[kept], per_token.nats(answers, came)[kept]
+        distances[i], nats[i] = total_variation(likely, chances)[kept], per_token.nats(answers, came)[kept]
         hits[i] = (answers.argmax(axis=1) == best)[kept]
     picked, rows = distances.argmin(axis=0), np.arange(shape[1])
     return HindsightScore(
-        distance,
-        tuple(rule.name for rule in rules),
         shape[1],
         int(hits[picked, rows].sum()),
         float(distances[picked, rows].sum()),
         float(nats[picked, rows].sum()),
         float(target_nats.sum()),
-        tuple(np.bincount(picked, minlength=len(rules)).tolist()),
-        tuple(hits.sum(axis=1).tolist()),
-        tuple(distances.sum(axis=1).tolist()),
-        tuple(nats.sum(axis=1).tolist()),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from englishroom.data.spelling import encoded
 from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
 
@@ -25,10 +26,7 @@ def packed_rows(
     for document in documents:
         if limit is not None and len(tokens) >= limit * length:
             break
-        try:
-            tokens += [tokenizer.start_id, *tokenizer.encode(document)]
-        except ValueError as error:
-            raise ConfigError(f"text: {error}; use a text of other characters") from None
+        tokens += encoded(tokenizer, document)
     rows = len(tokens) // length if limit is None else min(limit, len(tokens) // length)
     if not rows:
         raise ConfigError(f"the text has {len(tokens)} tokens, expected at least one row of {length}; give more text")

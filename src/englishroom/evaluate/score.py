@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.data.corpus import windows
+from englishroom.data.spelling import encoded
 from englishroom.errors import ConfigError
 from englishroom.evaluate.categories import LABELS, WAYS, Sorter
 from englishroom.evaluate.honesty import Examiner
@@ -218,11 +219,7 @@ def encode(talker: Talker, documents: Sequence[str]) -> list[list[int]]:
     Raises:
         ConfigError: a document has characters that the vocabulary lacks.
     """
-    start = talker.tokenizer.start_id
-    try:
-        return [[start, *talker.tokenizer.encode(document)] for document in documents]
-    except ValueError as error:
-        raise ConfigError(f"text: {error}; use a text of other characters") from None
+    return [encoded(talker.tokenizer, document) for document in documents]
 
 
 def cut_windows(talker: Talker, document: int, tokens: Sequence[int]) -> Iterator[Window]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from englishroom.interp.pointwise import log_softmax
 from englishroom.interp.recorded_run import RecordedRun
 from englishroom.ir.program import Match, Rules
 
@@ -51,7 +52,7 @@ def shares(reading: RecordedRun, tokens: NDArray[np.integer]) -> Shares:
     at = np.arange(len(tokens))
     log_probs, alone = reading.log_probs[at, tokens], reading.votes_alone()
     votes = sum((reading.variables[name] for name in reading.program.vote.reads), np.zeros(()))
-    baseline = _log_softmax(alone)[at, tokens]
+    baseline = log_softmax(alone)[at, tokens]
     against = _against(alone, votes - alone, tokens, log_probs - baseline)
     back = reading.back(against, "additions")
     of: dict[str, Rows] = {}
@@ -78,13 +79,8 @@ def _against(alone: Rows, turned: Rows, tokens: NDArray[np.integer], wanted: Row
     while True:
         mean = np.zeros_like(turned)
         for place, weight in zip(*np.polynomial.legendre.leggauss(nodes), strict=True):
-            mean -= weight / 2 * np.exp(_log_softmax(alone + (1 + place) / 2 * turned))
+            mean -= weight / 2 * np.exp(log_softmax(alone + (1 + place) / 2 * turned))
         mean[at, tokens] += 1.0
         if nodes >= MOST_NODES or np.abs((mean * turned).sum(1) - wanted).max() < CLOSE_NATS:
             return mean
         nodes *= 2
-
-
-def _log_softmax(scores: Rows) -> Rows:
-    shifted = scores - scores.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from englishroom.interp.pointwise import strongest
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Linear, Match, Program, Rules, SparseTable, Vote, reads_of
 
@@ -88,14 +89,8 @@ def measure_trace(
 def fired(block: Rules, x: NDArray) -> NDArray[np.bool_]:
     """Say which rules of a block fire at each row of what it reads, [row, rule]."""
     strengths = x @ block.conditions.csr().toarray().T + (0 if block.biases is None else block.biases.values)
-    above = strengths > block.thresholds.values
-    if block.k is None:
-        return above
     passed = strengths - block.thresholds.values if block.passes == "excess" else strengths
-    order = np.argsort(np.where(above, -passed, np.inf), axis=1, kind="stable")[:, : block.k]
-    strongest = np.zeros(above.shape, bool)
-    np.put_along_axis(strongest, order, True, axis=1)
-    return above & strongest
+    return np.asarray(strongest(passed, strengths > block.thresholds.values, block.k))
 
 
 def reads_per_rule(program: Program) -> NDArray[np.int64]:

@@ -19,14 +19,17 @@ ROOT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 
 def kept(x: Rows, admitted: NDArray[np.bool_] | bool, k: int | None) -> Rows:
     """Zero what is not admitted, and of the rest, row by row, all but the k largest (ties to the lower index)."""
+    return np.where(strongest(x, admitted, k), x, x.dtype.type(0))
+
+
+def strongest(x: Rows, admitted: NDArray[np.bool_] | bool, k: int | None) -> NDArray[np.bool_] | bool:
+    """Mark what is admitted, and of it, row by row, none but the k largest (ties to the lower index)."""
     if k is None:
-        return np.where(admitted, x, x.dtype.type(0))
-    ranked = np.where(admitted, x, x.dtype.type(-np.inf))
-    best = np.argsort(-ranked, axis=1, kind="stable")[:, :k]
-    chosen = np.take_along_axis(ranked, best, axis=1)
-    found = np.zeros_like(x)
-    np.put_along_axis(found, best, np.where(np.isfinite(chosen), chosen, 0.0), axis=1)
-    return found
+        return admitted
+    best = np.argsort(np.where(admitted, -x, x.dtype.type(np.inf)), axis=1, kind="stable")[:, :k]
+    found = np.zeros(x.shape, bool)
+    np.put_along_axis(found, best, True, axis=1)
+    return found & admitted
 
 
 def softmax(scores: Rows) -> Rows:

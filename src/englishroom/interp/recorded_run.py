@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
-from englishroom.interp.pointwise import kept, log_softmax, softmax
+from englishroom.interp.pointwise import kept, log_softmax, softmax, strongest
 from englishroom.interp.vectorised import Interpreter, Stream
 from englishroom.ir.program import (
     Activate,
@@ -116,10 +116,7 @@ class RecordedRun:
         if block.biases is not None:
             strengths = strengths + block.biases.values
         passed = strengths - block.thresholds.values if block.passes == "excess" else strengths
-        fired = strengths > block.thresholds.values
-        if block.k is not None:
-            ranks = np.argsort(np.argsort(np.where(fired, -passed, np.inf), axis=1, kind="stable"), axis=1)
-            fired = fired & (ranks < block.k)
+        fired = np.asarray(strongest(passed, strengths > block.thresholds.values, block.k))
         return Parts(strengths, fired, np.where(fired, passed, 0.0))
 
     def bucket(self, block: Match, number: int) -> NDArray[np.bool_]:

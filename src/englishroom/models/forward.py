@@ -182,13 +182,13 @@ def _attention(
     if tap is None or attend is not None:
         visible = None
         if spec.windows[layer] is not None or (n_pos > 1 and k.shape[2] > n_pos):
-            visible = _visible(n_pos, k.shape[2], spec.windows[layer], x.device)  # [query, key]
+            visible = visible_keys(n_pos, k.shape[2], spec.windows[layer], x.device)  # [query, key]
         z = (attend or fused_attend)(q, k, v, visible, spec.attn_scale)
     else:
         group = spec.n_heads // spec.n_kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         scores = (q @ k.transpose(-1, -2)) * spec.attn_scale  # [batch, head, query, key]
-        hidden = ~_visible(n_pos, k.shape[2], spec.windows[layer], x.device)
+        hidden = ~visible_keys(n_pos, k.shape[2], spec.windows[layer], x.device)
         scores = at(f"{part}.hook_attn_scores", scores.masked_fill(hidden, -torch.inf))
         z = at(f"{part}.hook_pattern", scores.softmax(dim=-1)) @ v
     z = at(f"{part}.hook_z", z.transpose(1, 2))  # [batch, pos, head, d_head]
@@ -205,7 +205,7 @@ def fused_attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, scale:
     )
 
 
-def _visible(n_query: int, n_key: int, window: int | None, device: torch.device) -> Tensor:
+def visible_keys(n_query: int, n_key: int, window: int | None, device: torch.device) -> Tensor:
     """Say which keys each query may read: none after it and, in local attention, none ``window`` or more before it."""
     query = torch.arange(n_key - n_query, n_key, device=device)[:, None]
     key = torch.arange(n_key, device=device)[None, :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,13 +110,7 @@ def site_sizes(spec: ModelSpec) -> dict[str, int]:
 
 def parameter_count(spec: ModelSpec) -> int:
     """Count the numbers in every weight of ``spec``, tied weights once."""
-    total = 0
-    for shape in weight_shapes(spec).values():
-        size = 1
-        for axis in shape:
-            size *= axis
-        total += size
-    return total
+    return sum(math.prod(shape) for shape in weight_shapes(spec).values())
 
 
 def training_flops(spec: ModelSpec, n_ctx: int) -> int:

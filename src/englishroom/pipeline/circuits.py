@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from englishroom.circuits.basis import Basis, block_outputs, feature_basis, observe
-from englishroom.circuits.clamping import verify_edges
+from englishroom.circuits.clamping import sum_edges, tabulate_edges
 from englishroom.circuits.composition import score_composition
 from englishroom.circuits.heads import repeated_tokens, replaced_runner, score_copying, score_heads, target_runner
 from englishroom.circuits.mlp import describe_rules
@@ -153,4 +153,4 @@ def _edges(
     """Check edges by intervention, where every block's output is a sum of features."""
     if not replacement.written.issuperset(block_outputs(replacement.spec)):
         return []
-    return [asdict(row) for row in verify_edges(basis, replacement, rows, generator, progress=progress)]
+    return [asdict(row) for row in tabulate_edges(sum_edges(basis, replacement, rows, generator, progress=progress))]

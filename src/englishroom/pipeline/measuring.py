@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from englishroom.circuits.intervene import measure_interventions
+from englishroom.circuits.intervene import sum_effects, tabulate_effects
 from englishroom.circuits.parts import block_interventions
 from englishroom.data.texts import Text
 from englishroom.dictionaries.evidence.harvest import harvest
@@ -85,7 +85,7 @@ class Measuring:
         """Switch off every head and every MLP, in target and program, and compare what that changes."""
         report, choose = self.texts.report, self.texts.choose
         rows, means = (self._rows(text, self.config.measure.probe_rows) for text in (report, choose))
-        found = measure_interventions(
+        effects = sum_effects(
             self.target.spec,
             self.target.weights,
             self.replacement,
@@ -95,7 +95,7 @@ class Measuring:
             progress=self.progress,
         )
         about = {"text": report.name, "text_sha256": report.sha256, "means_from": choose.name, "rows": len(rows)}
-        return about | {"interventions": [asdict(row) for row in found]}
+        return about | {"interventions": [asdict(row) for row in tabulate_effects(effects)]}
 
     def circuits(self) -> dict[str, Any]:
         """Describe heads, tables, edges and rules, on the choosing text."""

@@ -24,20 +24,18 @@ class Special(TypedDict):
 
 Number = int | float | str | Special | None
 _OPEN = ConfigDict(extra="allow", strict=True)
+"""Holds for the forms inside a form, too."""
 
 
-@with_config(_OPEN)
 class _Text(TypedDict):
     name: str
     documents: Number
 
 
-@with_config(_OPEN)
 class _Settings(TypedDict):
     notes: NotRequired[list[str]]
 
 
-@with_config(_OPEN)
 class _Score(TypedDict):
     talker: str
     role: str
@@ -49,7 +47,6 @@ class _Score(TypedDict):
     equivalent_parameters: NotRequired[str | None]
 
 
-@with_config(_OPEN)
 class _Category(TypedDict):
     talker: str
     category: str
@@ -77,7 +74,6 @@ class TraceFile(TypedDict):
     reads_per_rule: NotRequired[dict[str, Any]]
 
 
-@with_config(_OPEN)
 class _Protocol(TypedDict):
     protocol: Literal["alone", "clean", "running"]
     what: str
@@ -90,7 +86,6 @@ class FidelityFile(TypedDict):
     protocols: NotRequired[list[_Protocol]]
 
 
-@with_config(_OPEN)
 class _Point(TypedDict):
     name: str
     kind: str
@@ -108,7 +103,6 @@ class FrontierFile(TypedDict):
     points: list[_Point]
 
 
-@with_config(_OPEN)
 class _Worse(TypedDict):
     before: str
     token: str
@@ -116,7 +110,6 @@ class _Worse(TypedDict):
     expected: list[str]
 
 
-@with_config(_OPEN)
 class _Story(TypedDict):
     prompt: str
     seed: int
@@ -125,7 +118,6 @@ class _Story(TypedDict):
     second: str
 
 
-@with_config(_OPEN)
 class _Compared(TypedDict):
     text: str
     documents: Number
@@ -134,13 +126,11 @@ class _Compared(TypedDict):
     stories: list[_Story]
 
 
-@with_config(_OPEN)
 class _Share(TypedDict):
     name: str
     nats: Number
 
 
-@with_config(_OPEN)
 class _Followed(TypedDict):
     token: str
     target_nats: Number
@@ -151,12 +141,10 @@ class _Followed(TypedDict):
     parts: list[_Share]
 
 
-@with_config(_OPEN)
 class _Sentence(TypedDict):
     tokens: list[_Followed]
 
 
-@with_config(_OPEN)
 class MeasuredPart(TypedDict):
     """What a report measured anew, in ``report.json``."""
 

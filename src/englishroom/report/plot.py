@@ -9,9 +9,8 @@ from typing import Literal
 
 from englishroom.report.markup import Markup, tag
 
-FONT = 12
 LETTER = 6.4
-"""Width of a letter at that size, on average."""
+"""Width of a letter of 12 pixels, on average."""
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 46
 MOST_TICKS = 7
 Shape = Literal["circle", "square", "diamond", "triangle", "cross", "ring"]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.data.corpus import windows
+from englishroom.data.spelling import encoded
 from englishroom.errors import ConfigError
 from englishroom.talker import Talker
 
@@ -69,10 +70,7 @@ def listen(
     for document in documents:
         if total >= positions:
             break
-        try:
-            tokens = [tokenizer.start_id, *tokenizer.encode(document)]
-        except ValueError as error:
-            raise ConfigError(f"text: {error}; use a text of other characters") from None
+        tokens = encoded(tokenizer, document)
         tokens += [tokenizer.stop_ids[0]] * ends
         for start, scored_from, stop in windows(tokens, talker.n_ctx):
             read.append(tuple(tokens[start : stop - 1]))

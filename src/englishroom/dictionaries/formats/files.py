@@ -14,6 +14,7 @@ from torch import Tensor
 
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
 from englishroom.errors import ArtifactError, ConfigError, UnsupportedModelError, one_line
+from englishroom.models.adapters.mapping import check_numbers
 from englishroom.untrusted import read_bytes
 
 YAML_BYTES = 2**20
@@ -96,13 +97,7 @@ def checked_tensors(
                 f"{where}: tensor {name} has shape {list(tensor.shape)}, expected {list(shape)}; "
                 "config and weights do not belong together"
             )
-        if not tensor.dtype.is_floating_point or tensor.dtype.itemsize < 2:
-            raise UnsupportedModelError(
-                f"{where}: tensor {name} is stored as {str(tensor.dtype).removeprefix('torch.')} (quantised?); "
-                "supported: float16, bfloat16, float32, float64"
-            )
-        if not bool(torch.isfinite(tensor).all()):
-            raise ArtifactError(f"{where}: tensor {name} holds NaN or infinity; restore the weights file")
+        check_numbers(tensor, name, str(where))
     wide = any(tensors[name].dtype == torch.float64 for name in shapes)
     return {name: tensors[name].to(torch.float64 if wide else torch.float32) for name in shapes}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 
 from englishroom.errors import ArtifactError
 from englishroom.models.adapters.mapping import Config, Family, WeightSource
@@ -52,24 +53,34 @@ def read(config: Config) -> Family:
 
 def sources(spec: ModelSpec) -> tuple[WeightSource, ...]:
     """List where each of our weights stands in a GPT-2 file."""
+    return gpt_sources(spec, _layer)
+
+
+def _layer(ours: str, theirs: str) -> Iterator[WeightSource]:
+    for i, letter in enumerate("QKV"):
+        yield WeightSource(f"{ours}.attn.W_{letter}", f"{theirs}.attn.c_attn.weight", part=(i, 3))
+        yield WeightSource(f"{ours}.attn.b_{letter}", f"{theirs}.attn.c_attn.bias", part=(i, 3))
+    for part, name, linear in (("attn", "O", "c_proj"), ("mlp", "in", "c_fc"), ("mlp", "out", "c_proj")):
+        yield WeightSource(f"{ours}.{part}.W_{name}", f"{theirs}.{part}.{linear}.weight")
+        yield WeightSource(f"{ours}.{part}.b_{name}", f"{theirs}.{part}.{linear}.bias")
+
+
+def gpt_sources(spec: ModelSpec, layer_of: Callable[[str, str], Iterable[WeightSource]]) -> tuple[WeightSource, ...]:
+    """List where weights stand in a file with the names of GPT-2.
+
+    Args:
+        layer_of: lists those of a layer but for its norms, given our prefix and theirs.
+    """
     found = [
         WeightSource("embed.W_E", "transformer.wte.weight"),
         WeightSource("pos_embed.W_pos", "transformer.wpe.weight"),
     ]
     for layer in range(spec.n_layers):
         ours, theirs = f"blocks.{layer}", f"transformer.h.{layer}"
-        found += [WeightSource(f"{ours}.ln1.{a}", f"{theirs}.ln_1.{b}") for a, b in (("w", "weight"), ("b", "bias"))]
-        for i, letter in enumerate("QKV"):
-            found.append(WeightSource(f"{ours}.attn.W_{letter}", f"{theirs}.attn.c_attn.weight", part=(i, 3)))
-            found.append(WeightSource(f"{ours}.attn.b_{letter}", f"{theirs}.attn.c_attn.bias", part=(i, 3)))
-        found += [WeightSource(f"{ours}.ln2.{a}", f"{theirs}.ln_2.{b}") for a, b in (("w", "weight"), ("b", "bias"))]
-        for ours_name, theirs_name in (
-            ("attn.{}_O", "attn.c_proj"),
-            ("mlp.{}_in", "mlp.c_fc"),
-            ("mlp.{}_out", "mlp.c_proj"),
-        ):
-            found.append(WeightSource(f"{ours}.{ours_name.format('W')}", f"{theirs}.{theirs_name}.weight"))
-            found.append(WeightSource(f"{ours}.{ours_name.format('b')}", f"{theirs}.{theirs_name}.bias"))
+        for norm, name in (("ln1", "ln_1"), ("ln2", "ln_2")):
+            found.append(WeightSource(f"{ours}.{norm}.w", f"{theirs}.{name}.weight"))
+            found.append(WeightSource(f"{ours}.{norm}.b", f"{theirs}.{name}.bias"))
+        found += layer_of(ours, theirs)
     found += [
         WeightSource("ln_final.w", "transformer.ln_f.weight"),
         WeightSource("ln_final.b", "transformer.ln_f.bias"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 
 from englishroom.errors import ArtifactError
+from englishroom.models.adapters.gpt2 import gpt_sources
 from englishroom.models.adapters.mapping import Config, Family, WeightSource
 from englishroom.models.spec import ModelSpec
 
@@ -64,28 +66,13 @@ def _kinds(config: Config, n_layers: int) -> list[str]:
 
 def sources(spec: ModelSpec) -> tuple[WeightSource, ...]:
     """List where each of our weights stands in a GPT-Neo file."""
-    found = [
-        WeightSource("embed.W_E", "transformer.wte.weight"),
-        WeightSource("pos_embed.W_pos", "transformer.wpe.weight"),
-    ]
-    for layer in range(spec.n_layers):
-        ours, theirs = f"blocks.{layer}", f"transformer.h.{layer}"
-        for norm, name in (("ln1", "ln_1"), ("ln2", "ln_2")):
-            found += [
-                WeightSource(f"{ours}.{norm}.{a}", f"{theirs}.{name}.{b}") for a, b in (("w", "weight"), ("b", "bias"))
-            ]
-        for letter, name in (("Q", "q_proj"), ("K", "k_proj"), ("V", "v_proj"), ("O", "out_proj")):
-            found.append(
-                WeightSource(f"{ours}.attn.W_{letter}", f"{theirs}.attn.attention.{name}.weight", transposed=True)
-            )
-        found.append(WeightSource(f"{ours}.attn.b_O", f"{theirs}.attn.attention.out_proj.bias"))
-        for side, name in (("in", "c_fc"), ("out", "c_proj")):
-            found.append(WeightSource(f"{ours}.mlp.W_{side}", f"{theirs}.mlp.{name}.weight", transposed=True))
-            found.append(WeightSource(f"{ours}.mlp.b_{side}", f"{theirs}.mlp.{name}.bias"))
-    found += [
-        WeightSource("ln_final.w", "transformer.ln_f.weight"),
-        WeightSource("ln_final.b", "transformer.ln_f.bias"),
-    ]
-    if not spec.tied:
-        found.append(WeightSource("unembed.W_U", "lm_head.weight", transposed=True))
-    return tuple(found)
+    return gpt_sources(spec, _layer)
+
+
+def _layer(ours: str, theirs: str) -> Iterator[WeightSource]:
+    for letter, name in (("Q", "q_proj"), ("K", "k_proj"), ("V", "v_proj"), ("O", "out_proj")):
+        yield WeightSource(f"{ours}.attn.W_{letter}", f"{theirs}.attn.attention.{name}.weight", transposed=True)
+    yield WeightSource(f"{ours}.attn.b_O", f"{theirs}.attn.attention.out_proj.bias")
+    for side, name in (("in", "c_fc"), ("out", "c_proj")):
+        yield WeightSource(f"{ours}.mlp.W_{side}", f"{theirs}.mlp.{name}.weight", transposed=True)
+        yield WeightSource(f"{ours}.mlp.b_{side}", f"{theirs}.mlp.{name}.bias")

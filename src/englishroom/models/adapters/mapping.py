@@ -107,6 +107,17 @@ class Config:
         return names[self.require(key, tuple(names), default)]
 
 
+def check_numbers(tensor: Tensor, name: str, where: str) -> None:
+    """Refuse a tensor that holds anything else than finite floating-point numbers."""
+    if not tensor.dtype.is_floating_point or tensor.dtype.itemsize < 2:
+        raise UnsupportedModelError(
+            f"{where}: tensor {name} is stored as {str(tensor.dtype).removeprefix('torch.')} (quantised?); "
+            "supported: float16, bfloat16, float32, float64"
+        )
+    if not tensor.isfinite().all():
+        raise ArtifactError(f"{where}: tensor {name} holds NaN or infinity; restore the weights file")
+
+
 def read_weights(family: Family, tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """Turn published tensors into our weights, refusing any that is missing, left over, misshapen or not finite."""
     expected = weight_shapes(family.spec)
@@ -134,15 +145,8 @@ def read_weights(family: Family, tensors: Mapping[str, Tensor], where: str) -> d
                 f"but the config implies {list(theirs)}; "
                 "config and weights do not belong together"
             )
-        if not tensor.dtype.is_floating_point or tensor.dtype.itemsize < 2:
-            raise UnsupportedModelError(
-                f"{where}: tensor {source.theirs} is stored as "
-                f"{str(tensor.dtype).removeprefix('torch.')} (quantised?); "
-                "supported: float16, bfloat16, float32, float64"
-            )
+        check_numbers(tensor, source.theirs, where)
         tensor = tensor.to(torch.float64 if widest else torch.float32)
-        if not tensor.isfinite().all():
-            raise ArtifactError(f"{where}: tensor {source.theirs} holds NaN or infinity; restore the weights file")
         if source.transposed:
             tensor = tensor.T
         if source.part is not None:

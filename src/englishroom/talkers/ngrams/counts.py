@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
+from englishroom.talkers.ngrams.search import begins
 from englishroom.talkers.text import TokenisedText
 
 MAX_TOKENS = 2**31 - 2
@@ -256,10 +257,7 @@ def _assembled(made: list[_Made], d_vocab: int, start_id: int) -> Iterator[Grams
 
 def run_starts(values: NDArray[Any]) -> NDArray[np.int64]:
     """Return where runs of equal values begin, [run]."""
-    new = np.empty(len(values), bool)
-    new[:1] = True
-    np.not_equal(values[1:], values[:-1], out=new[1:])
-    return np.flatnonzero(new)
+    return np.flatnonzero(begins(values))
 
 
 def run_lengths(starts: NDArray[np.int64], n_values: int) -> NDArray[np.int64]:

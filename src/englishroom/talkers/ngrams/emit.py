@@ -20,9 +20,9 @@ from englishroom.talkers.ngrams import mixing
 from englishroom.talkers.ngrams.model_file import ngrams_to_bytes
 from englishroom.talkers.ngrams.talker import NgramTalker
 
-STEP = '''
+READ = '''
 def new_memory():
-    """Return an empty memory: the last tokens of the story."""
+    """Return an empty memory: {memory}."""
     return []
 
 
@@ -31,6 +31,9 @@ def step(token, position, memory):
     if token == TOKENIZER.start_id:
         memory.clear()
     memory.append(token)
+'''
+"""How every program begins to read a token."""
+STEP = f"""{READ.format(memory="the last tokens of the story")}\
     del memory[: max(0, len(memory) - len(NGRAMS) + 1)]
     chances = UNIGRAMS
     for length in range(1, len(memory) + 1):  # the longer the context, the more it has to say
@@ -39,7 +42,7 @@ def step(token, position, memory):
             break
         chances = mix(chances, NGRAMS[length], place)
     return list(map(math.log, chances))
-'''
+"""
 
 
 def emit_ngrams(talker: NgramTalker, out: Path) -> None:

@@ -16,23 +16,13 @@ from englishroom.errors import ConfigError
 from englishroom.names import PROGRAM, TABLES
 from englishroom.store import sha256
 from englishroom.talkers.ngrams import attending, matching, mixing
-from englishroom.talkers.ngrams.emit import ngram_definitions, spell_program
+from englishroom.talkers.ngrams.emit import READ, ngram_definitions, spell_program
 from englishroom.talkers.ngrams.infini import InfiniTalker
 from englishroom.talkers.ngrams.model_file import ngrams_to_bytes
 from englishroom.talkers.ngrams.skip import SkipTalker
 from englishroom.talkers.ngrams.talker import NgramTalker
 
-INFINI_STEP = '''
-def new_memory():
-    """Return an empty memory: the story so far."""
-    return []
-
-
-def step(token, position, memory):
-    """Read one token; return the log-probabilities of every token that may come next."""
-    if token == TOKENIZER.start_id:
-        memory.clear()
-    memory.append(token)
+INFINI_STEP = f"""{READ.format(memory="the story so far")}\
     chances = UNIGRAMS
     for length in range(1, min(len(memory), len(NGRAMS) - 1) + 1):
         place = find(NGRAMS, memory[-length:])
@@ -45,23 +35,12 @@ def step(token, position, memory):
         weight = by_count[min((high - low).bit_length(), len(by_count)) - 1]
         chances = mix_matches(chances, TOKENS, PLACES, low, high, weight, LIMIT)
     return list(map(math.log, chances))
-'''
-
-SKIP_STEP = '''
-def new_memory():
-    """Return an empty memory: the last tokens of the story."""
-    return []
-
-
-def step(token, position, memory):
-    """Read one token; return the log-probabilities of every token that may come next."""
-    if token == TOKENIZER.start_id:
-        memory.clear()
-    memory.append(token)
+"""
+SKIP_STEP = f"""{READ.format(memory="the last tokens of the story")}\
     del memory[: max(0, len(memory) - WINDOW - 1)]
     chances = mix(UNIGRAMS, NGRAMS[1], token)
     return list(map(math.log, attend(chances, SKIPS, memory)))
-'''
+"""
 
 
 def emit_infini(talker: InfiniTalker, out: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from englishroom.data.spelling import encoded
 from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.talkers.text import TokenisedText
@@ -27,11 +28,7 @@ def encode_documents(
     tokens, starts = array("H"), array("q")
     for i, document in enumerate(documents):
         starts.append(len(tokens))
-        tokens.append(tokenizer.start_id)
-        try:
-            tokens.extend(tokenizer.encode(document))
-        except ValueError as error:
-            raise ConfigError(f"document {i} of the text: {error}; use a text of other characters") from None
+        tokens.extend(encoded(tokenizer, document, f"document {i} of the text"))
         if i % 1000 == 999 or i + 1 == len(documents):
             progress(i + 1, len(documents))
     return TokenisedText(np.array(tokens, np.uint16), np.array(starts, np.int64))

@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from englishroom.talkers.ngrams.kneser_ney import KneserNey
 from englishroom.talkers.ngrams.lookup import Hashed, Ids, lengthen
+from englishroom.talkers.ngrams.search import spans
 
 CHUNK_NUMBERS = 2**20
 """Probabilities formed at once (4 MB in float32, which the processor's cache holds)."""
@@ -109,10 +110,7 @@ class Mixture:
         """Add the scaled shares of the n-grams of one length that go on from each row's context."""
         level, shares = self.model.levels[i], self.shares[i]
         known = np.flatnonzero(contexts >= 0)
-        starts = level.starts[contexts[known]].astype(np.int64)
-        lengths = level.starts[contexts[known] + 1] - starts
-        before = np.cumsum(lengths) - lengths
-        entries = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
+        entries, lengths = spans(level.starts[contexts[known]], level.starts[contexts[known] + 1])
         cells = np.repeat(known * out.shape[1], lengths) + level.tokens[entries]
         out.reshape(-1)[cells] += shares[entries] * np.repeat(scale[known], lengths)
 
