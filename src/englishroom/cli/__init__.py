@@ -21,22 +21,22 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "decompile": "turn a model into a room: a program in plain Python, with the evidence",
         "talk": "let a room or a model tell a story",
-        "sample": "write a text of documents sampled from a room or a model",
-        "explain-check": "take rules out of a sparse program, and compare with what it explains",
+        "sample": "write a text: documents that a room or a model says",
+        "explain-check": "check what a sparse program explains, by taking rules out of it",
         "sketch": "write the shortest readable program that keeps a share of what a talker does",
         "slice": "cut out the part of a sparse program that one text needs",
         "score": "measure rooms and models on a text, beside baselines",
         "compare": "show where two talkers differ, with paired stories",
         "export": "write the dictionaries of a room for other tools",
-        "show": "say what is in a room",
+        "show": "print what is in a room",
         "report": "write a report of a room: one page with tables, plots and stories",
-        "frontier": "sweep sparsity and precision of a room, and draw what they cost",
-        "label": "name the features of a sparse room after what they do on a text",
-        "memory": "tell what a sparse program stores from what it works out, in bits and nats",
+        "frontier": "make a sparse program smaller step by step, and draw what that costs",
+        "label": "name the features of a sparse program by what they do on a text",
+        "memory": "divide a sparse program into what it stores and what it computes",
         "features": "list the features of a room, or look at one of them",
         "train": "train a small talker from plain text",
         "curve": "measure the checkpoints of a training run on a text",
-        "ladder": "train, measure and show the ladder of models that compute is read off",
+        "ladder": "train, measure and show models of growing size, for compute recovered",
     }
 )
 
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     width = max(map(len, COMMANDS))
     parser = argparse.ArgumentParser(
         prog="englishroom",
-        description="A decompiler for small language models.",
+        description="A decompiler for small language models. A room is the folder with a program "
+        "that decompile writes. A talker is whatever can tell a story: a room, a model or a sketch.",
         epilog="commands:\n"
         + "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
         + "\n\nenglishroom COMMAND --help lists the options of a command.",

@@ -22,12 +22,12 @@ class Command:
     """Turn a model into a room: a folder with a program in plain Python and the evidence of how faithful it is.
 
     MODEL, --out, --level and --preset are enough for most runs. The defaults below are those of the level and preset
-    named: englishroom decompile --preset full --help shows those of the preset full. A setting that has no effect at the
-    level is refused.
+    that are named beside --help: englishroom decompile --preset full --help shows those of the preset full. Settings
+    that have no effect at the level are refused.
     """
 
     out: Path = Path("room")
-    """Folder to write. A room that is there already is replaced when the new one is complete."""
+    """Folder to write the room to. A room that is there already is replaced when the new one is complete."""
     preset: Preset = "fast"
     """How long to fit and how much to measure: minutes, half an hour, or hours (levels featured and sparse)."""
     config: Annotated[DecompileConfig, arg(name="")] = DecompileConfig()

@@ -14,11 +14,11 @@ from englishroom.pipeline.commands import FrontierConfig
 
 @dataclass(frozen=True)
 class Command:
-    """Sweep sparsity and precision of a sparse room; draw fidelity against length and against rules fired."""
+    """Make a sparse program smaller step by step, and draw how faithful it stays against its size and rules fired."""
 
     config: Annotated[FrontierConfig, arg(name="")]
     out: Path = Path("frontier")
-    """Folder to write frontier.json, its pictures and the programs to; what was measured before is kept there."""
+    """Folder to write frontier.json, its pictures and the programs to; what was measured there before is kept."""
 
     def run(self) -> None:
         from englishroom.names import FRONTIER

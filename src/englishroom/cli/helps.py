@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import docstring_parser
 import tyro
@@ -27,7 +27,10 @@ def _of_dataclass(info: StructTypeInfo) -> StructConstructorSpec | None:
     for field in dataclasses.fields(info.type):
         default = tyro.MISSING if field.default is dataclasses.MISSING else field.default
         default = default if given is None else getattr(given, field.name)
-        fields.append(StructFieldSpec(field.name, hints[field.name], default, partial(_help, info.type, field.name)))
+        hint: Any = hints[field.name]
+        if default is True or default == ():  # tyro would print "--no-check ... (default: True)" and "(default: )"
+            hint = Annotated[hint, tyro.conf.arg(help_behavior_hint="(done by default)" if default else "")]
+        fields.append(StructFieldSpec(field.name, hint, default, partial(_help, info.type, field.name)))
     return StructConstructorSpec(info.type, tuple(fields))
 
 

@@ -14,11 +14,11 @@ from englishroom.pipeline.commands import ReportConfig
 
 @dataclass(frozen=True)
 class Command:
-    """Write a report of a room: how good its program is, what is in it, and how to make it again; one page."""
+    """Write one page about a room: how good its program is, what is in it, and how to make it again."""
 
     config: Annotated[ReportConfig, arg(name="")] = ReportConfig()
     out: Path = Path("report")
-    """Folder to write report.html and report.json to; what was measured before is taken from the latter."""
+    """Folder to write report.html and report.json to; what report.json holds is not measured again."""
 
     def run(self) -> None:
         from englishroom.pipeline.reporting import HTML, report

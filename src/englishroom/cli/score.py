@@ -26,9 +26,9 @@ class Command:
 
     config: Annotated[ScoreConfig, arg(name="")]
     categories: bool = False
-    """Print where each talker got worse, by category of token."""
+    """Print nats per token for each category of tokens too: of the first talker, and by how much others are worse."""
     out: Path | None = None
-    """Write OUT.json, OUT.parquet and OUT.categories.parquet."""
+    """Write the table to OUT.json and OUT.parquet, and that of categories to OUT.categories.parquet."""
 
     def run(self) -> None:
         from englishroom.pipeline import score_table

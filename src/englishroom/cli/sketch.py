@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Write the shortest readable program that keeps a share of what a talker does, ranked gear by gear."""
+    """Write the shortest readable program that keeps a share of what a talker does, its most important parts first."""
 
     config: Annotated[SketchConfig, arg(name="")] = SketchConfig()
     out: Path = Path("sketch")
-    """Folder to write: sketch.py, sketch.json, tokenizer.json."""
+    """Folder to write sketch.py, sketch.json and tokenizer.json to."""
 
     def run(self) -> None:
         from englishroom.pipeline.sketching import sketch

@@ -15,11 +15,11 @@ from englishroom.pipeline.commands import SliceConfig
 
 @dataclass(frozen=True)
 class Command:
-    """Cut the part out of a sparse program that one text needs: a smaller program that says the same on it."""
+    """Cut out the part of a sparse program that one text needs: a smaller program that says the same on that text."""
 
     config: Annotated[SliceConfig, arg(name="")]
     out: Path = Path("slice")
-    """The room to write."""
+    """Folder to write the slice to, a room like any other."""
 
     def run(self) -> None:
         from englishroom.pipeline.slicing import slice_room

@@ -18,14 +18,14 @@ class DictionariesConfig(Settings):
     """Which dictionaries a program is made of."""
 
     folder: Annotated[Path | None, arg(name="dictionaries")] = None
-    """Folder of dictionaries to start from, as SAELens, sparsify, circuit-tracer and others write them. Their sizes are
-    taken from the files then. By default new dictionaries are trained."""
+    """Folder of dictionaries to start from, as SAELens, sparsify, circuit-tracer and others write them; their sizes are
+    taken from the files. By default new dictionaries are trained."""
     moved: Amount = 512
     """Latents of the dictionary for each attention output; 0 leaves these dictionaries out."""
     moved_active: Count = 32
     """How many of these latents may be active at one position."""
     moved_from: Amount = 0
-    """First layer whose attention output gets a dictionary; the heads before it move features as they are."""
+    """First layer whose attention output gets a dictionary; heads of earlier layers move features as they are."""
     rules: Amount = 1024
     """Latents of the transcoder for each MLP, each of which becomes a rule; 0 leaves transcoders out."""
     rules_active: Count = 48
@@ -65,7 +65,7 @@ class TrainerConfig(Settings):
     auxiliary_rows: Count = 256
     """Positions of a batch on which that loss is measured."""
     auxiliary_every: Count = 4
-    """Steps from one such measurement to the next; the weight is multiplied by as much."""
+    """Steps from one such measurement to the next; the weight is multiplied by this number to make up for it."""
     auxiliary_k: Count = 32
     """How many dead latents may try at each of these positions."""
     bandwidth: Positive = 0.1
@@ -74,10 +74,10 @@ class TrainerConfig(Settings):
     """Weight of the loss on latents that are active beyond the number allowed (JumpReLU), beside the share of variance
     that is not explained."""
     clip: Positive = 1.0
-    """Longest gradient of a step; longer ones are shortened to it."""
+    """Largest norm of the gradient of a step; larger ones are scaled down to it."""
     offer: bool = False
-    """Fill places that would stay empty with the latents that come closest to firing (top-k). More are active then,
-    up to the number allowed; where fewer are enough, that blurs them."""
+    """Where fewer latents are active than are allowed, activate those that come closest to firing too (top-k). Where
+    fewer would be enough, that makes features less distinct."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,18 @@ class FitConfig(Settings):
     """How dictionaries are fitted, first each by itself, then all together."""
 
     local_tokens: Amount = 60_000
-    """Tokens to read while every dictionary is fitted by itself, on what the model has at its sites."""
+    """Tokens to read while every dictionary is fitted by itself, on the model's own values."""
     joint_tokens: Amount = 900_000
     """Tokens to read while all dictionaries are fitted together, each reading what the others wrote."""
     batch: Count = 2
-    """Rows of text in one step of the fit."""
+    """Rows of text (each as long as the context) in one step of the fit."""
     align: Weight = 0.1
-    """Weight of the distance from the model's own values inside, beside the KL from its next-token distribution."""
+    """Weight of the distance between the dictionaries' outputs and the model's own values; the KL from the model's
+    next-token distribution has weight 1."""
     ablate: Share = 0.0
     """Share of steps in which one head or MLP is switched off in the model and in the program alike."""
     widen: Annotated[float, Ge(1)] = 1.0
-    """How many times as many latents may be active when the joint fit begins as when it ends."""
+    """When the joint fit begins, this many times as many latents may be active as at its end."""
     tables: bool = True
     """Give every MLP's output a table with a row for each token, beside its dictionary."""
     tune: Weight = 0.0

@@ -36,25 +36,27 @@ class SampleConfig(SampleTextConfig):
 class ScoreConfig(Settings):
     """What to score, on what, and beside what."""
 
-    talkers: Positional[tuple[str, ...]]
-    """Rooms, shipped models, model folders or .bin files, hub names; all are compared with the first."""
+    talkers: Annotated[Positional[tuple[str, ...]], arg(metavar="TALKER ...", help_behavior_hint="(required)")]
+    """Rooms, sketches, shipped models, model folders or .bin files, or hub names; all are compared with the first."""
     text: str = "sampled"
     """A text file or a table, a folder of them, a hub dataset, or "sampled", the ready corpus."""
     blank_lines: Literal["auto", "keep", "collapse"] = "auto"
-    """Keep white space around line ends of texts, or collapse it to one newline; auto keeps it where the first
-    talker says blank lines."""
+    """Keep white space around line ends of the text, or collapse it to one newline; auto keeps it if the first talker
+    says blank lines."""
     baselines: bool = False
-    """Add the sanity rows of every model named: replaced layers, n-grams, quantised and pruned weights."""
+    """Measure, for every model named, simple talkers to compare with: the model with layers replaced or with quantised
+    or pruned weights, and n-grams."""
     fit: tuple[str, ...] = ("sampled:fit",)
-    """Texts that the n-grams are fitted on; may share no document with --text."""
+    """Texts that the baselines are fitted on; they must not share a document with --text."""
     choose: str = "sampled:choose"
-    """Text that settings of the baselines are chosen on; may share no document with --text."""
+    """Text that settings of the baselines are chosen on; it must not share a document with --text."""
     max_documents: Count | None = None
-    """Score the first documents only."""
+    """Score only so many documents, the first of the text; by default all."""
     greedy_prompts: Amount = 32
-    """Beginnings of documents from which greedy texts are compared; 0 leaves that out."""
+    """How many beginnings of documents all talkers continue with the likeliest tokens, to compare their texts; 0 leaves
+    that out."""
     seed: Amount = 0
-    """Seed of the intervals and of the random replacement."""
+    """Seed of the intervals, and of the baseline whose layers are replaced at random."""
     opening: TalkerOpening = TalkerOpening()
     """How talkers are opened."""
 
@@ -73,30 +75,30 @@ class ScoreConfig(Settings):
 class FrontierConfig(Settings):
     """What to sweep, and on what to measure."""
 
-    rooms: Positional[tuple[Path, ...]]
-    """Rooms of one model; the first sparse one among them is quantised and pruned in steps."""
+    rooms: Annotated[Positional[tuple[Path, ...]], arg(metavar="ROOM ...", help_behavior_hint="(required)")]
+    """Rooms of one model; the program of the first sparse one is quantised and pruned in steps."""
     text: str = "sampled"
     """Text to measure on: a file, a folder, a hub dataset, or "sampled", the ready corpus."""
     max_documents: Count | None = None
-    """Measure on the first documents only."""
+    """Measure on only so many documents, the first of the text; by default all."""
     bits: tuple[str, ...] = ("8", "6", "5", "4", "3", "2", "ternary")
-    """Bits a number at which the program is quantised: 1 to 16, or ternary."""
+    """Bits of each number that the program is quantised to, one program for each: 1 to 16, or ternary."""
     keep: tuple[Annotated[float, Interval(gt=0, le=1)], ...] = (0.8, 0.6, 0.4, 0.2)
-    """Shares of its edges to which it is pruned."""
+    """Shares of its edges that the program is pruned to, one program for each."""
     refit: Amount = 0
-    """Tokens on which each of these programs is refitted to the model while it is made smaller; 0 refits none."""
+    """Tokens on which each of these programs is fitted to the model again while it is made smaller; 0 refits none."""
     baselines: bool = True
-    """Measure the target quantised and pruned, and n-grams, too; --no-baselines leaves them out."""
+    """Measure the model with quantised and with pruned weights, and n-grams, too; --no-baselines leaves them out."""
     fit: str = "sampled:fit"
-    """Text that n-grams are counted on, averages taken, and programs refitted."""
+    """Text that n-grams and averages are counted on, and programs are refitted on."""
     choose: str = "sampled:choose"
     """Text that settings of the baselines are chosen on."""
     model: str | None = None
-    """The model that the rooms were made of, where it is not to be found under the name it had then."""
+    """The model that the rooms were made from, if it is no longer found under the name that it had then."""
     seed: Amount = 0
     """Seed of the intervals and of the refits."""
     store: bool = False
-    """Keep the result in the first sparse room (or the first room), too, for its report to show."""
+    """Keep the result in the first sparse room (or else the first room) too; englishroom report shows it from there."""
 
     def validate(self) -> None:
         """Refuse settings that cannot work.
@@ -123,27 +125,27 @@ class FrontierConfig(Settings):
 class SketchConfig(Settings):
     """What to sketch, on what, and how short."""
 
-    talker: Positional[str] = DEFAULT
-    """A room, a shipped model, a model folder or .bin file, or a hub name."""
+    talker: Annotated[Positional[str], arg(metavar="[TALKER]")] = DEFAULT
+    """What to sketch: a room, a shipped model, a model folder or .bin file, or a hub name."""
     share: Annotated[float, Gt(0), Lt(1)] | None = None
-    """Share of the talker's behaviour to keep, 1 - KL(talker‖sketch) / KL(talker‖unigram), in as few lines as will do;
-    by default as much as --lines hold."""
+    """Share of the talker's behaviour to keep in as few lines as possible, 1 - KL(talker‖sketch) / KL(talker‖unigram);
+    by default as much as fits into --lines."""
     lines: Annotated[int, Ge(LEAST_LINES)] = 299
     """The most lines that the file may have."""
     fit: tuple[str, ...] = ("sampled:fit",)
     """Texts to fit on: files, folders, hub datasets, or parts of the ready corpus."""
     choose: str = "sampled:choose"
-    """Text that lengths are chosen on; may share no document with the others."""
+    """Text that the number of lines is chosen on; it must not share a document with the others."""
     report: str = "sampled:report"
-    """Text that is reported on; may share no document with the others."""
+    """Text that is reported on; it must not share a document with the others."""
     positions: Annotated[int, Ge(1000)] = 40_000
     """Tokens of --fit to fit on."""
     report_positions: Annotated[int, Ge(100)] = 20_000
     """Tokens of --report to measure on."""
     words: Annotated[int, Ge(2)] | None = None
-    """How many words are listed; by default as many as suit the lines."""
+    """How many words the sketch knows; by default a number that suits --lines."""
     kinds: Annotated[int, Ge(2)] | None = None
-    """In how many kinds."""
+    """How many kinds these words are sorted into; by default a number that suits --lines."""
     opening: TalkerOpening = TalkerOpening()
     """How the talker is opened."""
 
@@ -152,38 +154,39 @@ class SketchConfig(Settings):
 class SliceConfig(Settings):
     """What to slice, for which text, and how near it stays."""
 
-    room: Positional[Path]
-    """A room of a sparse program."""
+    room: Annotated[Positional[Path], arg(metavar="ROOM")]
+    """A room of the sparse level."""
     text: str
-    """The text, from its beginning."""
+    """The text itself (no file name), as it stands at the beginning of a document."""
     tolerance: Weight = 0.05
-    """Nats by which the slice may differ from the program at any position of the text; 0 keeps what it says exactly."""
+    """Nats by which the slice may differ from the program at any position of the text; 0 allows no difference."""
     same: Literal["tokens", "distributions"] = "tokens"
     """What must stay the same: the log-probability of each token of the text, or the whole distribution (KL)."""
     evaluations: Count = 1000
-    """Programs tried at most; more find smaller slices."""
+    """How many smaller programs to try at most; more find smaller slices."""
     fold: bool = True
-    """Let biases take over what is left out on average; --no-fold does not."""
+    """Add to the biases what the left-out entries add on average; --no-fold leaves that out."""
     seed: Amount = 0
-    """Seed of the draws by which entries are weighed."""
+    """Seed of the tokens that are drawn to find out how important entries are."""
 
 
 @dataclass(frozen=True)
 class ReportConfig(Settings):
     """What to report on, and what to measure for it."""
 
-    room: Positional[Path | None] = None
-    """The room; by default the one that ships."""
+    room: Annotated[Positional[Path | None], arg(metavar="[ROOM]")] = None
+    """The room; by default the one that ships with englishroom."""
     text: Annotated[str | None, arg(name="report")] = None
-    """Text to measure on anew; by default the text that the room was measured on, and only what the room lacks."""
+    """Measure on this text, the table of scores too; by default only what the room does not hold is measured, on the
+    text that the room was measured on."""
     max_documents: Count | None = None
-    """Measure on the first documents only."""
+    """Measure on only so many documents, the first of the text; by default all."""
     frontier: Path | None = None
-    """Result of englishroom frontier (frontier.json or its folder); by default the one that lies in the room."""
+    """Result of englishroom frontier (frontier.json or its folder); by default the one in the room."""
     model: str | None = None
-    """The model that the room was made of, where it is not to be found under the name it had then."""
+    """The model that the room was made from, if it is no longer found under the name that it had then."""
     prompts: Annotated[tuple[str, ...], arg(name="prompt")] = PROMPTS
-    """Prompts that target and program both tell on; an empty one begins a story."""
+    """Prompts that the model and the program both continue; an empty one begins a new story."""
     seed: Amount = 0
     """Seed of the stories and of the intervals."""
 

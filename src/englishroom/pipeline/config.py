@@ -24,21 +24,21 @@ class Opening(Settings):
     """How models are opened."""
 
     tokenizer: str | None = None
-    """Tokenizer of a model, where it does not lie beside it: a tokenizer.json, a folder with one, a llama2.c tokenizer
+    """Tokenizer of a model that has none beside its weights: a tokenizer.json, a folder with one, a llama2.c tokenizer
     file, or a hub name."""
     context: Annotated[int, Ge(2)] | None = None
-    """Tokens that are read at once at most, where a model's configuration says more than it was trained on; by default
-    all that it says."""
+    """The most tokens that a model reads at once, where it was trained on shorter texts than its configuration says; by
+    default as many as the configuration says."""
     check: bool = True
-    """Compare a model's forward pass with that of transformers first; --no-check leaves that out."""
+    """Compare our forward pass of a model with that of transformers first; --no-check leaves that out."""
 
 
 @dataclass(frozen=True)
 class TalkerOpening(Opening):
-    """How rooms, sketches and models are opened."""
+    """How rooms, models and sketches are opened."""
 
     run_code: bool = False
-    """Run a sketch that was not written here; it is Python code, so read its sketch.py first."""
+    """Run a sketch that was not written on this machine; it is Python code, so read its sketch.py first."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class TextsConfig(Settings):
     """Texts to fit on: files (plain or .xz), folders of them, hub datasets, or "sampled:fit", the ready corpus. By
     default documents are sampled from the model itself."""
     choose: str | None = None
-    """Text to choose settings on; it may share no document with the others."""
+    """Text to choose settings on; it must not share a document with the others."""
     report: str | None = None
-    """Text that every number is reported on; it may share no document with the others."""
+    """Text that every number is reported on; it must not share a document with the others."""
     blank_lines: Literal["auto", "keep", "collapse"] = "auto"
     """Keep white space around line ends of texts, or collapse it to one newline; auto keeps it for models that say
     blank lines."""
     samples: tuple[Count, Count, Count] = (2_000, 200, 200)
-    """How many documents to sample from the model where no text is given: to fit on, to choose on, to report on."""
+    """How many documents to sample from the model where no texts are named: to fit on, to choose on, to report on."""
     report_documents: Count = 400
     """Documents of the reporting text to measure on, from its beginning."""
 
@@ -66,12 +66,12 @@ class MeasureConfig(Settings):
     """How much is measured of the program."""
 
     evidence_rows: Count = 200
-    """Documents of the fitting text from which examples are collected of what each latent fires on."""
+    """Documents of the fitting text from which examples are collected: tokens at which each latent is active."""
     greedy_prompts: Amount = 8
-    """Beginnings of documents that the model and the program continue, to compare what they say."""
+    """How many beginnings of documents the model and the program both continue, to compare what they say."""
     probe_rows: Count = 12
-    """Documents on which heads and MLPs are switched off in the model and in the program, and on which it is counted
-    how many rules fire."""
+    """Documents on which two things are measured: what changes when a head or an MLP is switched off in the model and
+    in the program, and how many rules fire."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,11 @@ class DecompileConfig(Settings):
     """A shipped model (tiny-1l, tiny-2l), a Hugging Face folder or hub name (gpt2, gpt_neo, llama), or a llama2.c .bin
     file."""
     level: Literal["exact", "featured", "sparse"] = "sparse"
-    """How far to go. exact: the weights, one to one. featured: dictionaries take the place of MLPs and of attention
-    outputs, fitted to work together. sparse: most edges between features are left out too, and the rest is refitted."""
+    """How far to go. exact: the weights, one to one. featured: dictionaries replace the MLPs and the outputs of
+    attention, and are fitted to work together. sparse: most edges between features are left out too, and the rest is
+    fitted again."""
     seed: Amount = 0
-    """Seed of all that is drawn at random; at level exact nothing is."""
+    """Seed of everything that is drawn at random (levels featured and sparse)."""
     opening: Opening = Opening()
     """How the model is opened."""
     texts: TextsConfig = TextsConfig()
