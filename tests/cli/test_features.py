@@ -177,7 +177,7 @@ def test_unknown_features_are_refused(run):
         assert out == ""
         assert err.startswith(f"error: {' '.join(name)}: no such feature; give one like moved.0.0, or a site and the ")
         assert RULE in err
-    assert "--limit is -1, expected 0 (all) or more" in run("--limit=-1", status=1)[1]
+    assert "--limit is -1, expected 0 or more" in run("--limit=-1", status=1)[1]
 
 
 def test_a_site_of_two_dictionaries_needs_an_id(run, found: LatentEvidence, tmp_path: Path):

@@ -7,19 +7,25 @@ from pathlib import Path
 
 import tyro
 
+from englishroom.bounds import Count, Settings
 from englishroom.cli.output import progress_bar, say, show
 
 
 @dataclass(frozen=True)
-class Command:
-    """Measure every kept checkpoint of a training run on a text; run again to go on after a kill."""
+class Command(Settings):
+    """Show how well a model predicts a text at each step of its training that was kept (its learning curve).
+
+    The curve is stored with the model. A stopped run goes on where it was when the same command is given again.
+    """
 
     model: tyro.conf.Positional[Path]
-    """Folder that englishroom train has written, with the checkpoints in its work folder."""
+    """Folder that "englishroom train" has written. Its subfolder "work" must still be there."""
     text: str = "sampled"
-    """A text file or a table, a folder of them, a hub dataset, or "sampled", the ready corpus."""
-    max_documents: int | None = None
-    """Measure on the first documents only; the curve then serves for scores of just those."""
+    """Text to measure on: a text file, a table, a folder of them, a hub dataset, or "sampled", a text that comes with
+    englishroom."""
+    max_documents: Count | None = None
+    """Number of documents to measure on, from the beginning of the text; by default all. "englishroom score" uses the
+    curve only for the same documents."""
 
     def run(self) -> None:
         from englishroom.data.texts import open_text
@@ -27,6 +33,7 @@ class Command:
         from englishroom.evaluate.compute_recovered.training import MIN_POINTS, smooth
         from englishroom.talkers.record import label, trained_blank_lines
 
+        self.validate()
         with progress_bar() as progress:
             text = open_text(self.text, progress, self.max_documents, trained_blank_lines(self.model))
             curve = measure_curve(self.model, label(self.text, text.name), text.documents, progress)

@@ -12,14 +12,15 @@ from englishroom.cli.output import show
 
 @dataclass(frozen=True)
 class Command:
-    """Write the dictionaries of a featured room for other tools: SAELens, sparsify, circuit-tracer and so on."""
+    """Write the dictionaries (sparse autoencoders and transcoders) of a room as files that other tools can read."""
 
     room: tyro.conf.Positional[Path]
-    """A room at the featured level."""
+    """Folder of a room that "englishroom decompile --level featured" has written."""
     out: Path
-    """Folder to write; it must not be there yet."""
+    """Folder to write. It must not exist yet."""
     format: str = "saelens"
-    """englishroom, saelens, sparsify, dictionary_learning, circuit_tracer. What a format cannot hold is refused."""
+    """Form of the files: englishroom, saelens, sparsify, dictionary_learning, circuit_tracer. Not every form can hold
+    every dictionary; if one cannot, nothing is written."""
 
     def run(self) -> None:
         from englishroom.pipeline.exporting import export

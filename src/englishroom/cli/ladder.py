@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from englishroom.bounds import Count, Settings
 from englishroom.cli.output import command, progress_bar, say, show
 from englishroom.errors import ConfigError
 
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rebuild:
-    """Train the models of the ladder that are not finished yet; run again to go on after a kill."""
+    """Train all models of the ladder that are not finished yet.
+
+    A stopped run goes on where it was when the same command is given again.
+    """
 
     texts: tyro.conf.Positional[tuple[str, ...]]
-    """Text files or tables, folders of them, or hub datasets; one given twice is seen twice as often."""
+    """Texts to train on: text files, tables, folders of them, or names of datasets on the Hugging Face hub. A text that
+    is named twice is read twice as often."""
     out: Path
-    """Folder for the models, each in a folder of its own."""
+    """Folder to write to. Each model gets a folder of its own in it."""
 
     def run(self) -> None:
         from englishroom.evaluate.compute_recovered.rungs import rebuild_ladder
@@ -35,17 +40,21 @@ class Rebuild:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """Score the final weights of a ladder's models on texts; run again to go on after a kill, or to add texts."""
+class Measure(Settings):
+    """Measure how well each trained model of the ladder predicts some texts.
+
+    A stopped run goes on where it was when the same command is given again.
+    """
 
     ladder: tyro.conf.Positional[Path]
-    """Folder that englishroom ladder rebuild has written."""
+    """Folder that "englishroom ladder rebuild" has written."""
     text: tuple[str, ...] = ("sampled",)
-    """Text files or tables, folders of them, hub datasets, or "sampled", the ready corpus."""
+    """Texts to measure on: text files, tables, folders of them, hub datasets, or "sampled", a text that comes with
+    englishroom."""
     runs: Path = Path("ladder_runs.json")
-    """File to write what the models score to, or to add it to."""
-    max_documents: int | None = None
-    """Score the first documents of each text only."""
+    """File to write the results to. Results that are in it for other texts stay."""
+    max_documents: Count | None = None
+    """Number of documents to measure on, from the beginning of each text; by default all."""
 
     def run(self) -> None:
         from englishroom.data.texts import open_text
@@ -53,6 +62,7 @@ class Measure:
         from englishroom.talkers.ladder import LADDER
         from englishroom.talkers.record import label
 
+        self.validate()
         with progress_bar() as progress:
             opened = [(name, open_text(name, progress, self.max_documents)) for name in self.text]
             texts = {label(name, text.name): text.documents for name, text in opened}
@@ -65,10 +75,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Show:
-    """Print the models of a ladder, and the scaling curve fitted to them, for every text they were scored on."""
+    """Print, for each text, how well each model of the ladder predicts it, and how the loss falls with compute."""
 
     runs: Path | None = None
-    """File that englishroom ladder measure has written; by default the ladder of the shipped models."""
+    """File that "englishroom ladder measure" has written; by default the results that come with englishroom."""
 
     def run(self) -> None:
         from englishroom.evaluate.compute_recovered.ladder import fit_ladder, rungs_on
@@ -102,7 +112,11 @@ def _show_fit(fit: LadderFit) -> None:
 
 @dataclass(frozen=True)
 class Command:
-    """Train, measure and show the ladder: models that differ in size alone, which compute recovered is read off."""
+    """Train, measure and show the ladder: models of one kind, from very small to small.
+
+    The larger ones are trained on more tokens. With the ladder, englishroom can say how much training compute (FLOPs) a
+    model needs to be as good as a program.
+    """
 
     action: (
         Annotated[Rebuild, tyro.conf.subcommand("rebuild", prefix_name=False)]
