@@ -171,9 +171,15 @@ def test_a_manifest_with_other_settings_is_refused(stored: dict[str, Any], messa
         ("--samples 5 0 5", "--samples is 5 0 5, expected 1 or more"),
         ("--preset slow", "--preset is slow, expected fast, standard, full"),
         ("--level spare", "--level is spare, expected exact, featured, sparse"),
-        ("--level exact --sparse-tokens 5", "--sparse-tokens: no effect at --level exact; leave it out, or choose"),
+        (
+            "--level exact --sparse-tokens 5",
+            "--sparse-tokens: no effect at --level exact; leave it out, or choose --level sparse",
+        ),
         ("--level=exact --rate=1 --no-tables", "--rate, --no-tables: no effect at --level exact"),
-        ("--level exact --preset full --seed 1", "--preset, --seed: no effect at --level exact"),
+        (
+            "--level exact --preset full --seed 1",
+            "--preset, --seed: no effect at --level exact; leave it out, or choose --level featured or sparse",
+        ),
         ("--level exact --samples 5 5 5", "--samples: no effect at --level exact"),
         ("--edges 5 --level featured", "--edges: no effect at --level featured; leave it out, or choose --level"),
         ("--level featured --first_reads 5", "--first-reads: no effect at --level featured"),

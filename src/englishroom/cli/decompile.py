@@ -14,7 +14,7 @@ from englishroom.cli.output import progress_bar, say, show, talk_command
 from englishroom.errors import ConfigError
 from englishroom.names import PROGRAM
 from englishroom.pipeline.config import DecompileConfig
-from englishroom.pipeline.presets import Preset, preset_of
+from englishroom.pipeline.presets import PRESETS, Preset, preset_of
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,13 @@ class Command:
         parser.add_argument("--level", nargs="?", default="sparse")
         named = parser.parse_known_args([*arguments])[0]
         config = preset_of(str(named.preset), str(named.level))
-        idle = config.without_effect() | ({"--preset"} if config.level == "exact" else set())
         given = [word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--")]
-        if lost := [flag for flag in given if flag in idle or flag.replace("--no-", "--", 1) in idle]:
+        if lost := [flag for flag in dict.fromkeys(given) if _is_idle(flag, config)]:
+            others = [presets["fast"] for presets in PRESETS.values()]
+            levels = [other.level for other in others if not any(_is_idle(flag, other) for flag in lost)]
             raise ConfigError(
-                f"{', '.join(dict.fromkeys(lost))}: no effect at --level {config.level}; leave it out, or choose "
-                f"{'--level sparse' if config.level == 'featured' else '--level featured or sparse'}"
+                f"{', '.join(lost)}: no effect at --level {config.level}; leave it out, or choose --level "
+                f"{' or '.join(levels)}"
             )
         return Command(preset=named.preset, config=config)
 
@@ -70,6 +71,12 @@ class Command:
             "of the interpreter"
         )
         show(f"wrote {self.out}; next: {talk_command(self.out / PROGRAM)}")
+
+
+def _is_idle(flag: str, config: DecompileConfig) -> bool:
+    """Say whether a flag has no effect at the level of some settings."""
+    idle = config.without_effect() | ({"--preset"} if config.level == "exact" else set())
+    return flag in idle or flag.replace("--no-", "--", 1) in idle
 
 
 def _is_value(rest: Sequence[str]) -> bool:
