@@ -56,7 +56,7 @@ def test_options_out_of_range(talkers) -> None:
         (TalkOptions(max_tokens=-1), "--max-tokens"),
     ):
         with pytest.raises(ConfigError, match=name):
-            options.check()
+            options.validate()
 
 
 def test_choose_by_hand() -> None:

@@ -12,7 +12,8 @@ import pytest
 from englishroom.cli import main
 from englishroom.emit.prelude import explaining, removing
 from englishroom.errors import ConfigError
-from englishroom.inside.explain_check import CheckConfig, ExplainCheck, check_explanations
+from englishroom.inside.config import CheckConfig
+from englishroom.inside.explain_check import ExplainCheck, check_explanations
 from englishroom.interp.recorded_run import RecordedRun
 from programs import full_program
 from tiny_slice import small_program, small_texts, write_small_room
@@ -57,7 +58,7 @@ def test_wrong_explanations_do_not_pass(broken: str, monkeypatch: pytest.MonkeyP
             return {at: 1.01 * part for at, part in parts.items()}, brought, baseline
 
         monkeypatch.setattr(explaining, "shares", wrongly)
-        expected = "shares that are printed differ from those that are checked by"
+        expected = "printed shares differ from those that are checked by"
     else:
         followed = RecordedRun.without
         monkeypatch.setattr(RecordedRun, "without", lambda *given, direct=False: 1.01 * followed(*given, direct=direct))
@@ -68,14 +69,14 @@ def test_wrong_explanations_do_not_pass(broken: str, monkeypatch: pytest.MonkeyP
 
 
 def test_bad_settings_are_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"--tokens, --positions and --rules are 1 or more; correct them"):
+    with pytest.raises(ConfigError, match="--tokens is 0, expected 1 or more"):
         check_explanations(small_program(), small_texts(1), CheckConfig(tokens=0))
     with pytest.raises(
         ConfigError, match=r"the text has 12 tokens for which a rule votes, expected 50 at least; give a"
     ):
         check_explanations(small_program(), small_texts(1), CheckConfig(tokens=50))
     with pytest.raises(ConfigError, match=r"at the exact level, and only sparse programs can be explained"):
-        check_explanations(full_program("exact", 0), small_texts(1))
+        check_explanations(full_program("exact", 0), small_texts(1), CheckConfig())
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

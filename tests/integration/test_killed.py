@@ -12,6 +12,7 @@ from englishroom.evaluate.compute_recovered.curve import measure_curve, measure_
 from englishroom.evaluate.compute_recovered.rungs import measure_ladder, rebuild_ladder
 from englishroom.ir.room import load_program
 from englishroom.pipeline import decompile
+from englishroom.pipeline.commands import LabelConfig
 from englishroom.pipeline.deriving import write_derived
 from englishroom.pipeline.frontier import FrontierConfig, frontier
 from englishroom.pipeline.labelling import relabel
@@ -121,7 +122,7 @@ def test_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "letters.txt").write_text("\n<|endoftext|>\n".join("abbacddcef" + letter for letter in "abcd"))
 
     def run() -> None:
-        relabel(Path("room"), str(tmp_path / "letters.txt"), 2)
+        relabel(LabelConfig(Path("room"), str(tmp_path / "letters.txt"), 2))
 
     assert check_kills(run, tmp_path, monkeypatch, lambda: write_small_room(Path("room"), program)) == 4
 

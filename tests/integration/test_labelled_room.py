@@ -18,6 +18,7 @@ from englishroom.ir.labels import load_labels
 from englishroom.ir.room import load_program, pack
 from englishroom.ir.wording import escaped
 from englishroom.names import LABELS, TABLES
+from englishroom.pipeline.commands import LabelConfig
 from englishroom.pipeline.labelling import relabel, summary_lines_of
 from englishroom.store import SCHEMA_VERSION, Manifest, read_manifest, read_room, write_room
 from forged import put
@@ -61,7 +62,7 @@ def test_naming_changes_names_and_nothing_else(room: Path) -> None:
     before = read_room(room)
     assert summary_lines_of(before) == tuple(map(escaped, FACTS))
     said: list[str] = []
-    manifest = relabel(room, None, 4, said.append)
+    manifest = relabel(LabelConfig(room, rows=4), said.append)
     after = read_room(room)
     assert set(after.contents) == {*before.contents, LABELS}
     assert all(after.contents[name] == before.contents[name] for name in ("program.ir", TABLES, "tokenizer.json"))
@@ -83,9 +84,9 @@ def test_naming_changes_names_and_nothing_else(room: Path) -> None:
 
 
 def test_naming_twice_gives_the_same_room(room: Path) -> None:
-    relabel(room, None, 4)
+    relabel(LabelConfig(room, rows=4))
     once = read_room(room)
-    relabel(room, None, 4)
+    relabel(LabelConfig(room, rows=4))
     again = read_room(room)
     assert dict(once.contents) == dict(again.contents)
     assert [record["made_by"] for record in again.manifest.records] == ["sparsify", "label"]
@@ -96,11 +97,11 @@ def test_what_cannot_be_named_is_refused_in_one_line(
 ) -> None:
     before = read_room(room)
     with pytest.raises(ConfigError, match="its program is exact; features are named in sparse rooms only"):
-        relabel(tiny_room, None, 4)
+        relabel(LabelConfig(tiny_room, rows=4))
     with pytest.raises(ConfigError, match="--rows is 0, expected 1 or more"):
-        relabel(room, None, 0)
+        relabel(LabelConfig(room, rows=0))
     with pytest.raises(ConfigError, match=r"report\.txt: is the text that the room is judged on; give --text another"):
-        relabel(room, str(texts[1]), 4)
+        relabel(LabelConfig(room, str(texts[1]), 4))
     assert main(["label", str(room), "--text", str(texts[1])]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {texts[1]}: is the text")
     assert dict(read_room(room).contents) == dict(before.contents)
@@ -114,8 +115,8 @@ def test_a_room_that_does_not_say_what_it_was_fitted_on_needs_a_text(room: Path,
 
     write_room(room, stored.contents.items(), describe)
     with pytest.raises(ConfigError, match="does not say what it was fitted on; give --text"):
-        relabel(room, None, 4)
-    assert relabel(room, str(texts[0]), 2).records[-1]["options"]["rows"] == 2
+        relabel(LabelConfig(room, rows=4))
+    assert relabel(LabelConfig(room, str(texts[0]), 2)).records[-1]["options"]["rows"] == 2
 
 
 def test_the_commands_name_features_and_tell_memory_from_algorithm(

@@ -214,5 +214,5 @@ def test_where_whole_contexts_are_needed_one_without_end_is_refused(tmp_path: Pa
 
 
 def test_settings_of_a_score_name_the_context(tiny_talker: Path, unseen_file: Path):
-    config = ScoreConfig((str(tiny_talker),), str(unseen_file), max_documents=2, greedy_prompts=0)
+    config = ScoreConfig((str(tiny_talker),), text=str(unseen_file), max_documents=2, greedy_prompts=0)
     assert score_table(config.changed(check=False, context=16)).settings["context"] == 16

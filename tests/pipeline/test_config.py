@@ -18,7 +18,19 @@ from englishroom.cli import main
 from englishroom.cli.decompile import Command
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.manifest import Manifest
-from englishroom.pipeline.commands import FrontierConfig, ReportConfig, ScoreConfig, SketchConfig, SliceConfig
+from englishroom.pipeline.commands import (
+    CompareConfig,
+    ExplainCheckConfig,
+    FrontierConfig,
+    LabelConfig,
+    MemoryConfig,
+    ReportConfig,
+    ScoreConfig,
+    ShowConfig,
+    SketchConfig,
+    SliceConfig,
+    TalkConfig,
+)
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.presets import PRESETS, command_of, nearest_preset, preset_of, settings_of
 
@@ -68,6 +80,12 @@ def test_every_setting_has_a_help_and_a_flag_of_its_own(capsys: pytest.CaptureFi
         ("sketch", SketchConfig()),
         ("slice", SliceConfig(Path("room"), "text")),
         ("report", ReportConfig()),
+        ("compare", CompareConfig("one", "two")),
+        ("talk", TalkConfig()),
+        ("show", ShowConfig(Path("room"))),
+        ("memory", MemoryConfig(Path("room"))),
+        ("label", LabelConfig(Path("room"))),
+        ("explain-check", ExplainCheckConfig(Path("room"))),
     ],
 )
 def test_the_settings_of_other_commands_are_flags_with_a_help(
@@ -80,7 +98,8 @@ def test_the_settings_of_other_commands_are_flags_with_a_help(
     shown = capsys.readouterr().out
     config.validate()
     given = [flag for flag in config.flags() if flag not in shown and f"--no-{flag[2:]}" not in shown]
-    assert given in ([], ["--talkers"], ["--rooms"], ["--talker"], ["--room"])  # what is given without a flag
+    positional = {"--talkers", "--rooms", "--talker", "--room", "--first", "--second", "--prompt"}
+    assert set(given) <= positional
 
 
 def test_the_help_shows_the_defaults_of_the_preset_named(capsys: pytest.CaptureFixture[str]) -> None:

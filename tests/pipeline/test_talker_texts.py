@@ -77,7 +77,7 @@ def test_tables_say_what_became_of_blank_lines(
     path = tmp_path / "text.txt"
     write_documents(path, SAID)
     for how, read in (("auto", "keep"), ("collapse", "collapse")):
-        table = score_table(ScoreConfig((str(two_newlines),), str(path), blank_lines=how).changed(check=False))
+        table = score_table(ScoreConfig((str(two_newlines),), text=str(path), blank_lines=how).changed(check=False))
         assert table.text["blank_lines"] == read
         assert table.text["bytes"] == sum(len(d.encode()) for d in open_text(path, blank_lines=read).documents)
         assert main(["score", str(two_newlines), "--text", str(path), "--no-check", "--blank-lines", how]) == 0
@@ -87,7 +87,7 @@ def test_tables_say_what_became_of_blank_lines(
 def test_documents_beyond_the_vocabulary_are_left_out_and_counted(no_cyrillic: Path, tmp_path: Path) -> None:
     path, lines = tmp_path / "text.txt", []
     write_documents(path, ["One day", "\u0436\u0437", "Lily saw", "a \u0436"])
-    table = score_table(ScoreConfig((str(no_cyrillic),), str(path)).changed(check=False), lines.append)
+    table = score_table(ScoreConfig((str(no_cyrillic),), text=str(path)).changed(check=False), lines.append)
     assert (table.text["documents"], table.text["left_out"]) == (2, 2)
     assert table.text["name"] == f"{path} (2 left out for characters that the vocabulary lacks)"
     assert f"--text: {table.text['name']} (the first: document 1 has '\u0436')" in lines
@@ -95,7 +95,7 @@ def test_documents_beyond_the_vocabulary_are_left_out_and_counted(no_cyrillic: P
     assert open_again(table.text, tokenizer, lambda *_: None).sha256 == table.text["sha256"]
     write_documents(path, ["\u0436", "\u0437\u0437"])
     with pytest.raises(ConfigError, match=r"--text: .*text.txt: none of its 2 documents can be spelled with the vocab"):
-        score_table(ScoreConfig((str(no_cyrillic),), str(path)).changed(check=False))
+        score_table(ScoreConfig((str(no_cyrillic),), text=str(path)).changed(check=False))
 
 
 @pytest.mark.parametrize("part", ["fit", "choose", "report"])
@@ -116,7 +116,7 @@ def test_short_contexts_are_scored_and_decompiled(tmp_path: Path, n_ctx: int) ->
     folder = make_gpt2(tmp_path / "short", n_positions=n_ctx)
     path = tmp_path / "text.txt"
     write_documents(path, ["One day, Lily saw a big, red ball. It was hers.", "Once upon a time there was a boy."])
-    row = score_table(ScoreConfig((str(folder),), str(path)).changed(check=False)).rows[0]
+    row = score_table(ScoreConfig((str(folder),), text=str(path)).changed(check=False)).rows[0]
     assert math.isfinite(row["nats_per_token"])
     assert row["greedy_agreement"] == 1, "beginnings of half a context"
     config = preset_of("fast", "featured").changed(model=str(folder), check=False, **SIZES | SAMPLES)

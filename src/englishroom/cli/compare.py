@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
-import tyro
+from tyro.conf import arg
 
 from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.disk import replace_file
 from englishroom.errors import ConfigError
-from englishroom.pipeline.commands import PROMPTS
-from englishroom.pipeline.config import TalkerOpening
+from englishroom.pipeline.commands import PROMPTS, CompareConfig
 from englishroom.plain import to_json
 
 NEW_TOKENS = 120
@@ -20,28 +19,11 @@ NEW_TOKENS = 120
 
 @dataclass(frozen=True)
 class Command:
-    """Show where two talkers differ: by category, token by token, and in what they tell."""
+    """Show where two rooms or models differ: on which kinds of tokens, on which single tokens, and in their stories."""
 
-    first: tyro.conf.Positional[str]
-    """A room, a shipped model, a model folder or .bin file, or a hub name."""
-    second: tyro.conf.Positional[str]
-    """Another one, of the same vocabulary."""
-    text: str = "sampled"
-    """A text file or a table, a folder of them, a hub dataset, or "sampled", the ready corpus."""
-    max_documents: int | None = None
-    """Compare on the first documents only."""
-    blank_lines: Literal["auto", "keep", "collapse"] = "auto"
-    """Keep white space around line ends of the text, or collapse it to one newline; auto keeps it where the first
-    talker says blank lines."""
-    prompt: tuple[str, ...] = PROMPTS
-    """Prompts that both tell on; an empty one begins a story."""
-    seed: int = 0
-    """Seed of the stories and of the intervals."""
-    top: int = 8
-    """Tokens to show in each direction."""
+    config: Annotated[CompareConfig, arg(name="")]
     out: Path | None = None
-    """Write everything as JSON to this file, too."""
-    opening: TalkerOpening = TalkerOpening()
+    """Write everything that is printed, and more, to this file, as JSON."""
 
     def run(self) -> None:
         from englishroom.data.texts import check_name
@@ -50,23 +32,22 @@ class Command:
         from englishroom.pipeline import open_talker
         from englishroom.pipeline.texts import TalkerTexts
 
-        if self.top < 0:
-            raise ConfigError(f"--top is {self.top}, expected 0 or more")
+        config = self.config
+        config.validate()
         if self.out is not None and not self.out.parent.is_dir():
             raise ConfigError(f"{self.out.parent}: no such folder; create it first, or choose another --out")
-        check_name(self.text)
-        first, second = (open_talker(name, say=say, **asdict(self.opening)) for name in (self.first, self.second))
+        check_name(config.text)
+        first, second = (open_talker(name, say=say, **asdict(config.opening)) for name in (config.first, config.second))
         with progress_bar() as progress:
-            text = TalkerTexts([first, second], self.blank_lines, say, progress).open(
-                self.text, max_documents=self.max_documents
-            )
+            reader = TalkerTexts([first, second], config.blank_lines, say, progress)
+            text = reader.open(config.text, max_documents=config.max_documents)
             found = compare(
                 first,
                 second,
                 text.documents,
-                readable_prompts(first, PROMPTS) if self.prompt == PROMPTS else self.prompt,
-                self.seed,
-                self.top,
+                readable_prompts(first, PROMPTS) if config.prompts == PROMPTS else config.prompts,
+                config.seed,
+                config.top,
                 TalkOptions(max_tokens=NEW_TOKENS),
                 lambda done, total: progress("comparing", done, total),
             )

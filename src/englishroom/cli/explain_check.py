@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import tyro
+from tyro.conf import arg
 
 from englishroom.cli.output import print_table, progress_bar, say, show
 from englishroom.disk import replace_file
 from englishroom.errors import ArtifactError
-from englishroom.inside.explain_check import CheckConfig
+from englishroom.pipeline.commands import ExplainCheckConfig
 from englishroom.plain import to_json
 
 if TYPE_CHECKING:
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Check explanations: take rules out of a sparse program, and compare what happens with what was explained."""
+    """Check whether the explanations of englishroom talk --explain are true.
 
-    room: tyro.conf.Positional[Path]
-    """A room of a sparse program."""
-    text: str = "sampled"
-    """A text file or a table, a folder of them, a hub dataset, or "sampled", the ready corpus."""
-    check: CheckConfig = CheckConfig()
-    """How much is checked, and what passes."""
+    Such an explanation says by how much a token's log-probability would change without a rule. Here rules are really
+    taken out of the program, and what then changes is compared with what was explained. The exit status is 1 where
+    they differ.
+    """
+
+    config: Annotated[ExplainCheckConfig, arg(name="")]
     out: Path | None = None
-    """File to write the result to, as JSON."""
+    """Write the result to this file, as JSON."""
 
     def run(self) -> None:
         import numpy as np
@@ -39,20 +39,22 @@ class Command:
         from englishroom.ir.room import load_program
         from englishroom.pipeline.texts import TalkerTexts
 
-        program, tokenizer = load_program(self.room)
+        config = self.config
+        config.validate()
+        program, tokenizer = load_program(config.room)
         with progress_bar() as progress:
-            talker = ProgramTalker(str(self.room), program, tokenizer)
-            documents = (
-                TalkerTexts([talker], "auto", say, progress).open(self.text, "--text", self.check.tokens).documents
-            )
-            encoded = ([tokenizer.start_id, *tokenizer.encode(document)] for document in documents)
+            talker = ProgramTalker(str(config.room), program, tokenizer)
+            reader = TalkerTexts([talker], config.blank_lines, say, progress)
+            text = reader.open(config.text, max_documents=config.check.tokens)
+            encoded = ([tokenizer.start_id, *tokenizer.encode(document)] for document in text.documents)
             texts = [np.array(tokens[: program.n_ctx + 1]) for tokens in encoded]
-            found = check_explanations(program, texts, self.check, progress)
+            found = check_explanations(program, texts, config.check, progress)
+        show(f"{text.name}, blank lines {'kept' if text.blank_lines == 'keep' else 'collapsed'}")
         print_check(found)
         if self.out is not None:
-            replace_file(self.out, to_json(found.as_dict()))
+            replace_file(self.out, to_json({"text": text.about()} | found.as_dict()))
         if not found.passed:
-            raise ArtifactError(f"{self.room}: explanations do not hold: {'; '.join(found.faults)}")
+            raise ArtifactError(f"{config.room}: explanations do not hold: {'; '.join(found.faults)}")
 
 
 def print_check(found: ExplainCheck) -> None:

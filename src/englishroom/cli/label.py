@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Annotated
 
-import tyro
+from tyro.conf import arg
 
 from englishroom.cli.output import progress_bar, say, show
+from englishroom.pipeline.commands import LabelConfig
 
 
 @dataclass(frozen=True)
 class Command:
-    """Name the features of a sparse room after what they do on a text, and write its program with these names."""
+    """Give the features of a sparse room names that say what they do, as seen on a text.
 
-    room: tyro.conf.Positional[Path]
-    """A room at the sparse level."""
-    text: str | None = None
-    """A text that was fitted or chosen on, never the one that the room is judged on; by default the one fitted on."""
-    rows: int = 120
-    """Documents of it to read."""
+    The names are written into program.py of the room. What the program computes does not change.
+    """
+
+    config: Annotated[LabelConfig, arg(name="")]
 
     def run(self) -> None:
         from englishroom.ir.labels import load_labels
         from englishroom.ir.room import load_program
         from englishroom.pipeline.labelling import relabel
 
+        room = self.config.room
         with progress_bar() as progress:
-            relabel(self.room, self.text, self.rows, say, progress)
-        labels = load_labels(self.room, load_program(self.room)[0])
-        for variable, features in labels.features.items():
-            groups: dict[str, int] = {}
-            for feature in features:
-                groups[feature.group] = groups.get(feature.group, 0) + 1
-            listed = ", ".join(f"{n:,} {group}" for group, n in sorted(groups.items(), key=lambda item: -item[1]))
+            relabel(self.config, say, progress)
+        for variable, features in load_labels(room, load_program(room)[0]).features.items():
+            groups = Counter(feature.group for feature in features)
+            listed = ", ".join(f"{n:,} {group}" for group, n in groups.most_common())
             show(f"{variable}: {len(features):,} features: {listed}")

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Annotated
 
-import tyro
+from tyro.conf import arg
 
 from englishroom.cli.output import print_table, progress_bar, show
+from englishroom.pipeline.commands import MemoryConfig
 from englishroom.plain import storable
 
 
 @dataclass(frozen=True)
 class Command:
-    """Tell what a sparse program stores from what it works out: bits of each, and nats lost without it."""
+    """Measure how much of a sparse program is memory, and how much is computed from the text.
 
-    room: tyro.conf.Positional[Path]
-    """A room at the sparse level."""
-    text: str = "sampled"
-    """Held-out text to measure on: a file, a folder, a hub dataset, or "sampled", the ready corpus."""
-    fit: str | None = None
-    """Text on which features that are taken out are averaged; by default the one that the room was fitted on."""
+    Memory is what follows from the last token alone; position is what also depends on the place in the text; algorithm
+    is what depends on earlier tokens. For each, the size in bits is given, and by how much the loss (in nats per token)
+    rises without it.
+    """
+
+    config: Annotated[MemoryConfig, arg(name="")]
     json: bool = False
-    """Print JSON."""
+    """Print the result as JSON."""
 
     def run(self) -> None:
         from json import dumps
@@ -31,13 +32,14 @@ class Command:
         from englishroom.pipeline.labelling import memory_of_room
 
         with progress_bar() as progress:
-            measured = memory_of_room(self.room, self.fit, self.text, progress)
+            measured = memory_of_room(self.config, progress)
         if self.json:
             show(dumps(storable(measured), indent=1))
             return
         rows = [
             (row["name"], f"{row['ce_nats']:.3f}", f"{row['kl_whole_part_nats']:.3f}") for row in measured["programs"]
         ]
-        print_table(f"{self.room} on {measured['text']}", ("what is left", "CE (nats)", "KL(whole‖part) (nats)"), rows)
+        title = f"{self.config.room} on {measured['text']}"
+        print_table(title, ("what is left", "CE (nats)", "KL(whole‖part) (nats)"), rows)
         for line in summary_lines(measured):
             show(line)

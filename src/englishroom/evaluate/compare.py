@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -182,7 +182,7 @@ def _rank(a: Judgement, b: Judgement, seed: int) -> list[CategoryDifference]:
 
 
 def _tell(first: Talker, second: Talker, prompt: str, seed: int, options: TalkOptions) -> PairedStory:
-    chosen = TalkOptions(options.temperature, options.top_k, seed, options.max_tokens, options.greedy)
+    chosen = replace(options, seed=seed)
     told = ["".join(talk(talker, prompt, chosen)) for talker in (first, second)]
     return PairedStory(prompt, seed, told[0], told[1])
 

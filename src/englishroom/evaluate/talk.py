@@ -10,37 +10,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from englishroom.bounds import Amount, Count, Settings, Weight
 from englishroom.errors import ConfigError
 from englishroom.talker import Talker
 
 
 @dataclass(frozen=True)
-class TalkOptions:
+class TalkOptions(Settings):
     """How the next token is chosen, and when to stop."""
 
-    temperature: float = 1.0
-    """Below 1 keeps to the likely, above 1 strays from it; 0 is greedy."""
-    top_k: int | None = None
-    """Choose among the k likeliest tokens only."""
+    temperature: Weight = 1.0
+    """How freely tokens are drawn. 1: with the probabilities that the talker gives them. Below 1: likely tokens become
+    more likely still. Above 1: unlikely ones do. 0: the same as --greedy."""
+    top_k: Count | None = None
+    """Draw from this many of the likeliest tokens only; by default from all."""
     seed: int | None = None
-    """The same seed tells the same story."""
-    max_tokens: int | None = None
-    """Stop after so many tokens; by default at the end of the story or of the context."""
+    """Start of the random numbers; the same seed gives the same story. By default each call gives another one."""
+    max_tokens: Amount | None = None
+    """Stop after this many tokens. By default the story goes on until the talker ends it, or until the longest text
+    that the talker can read is full."""
     greedy: bool = False
-    """Always take the likeliest token."""
-
-    def check(self) -> None:
-        """Refuse values that make no sense.
-
-        Raises:
-            ConfigError: a value is out of range.
-        """
-        if not 0 <= self.temperature < float("inf"):
-            raise ConfigError(f"--temperature is {self.temperature}, expected a number of 0 or more")
-        if self.top_k is not None and self.top_k < 1:
-            raise ConfigError(f"--top-k is {self.top_k}, expected 1 or more")
-        if self.max_tokens is not None and self.max_tokens < 0:
-            raise ConfigError(f"--max-tokens is {self.max_tokens}, expected 0 or more")
+    """Always take the likeliest token; nothing is drawn at random."""
 
 
 def readable_prompts(talker: Talker, prompts: Sequence[str]) -> tuple[str, ...]:
@@ -72,7 +62,7 @@ def prompt_tokens(talker: Talker, prompt: str) -> list[int]:
 
 def continuation(talker: Talker, tokens: Sequence[int], options: TalkOptions) -> Iterator[int]:
     """Yield the tokens that follow others, until the story ends or the context is full."""
-    options.check()
+    options.validate()
     reading = talker.stream()
     answer = reading.extend(np.array([tokens]))[0, -1]
     chance = random.Random(options.seed)

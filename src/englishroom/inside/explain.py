@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -15,14 +16,6 @@ from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.labels import Labels
 from englishroom.ir.program import Program
 from englishroom.ir.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class _Request(TalkOptions):
-    """The options of a command line, as the emitted file has them."""
-
-    prompt: str = ""
-    told: str | None = None
 
 
 def explain(
@@ -41,10 +34,9 @@ def explain(
     Raises:
         ConfigError: the program is not at the sparse level, or a text does not fit.
     """
-    options.check()
+    options.validate()
     blocks = graph(program, rows_of)
-    chosen = {name: getattr(options, name) for name in TalkOptions.__dataclass_fields__}
-    given = _Request(prompt=prompt, told=told, **chosen)
+    given = SimpleNamespace(prompt=prompt, told=told, **asdict(options))  # as the emitted file's command line has them
     called = telling.naming(names_of(labels), blocks, tokenizer)
     stream = Interpreter(program, np.float64).stream()
 

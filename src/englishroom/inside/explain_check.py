@@ -22,6 +22,7 @@ from englishroom.emit.graph import graph, require_sparse, rows_of
 from englishroom.emit.prelude import explaining, removing
 from englishroom.emit.prelude.telling import LISTED
 from englishroom.errors import ConfigError
+from englishroom.inside.config import CheckConfig
 from englishroom.inside.shares import Shares, shares
 from englishroom.interp.recorded_run import RecordedRun
 from englishroom.interp.vectorised import Interpreter
@@ -38,24 +39,6 @@ DIRECT_EVERY = 8
 """Of how many rules taken out one is also taken out of the votes alone."""
 COMPARED_POSITIONS = 8
 """Positions at which the two are compared."""
-
-
-@dataclass(frozen=True)
-class CheckConfig:
-    """How much is checked, and what passes."""
-
-    tokens: int = 1000
-    """Tokens to check at least."""
-    positions: int = 64
-    """Positions read of each document, at most."""
-    rules: int = 1
-    """Rules taken out for each token: those that carry its largest shares."""
-    within_nats: float = 1e-6
-    """Nats by which the explained effect of taking a rule out may differ from the measured one."""
-    near_nats: float = 0.05
-    """Nats by which an effect that is only followed may differ from the measured one, to count as near."""
-    near_share: float = 0.25
-    """Share of the measured effect that is allowed on top of that."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +101,7 @@ class ExplainCheck:
 def check_explanations(
     program: Program,
     texts: Sequence[NDArray[np.integer]],
-    config: CheckConfig = CheckConfig(),
+    config: CheckConfig,
     progress: Progress = lambda _step, _done, _total: None,
 ) -> ExplainCheck:
     """Check the explanations of a sparse program on texts.
@@ -130,8 +113,7 @@ def check_explanations(
         ConfigError: the program is not sparse or has no rules that vote, or the texts are too short.
     """
     require_sparse(program, "explained")
-    if min(config.tokens, config.positions, config.rules) < 1:
-        raise ConfigError("--tokens, --positions and --rules are 1 or more; correct them")
+    config.validate()
     interpreter, checked = Interpreter(program, np.float64), _Checked(graph(program, rows_of))
     for text in texts:
         if len(checked.tokens) >= config.tokens:
@@ -216,12 +198,7 @@ class _Checked:
         self.rules.add((block, rule))
 
     def result(self, config: CheckConfig) -> ExplainCheck:
-        explained, measured, followed = (
-            np.array(self.explained),
-            np.concatenate(self.measured),
-            np.concatenate(self.followed),
-        )
-        of = np.array(self.of)
+        measured, followed, of = np.concatenate(self.measured), np.concatenate(self.followed), np.array(self.of)
 
         def near(part: NDArray[np.bool_]) -> Errors:
             return _errors(followed[part], measured[part], config.near_nats, config.near_share)
@@ -230,7 +207,7 @@ class _Checked:
             tokens=len(self.tokens),
             documents=self.documents,
             rules=len(self.rules),
-            total=_errors(explained, measured, config.within_nats),
+            total=_errors(np.array(self.explained), measured, config.within_nats),
             followed=near(np.ones(len(of), bool)),
             followed_by_block={str(name): near(of == name) for name in np.unique(of)},
             largest_sum_error_nats=float(max(self.sums)),
@@ -245,11 +222,10 @@ class _Checked:
 def _errors(explained: NDArray, measured: NDArray, nats: float, share: float = 0.0) -> Errors:
     error = np.abs(explained - measured)
     varied = min(explained.std(), measured.std()) > 0
+    alike = np.corrcoef(explained, measured)[0, 1] if varied else np.array_equal(explained, measured)
     return Errors(
         effects=len(explained),
-        correlation=float(np.corrcoef(explained, measured)[0, 1])
-        if varied
-        else float(np.array_equal(explained, measured)),
+        correlation=float(alike),
         slope=float((explained * measured).sum() / (explained * explained).sum()) if explained.any() else 0.0,
         mean_effect_nats=float(np.abs(measured).mean()),
         median_error_nats=float(np.median(error)),
@@ -264,11 +240,7 @@ def _faults(check: ExplainCheck) -> list[str]:
     bounds = (
         ("shares fail to add up by", check.largest_sum_error_nats, ADD_UP_NATS),
         ("a rule's own vote is off by", check.largest_direct_error_nats, DIRECT_NATS),
-        (
-            "shares that are printed differ from those that are checked by",
-            check.largest_printed_difference_nats,
-            SAME_NATS,
-        ),
+        ("printed shares differ from those that are checked by", check.largest_printed_difference_nats, SAME_NATS),
         ("an effect differs from its explanation by", check.total.largest_error_nats, check.config.within_nats),
     )
     return [f"{what} {value:.2g} nats, allowed {most:g}" for what, value, most in bounds if not value <= most]

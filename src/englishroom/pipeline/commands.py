@@ -12,7 +12,9 @@ from tyro.conf import Positional, arg
 from englishroom.bounds import Amount, Count, Settings, Weight
 from englishroom.errors import ConfigError
 from englishroom.evaluate.config import SampleTextConfig
-from englishroom.pipeline.config import TalkerOpening
+from englishroom.evaluate.talk import TalkOptions
+from englishroom.inside.config import CheckConfig
+from englishroom.pipeline.config import ReadBlankLines, TalkerOpening
 from englishroom.talkers.shipped import DEFAULT, shipped_room
 
 LEAST_LINES = 180
@@ -20,6 +22,31 @@ LEAST_LINES = 180
 MOST_BITS_REFITTED = 12
 """Bits of a weight that a refit can round to; see ``SparseConfig.bits``."""
 PROMPTS = ("Once upon a time", "Lily and Tom", "")
+LABEL_ROWS = 120
+"""Documents that features are named on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingConfig(Settings):
+    """How texts are read."""
+
+    blank_lines: ReadBlankLines = "auto"
+    """What becomes of blank lines in texts. keep: texts are read as they are. collapse: white space around a line end
+    becomes one line end. auto: keep where the model writes blank lines itself, else collapse; where several models are
+    named, the first decides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringConfig(ReadingConfig):
+    """On what is measured."""
+
+    text: str = "sampled"
+    """Text to measure on: a file, a folder of files, a table (.jsonl, .csv, .parquet), a dataset on the Hugging Face
+    hub, or "sampled", stories that come with englishroom."""
+    max_documents: Count | None = None
+    """Measure on this many documents from the beginning of the text; by default on all."""
+    seed: Amount = 0
+    """Start of the random numbers; the same seed gives the same result."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +60,11 @@ class SampleConfig(SampleTextConfig):
 
 
 @dataclass(frozen=True)
-class ScoreConfig(Settings):
+class ScoreConfig(MeasuringConfig):
     """What to score, on what, and beside what."""
 
     talkers: Annotated[Positional[tuple[str, ...]], arg(metavar="TALKER ...", help_behavior_hint="(required)")]
     """Rooms, sketches, shipped models, model folders or .bin files, or hub names; all are compared with the first."""
-    text: str = "sampled"
-    """A text file or a table, a folder of them, a hub dataset, or "sampled", the ready corpus."""
-    blank_lines: Literal["auto", "keep", "collapse"] = "auto"
-    """Keep white space around line ends of the text, or collapse it to one newline; auto keeps it if the first talker
-    says blank lines."""
     baselines: bool = False
     """Measure, for every model named, simple talkers to compare with: the model with layers replaced or with quantised
     or pruned weights, and n-grams."""
@@ -50,13 +72,9 @@ class ScoreConfig(Settings):
     """Texts that the baselines are fitted on; they must not share a document with --text."""
     choose: str = "sampled:choose"
     """Text that settings of the baselines are chosen on; it must not share a document with --text."""
-    max_documents: Count | None = None
-    """Score only so many documents, the first of the text; by default all."""
     greedy_prompts: Amount = 32
     """How many beginnings of documents all talkers continue with the likeliest tokens, to compare their texts; 0 leaves
     that out."""
-    seed: Amount = 0
-    """Seed of the intervals, and of the baseline whose layers are replaced at random."""
     opening: TalkerOpening = TalkerOpening()
     """How talkers are opened."""
 
@@ -72,15 +90,105 @@ class ScoreConfig(Settings):
 
 
 @dataclass(frozen=True)
-class FrontierConfig(Settings):
+class CompareConfig(MeasuringConfig):
+    """What to compare, and on what."""
+
+    first: Annotated[Positional[str], arg(metavar="FIRST")]
+    """A room, a sketch, a shipped model (tiny-1l, tiny-2l), a model folder, a llama2.c .bin file, or a name on the
+    Hugging Face hub. It is called A in what is printed."""
+    second: Annotated[Positional[str], arg(metavar="SECOND")]
+    """Another one, with the same tokenizer. It is called B."""
+    prompts: Annotated[tuple[str, ...], arg(name="prompt")] = PROMPTS
+    """Beginnings of stories that both continue; an empty one lets them begin a story."""
+    top: Amount = 8
+    """How many tokens to show on which A is much better than B, and as many on which B is."""
+    opening: TalkerOpening = TalkerOpening()
+    """How models are opened."""
+
+
+@dataclass(frozen=True)
+class TalkConfig(Settings):
+    """Who talks, from which prompt, and how."""
+
+    talker: Annotated[Positional[str], arg(metavar="[TALKER]")] = ""
+    """A room, a sketch, a shipped model (tiny-1l, tiny-2l), a model folder, a llama2.c .bin file, or a name on the
+    Hugging Face hub; by default the room that comes with englishroom."""
+    prompt: Annotated[Positional[str], arg(metavar="[PROMPT]")] = ""
+    """Beginning of the story, which is then continued; by default a new story is begun."""
+    choice: TalkOptions = TalkOptions()
+    """How the next token is chosen."""
+    opening: TalkerOpening = TalkerOpening()
+    """How models are opened."""
+    explain: bool = False
+    """Explain every token: which features are on, which rules fired, which earlier tokens were copied, and how much
+    each of them adds to the token's log-probability. For rooms of level sparse."""
+    told: str | None = None
+    """Explain the tokens of this text, and write nothing new."""
+
+    @property
+    def name(self) -> str:
+        """The name or path of the talker."""
+        return self.talker or str(shipped_room())
+
+
+@dataclass(frozen=True)
+class ShowConfig(Settings):
+    """What to show of a room."""
+
+    room: Annotated[Positional[Path], arg(metavar="ROOM")]
+    """The room: a folder that englishroom decompile wrote."""
+    blocks: bool = False
+    """List the blocks of the program, too: its steps, with what each reads and the sizes of its tables."""
+    records: bool = False
+    """List every single change, too, that the passes of the decompilation made to the program."""
+
+
+@dataclass(frozen=True)
+class MemoryConfig(Settings):
+    """What to measure, and on what."""
+
+    room: Annotated[Positional[Path], arg(metavar="ROOM")]
+    """A room of level sparse."""
+    text: str = "sampled"
+    """Text to measure the loss on, which the room was not fitted on: a file, a folder of files, a table, a dataset on
+    the Hugging Face hub, or "sampled", stories that come with englishroom."""
+    fit: str | None = None
+    """Where features are taken out, each is replaced by its mean on this text; by default the text that the room was
+    fitted on."""
+
+
+@dataclass(frozen=True)
+class LabelConfig(Settings):
+    """What to name, after which text."""
+
+    room: Annotated[Positional[Path], arg(metavar="ROOM")]
+    """A room of level sparse. Its program, labels and manifest are written anew."""
+    text: str | None = None
+    """Text on which is seen what each feature does; by default the one that the room was fitted on. The text that the
+    room is judged on is refused."""
+    rows: Count = LABEL_ROWS
+    """Read this many documents from the beginning of the text."""
+
+
+@dataclass(frozen=True)
+class ExplainCheckConfig(ReadingConfig):
+    """What to check, on what, and how strictly."""
+
+    room: Annotated[Positional[Path], arg(metavar="ROOM")]
+    """A room of level sparse."""
+    text: str = "sampled"
+    """Text of which tokens are explained: a file, a folder of files, a table, a dataset on the Hugging Face hub, or
+    "sampled", stories that come with englishroom."""
+    check: CheckConfig = CheckConfig()
+    """How much is checked, and what passes."""
+
+
+@dataclass(frozen=True)
+class FrontierConfig(MeasuringConfig):
     """What to sweep, and on what to measure."""
 
     rooms: Annotated[Positional[tuple[Path, ...]], arg(metavar="ROOM ...", help_behavior_hint="(required)")]
     """Rooms of one model; the program of the first sparse one is quantised and pruned in steps."""
-    text: str = "sampled"
-    """Text to measure on: a file, a folder, a hub dataset, or "sampled", the ready corpus."""
-    max_documents: Count | None = None
-    """Measure on only so many documents, the first of the text; by default all."""
     bits: tuple[str, ...] = ("8", "6", "5", "4", "3", "2", "ternary")
     """Bits of each number that the program is quantised to, one program for each: 1 to 16, or ternary."""
     keep: tuple[Annotated[float, Interval(gt=0, le=1)], ...] = (0.8, 0.6, 0.4, 0.2)
@@ -95,8 +203,6 @@ class FrontierConfig(Settings):
     """Text that settings of the baselines are chosen on."""
     model: str | None = None
     """The model that the rooms were made from, if it is no longer found under the name that it had then."""
-    seed: Amount = 0
-    """Seed of the intervals and of the refits."""
     store: bool = False
     """Keep the result in the first sparse room (or else the first room) too; englishroom report shows it from there."""
 
@@ -122,7 +228,7 @@ class FrontierConfig(Settings):
 
 
 @dataclass(frozen=True)
-class SketchConfig(Settings):
+class SketchConfig(ReadingConfig):
     """What to sketch, on what, and how short."""
 
     talker: Annotated[Positional[str], arg(metavar="[TALKER]")] = DEFAULT

@@ -15,6 +15,7 @@ from englishroom.models.spec import ModelSpec
 from englishroom.sparse.config import SparseConfig, StartConfig
 from englishroom.talkers.shipped import DEFAULT
 
+ReadBlankLines = Literal["auto", "keep", "collapse"]
 OWN_SAMPLES = "samples of"
 """How the names of texts begin that a model told for its own decompilation."""
 
@@ -52,7 +53,7 @@ class TextsConfig(Settings):
     """Text to choose settings on; it must not share a document with the others."""
     report: str | None = None
     """Text that every number is reported on; it must not share a document with the others."""
-    blank_lines: Literal["auto", "keep", "collapse"] = "auto"
+    blank_lines: ReadBlankLines = "auto"
     """Keep white space around line ends of texts, or collapse it to one newline; auto keeps it for models that say
     blank lines."""
     samples: tuple[Count, Count, Count] = (2_000, 200, 200)

@@ -340,15 +340,11 @@ def _program_sha256(room: StoredRoom) -> str:
 def _store(room: StoredRoom, found: dict[str, Any]) -> None:
     """Put what was found into a room, so that its report shows it."""
     with locked(room.path):
-        _store_in(room, found)
-
-
-def _store_in(room: StoredRoom, found: dict[str, Any]) -> None:
-    now = read_room(room.path)  # it may have got other labels meanwhile
-    if _program_sha256(now) != _program_sha256(room):
-        raise ConfigError(f"{room.path}: holds another program than when the sweep began; give the command again")
-    files = dict(now.contents) | {FRONTIER: to_json(found)}
-    write_room(room.path, files.items(), lambda _folder: now.manifest, now.manifest)
+        now = read_room(room.path)  # it may have got other labels meanwhile
+        if _program_sha256(now) != _program_sha256(room):
+            raise ConfigError(f"{room.path}: holds another program than when the sweep began; give the command again")
+        files = dict(now.contents) | {FRONTIER: to_json(found)}
+        write_room(room.path, files.items(), lambda _folder: now.manifest, now.manifest)
 
 
 def _slug(name: str) -> str:

@@ -23,6 +23,7 @@ from englishroom.ir.tokenizer import Tokenizer
 from englishroom.names import PROGRAM
 from englishroom.passes.base import Record
 from englishroom.pipeline.checking import lengthened, positions_to_emit
+from englishroom.pipeline.commands import LABEL_ROWS, LabelConfig, MemoryConfig
 from englishroom.pipeline.config import OWN_SAMPLES
 from englishroom.pipeline.opening import may_open_text, open_original
 from englishroom.pipeline.presets import settings_of
@@ -32,8 +33,6 @@ from englishroom.pipeline.writing import draft_room, plain_record, write
 from englishroom.store import Manifest, StoredRoom, read_manifest, read_room
 from englishroom.untrusted import parse_python
 
-LABEL_ROWS = 120
-"""Documents that features are named on."""
 MEMORY_ROWS = 30
 """Documents on which means are taken, and as many on which nats are measured."""
 
@@ -63,57 +62,49 @@ def memory_of(program: Program, tokenizer: Tokenizer, fit: Text, report: Text, p
     )
 
 
-def memory_of_room(room: Path, fit: str | None, report: str, progress: Progress) -> dict[str, Any]:
+def memory_of_room(config: MemoryConfig, progress: Progress) -> dict[str, Any]:
     """Tell memory and algorithm apart in the program of a room.
 
     Raises:
         EnglishRoomError: there is no room, its program is not sparse, or a text will not do.
     """
-    program, tokenizer = load_program(room)
-    texts = read_manifest(room).evidence.get("texts", {})
-    held_out = open_again(
-        {"name": report, "blank_lines": texts.get("report", {}).get("blank_lines")}, tokenizer, progress
-    )
-    return memory_of(program, tokenizer, fit_text(room, fit, "--fit", MEMORY_ROWS, progress), held_out, progress)
+    program, tokenizer = load_program(config.room)
+    read = read_manifest(config.room).evidence.get("texts", {}).get("report", {}).get("blank_lines")
+    held_out = open_again({"name": config.text, "blank_lines": read}, tokenizer, progress)
+    fitted = fit_text(config.room, config.fit, "--fit", MEMORY_ROWS, progress)
+    return memory_of(program, tokenizer, fitted, held_out, progress)
 
 
 def relabel(
-    room: Path,
-    text: str | None,
-    n_rows: int,
-    say: Say = lambda _line: None,
-    progress: Progress = lambda _s, _d, _t: None,
+    config: LabelConfig, say: Say = lambda _line: None, progress: Progress = lambda _s, _d, _t: None
 ) -> Manifest:
     """Name the features of a sparse room after what is seen on a text, and write its program with these names.
 
     ``labels.json``, ``program.py`` and ``origins.json`` change, and with them the manifest; the program does not.
 
-    Args:
-        text: by default the text that the room was fitted on.
-        n_rows: documents of it to read.
-
     Raises:
-        EnglishRoomError: there is no sparse room, the text will not do, or the program as written says something else.
+        EnglishRoomError: there is no sparse room, a setting or the text will not do, or the program as written says
+            something else.
     """
-    with locked(room):
-        return _relabelled(room, text, n_rows, say, progress)
+    config.validate()
+    with locked(config.room):
+        return _relabelled(config, say, progress)
 
 
-def _relabelled(room: Path, text: str | None, n_rows: int, say: Say, progress: Progress) -> Manifest:
+def _relabelled(config: LabelConfig, say: Say, progress: Progress) -> Manifest:
     """Name features in a room that no other run writes to."""
+    room = config.room
     program, tokenizer = load_program(room)
     if program.level != "sparse":
         raise ConfigError(f"{room}: its program is {program.level}; features are named in sparse rooms only")
-    if n_rows < 1:
-        raise ConfigError(f"--rows is {n_rows}, expected 1 or more")
-    chosen = fit_text(room, text, "--text", n_rows, progress)
-    labels = labels_of(program, tokenizer, chosen, progress, n_rows)
+    chosen = fit_text(room, config.text, "--text", config.rows, progress)
+    labels = labels_of(program, tokenizer, chosen, progress, config.rows)
     stored = read_room(room)
     manifest = stored.manifest
     n_positions = positions_to_emit(program)
     beginning = rows_of(chosen, program, tokenizer, 1)[0][:n_positions].tolist()
     read = lengthened(beginning, n_positions, len(tokenizer.pieces))
-    record = Record("label", {"text": chosen.name, "sha256": chosen.sha256, "rows": n_rows})
+    record = Record("label", {"text": chosen.name, "sha256": chosen.sha256, "rows": config.rows})
     kept = [known for known in manifest.records if known["made_by"] != record.made_by]
     header = Header(manifest.target["name"], summary_lines_of(stored))
     changed = replace(manifest, records=[*kept, plain_record(record)])

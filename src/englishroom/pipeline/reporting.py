@@ -258,7 +258,7 @@ class _Measuring:
     def _scores(self) -> dict[str, Any]:
         settings = ScoreConfig(
             (self._name(), str(self.config.path)),
-            self.config.text or READY,
+            text=self.config.text or READY,
             max_documents=len(self.text.documents),
             seed=self.config.seed,
             blank_lines=self.text.blank_lines,

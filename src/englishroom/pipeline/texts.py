@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from englishroom.data.corpus import BlankLines
 from englishroom.data.spelling import beyond_vocabulary, with_unknown
@@ -12,10 +12,10 @@ from englishroom.data.texts import READY, Text, open_text, parse_name
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.evaluate.blank_lines import SAYS_BLANK_LINES, blank_lines_for
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.pipeline.config import ReadBlankLines
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.talker import Talker
 
-ReadBlankLines = Literal["auto", "keep", "collapse"]
 DECIDING_DOCUMENTS = 64
 """Documents in which a line end is sought that tells whether a talker says blank lines."""
 
