@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-import tyro
+from tyro.conf import Positional, arg
 
 from englishroom.bounds import Count, Settings
 from englishroom.cli.output import progress_bar, say, show
@@ -18,7 +19,7 @@ class Command(Settings):
     The curve is stored with the model. A stopped run goes on where it was when the same command is given again.
     """
 
-    model: tyro.conf.Positional[Path]
+    model: Annotated[Positional[Path], arg(metavar="MODEL")]
     """Folder that "englishroom train" has written. Its subfolder "work" must still be there."""
     text: str = "sampled"
     """Text to measure on: a text file, a table, a folder of them, a hub dataset, or "sampled", a text that comes with

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-import tyro
+from tyro.conf import Positional, arg
 
 from englishroom.cli.output import show
 
@@ -14,7 +15,7 @@ from englishroom.cli.output import show
 class Command:
     """Write the dictionaries (sparse autoencoders and transcoders) of a room as files that other tools can read."""
 
-    room: tyro.conf.Positional[Path]
+    room: Annotated[Positional[Path], arg(metavar="ROOM")]
     """Folder of a room that "englishroom decompile --level featured" has written."""
     out: Path
     """Folder to write. It must not exist yet."""

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
+from tyro.conf import Positional, arg
 
 from englishroom.bounds import Amount, Settings
 from englishroom.cli.output import print_table, say, show
@@ -35,11 +35,11 @@ class Command(Settings):
     A feature is a number that a program computes at each token of a text; at most tokens it is 0.
     """
 
-    room: tyro.conf.Positional[Path]
+    room: Annotated[Positional[Path], arg(metavar="ROOM")]
     """Folder of a room that "englishroom decompile --level featured" has written."""
-    feature: tyro.conf.Positional[str] = ""
+    feature: Annotated[Positional[str], arg(metavar="[FEATURE]")] = ""
     """Feature to show, by its name in the list, such as rule.1.240 (layer 1, number 240); by default all are listed."""
-    latent: tyro.conf.Positional[int | None] = None
+    latent: Annotated[Positional[int | None], arg(metavar="[NUMBER]")] = None
     """Number of the feature, if the word before it is a site of the model: blocks.1.hook_mlp_out 240."""
     sort: Literal["layer", "latent", "density", "firing", "mean", "max", "id", "label"] = "layer"
     """Order of the list: by layer; by number in the layer (latent); by the share (density) or the number (firing) of

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import tyro
+from tyro.conf import Positional, arg, subcommand
 
 from englishroom.bounds import Count, Settings
 from englishroom.cli.output import command, progress_bar, say, show
@@ -23,7 +23,7 @@ class Rebuild:
     A stopped run goes on where it was when the same command is given again.
     """
 
-    texts: tyro.conf.Positional[tuple[str, ...]]
+    texts: Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT ...", help_behavior_hint="(required)")]
     """Texts to train on: text files, tables, folders of them, or names of datasets on the Hugging Face hub. A text that
     is named twice is read twice as often."""
     out: Path
@@ -46,7 +46,7 @@ class Measure(Settings):
     A stopped run goes on where it was when the same command is given again.
     """
 
-    ladder: tyro.conf.Positional[Path]
+    ladder: Annotated[Positional[Path], arg(metavar="LADDER")]
     """Folder that "englishroom ladder rebuild" has written."""
     text: tuple[str, ...] = ("sampled",)
     """Texts to measure on: text files, tables, folders of them, hub datasets, or "sampled", a text that comes with
@@ -119,9 +119,9 @@ class Command:
     """
 
     action: (
-        Annotated[Rebuild, tyro.conf.subcommand("rebuild", prefix_name=False)]
-        | Annotated[Measure, tyro.conf.subcommand("measure", prefix_name=False)]
-        | Annotated[Show, tyro.conf.subcommand("show", prefix_name=False)]
+        Annotated[Rebuild, subcommand("rebuild", prefix_name=False)]
+        | Annotated[Measure, subcommand("measure", prefix_name=False)]
+        | Annotated[Show, subcommand("show", prefix_name=False)]
     )
 
     def run(self) -> None:

@@ -53,7 +53,7 @@ class MeasuringConfig(ReadingConfig):
 class SampleConfig(SampleTextConfig):
     """Which talker to sample, and how."""
 
-    talker: Positional[str] = DEFAULT
+    talker: Annotated[Positional[str], arg(metavar="[TALKER]")] = DEFAULT
     """What to sample: a room, a sketch, the name of a shipped model, a model folder, a .bin file, or a hub name."""
     opening: TalkerOpening = TalkerOpening()
     """How the talker is opened."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Interval
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from englishroom.bounds import Amount, Count, Positive, Settings, Share
 from englishroom.data.corpus import BlankLines
@@ -94,7 +94,7 @@ class TrainConfig(Settings):
 class TalkerConfig(Settings):
     """Which texts a talker is trained on, and how."""
 
-    texts: Positional[tuple[str, ...]]
+    texts: Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT ...", help_behavior_hint="(required)")]
     """Texts to train on: text files, tables, folders of them, or names of datasets on the Hugging Face hub. A text that
     is named twice is read twice as often."""
     blank_lines: BlankLines = "collapse"
