@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from englishroom.inside.evidence import BEFORE, FURTHER, HERE, gather, weights_of
+from englishroom.inside.evidence import BEFORE, FURTHER, HERE, gather
 from englishroom.inside.grouping import CLASSES, Profile, classes_of, group_of
 from englishroom.inside.labelling import LONGEST, label
+from englishroom.interp.recorded_run import RecordedRun
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.labels import check_labels, labels_from_json
 from englishroom.ir.program import Match, Program, Rules, SparseTable
@@ -87,7 +88,7 @@ def test_what_heads_bring_is_followed_to_its_tokens() -> None:
     origins, back = np.zeros((D_VOCAB, N_RULES)), np.zeros((3, N_RULES))
     for row in ROWS:
         variables = interpreter.variables(row)
-        looks = weights_of(block, variables)
+        looks = RecordedRun(interpreter, row).weights[block.name]
         brought = np.zeros_like(variables["brought.1"])
         for weights, moves in zip(looks, block.moves, strict=True):
             assert isinstance(moves, SparseTable)

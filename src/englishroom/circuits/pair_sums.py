@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from torch import Tensor
 
@@ -30,11 +30,7 @@ class PairSums:
         return cls(len(a), *(float(part) for part in (a.sum(), b.sum(), a @ a, b @ b, a @ b)))
 
     def __add__(self, other: PairSums) -> PairSums:
-        mine, theirs = (
-            (self.x, self.y, self.xx, self.yy, self.xy),
-            (other.x, other.y, other.xx, other.yy, other.xy),
-        )
-        return PairSums(self.n + other.n, *(a + b for a, b in zip(mine, theirs, strict=True)))
+        return PairSums(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def _centred(self) -> tuple[float, float, float]:

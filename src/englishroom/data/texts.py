@@ -120,8 +120,6 @@ def open_text(
         limit = max_documents
         documents = list(islice(_stream(files, blank_lines), None if limit is None else limit + 1))
         cut = limit is not None and len(documents) > limit
-        if not documents:
-            raise ArtifactError(f"{name}: no text in it; give a file with at least one document")
     else:
         source = _hub_source(name)
         limit = HUB_DOCUMENTS if max_documents is None else max_documents

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
 from englishroom.evaluate.metrics import pair
-from englishroom.evaluate.score import Score, Window, comparable, judge
+from englishroom.evaluate.score import Score, Window, comparable, judge, pad
 from englishroom.evaluate.score_table import CategoryRow, category_rows
 from englishroom.evaluate.sums import Judgement
 from englishroom.evaluate.talk import TalkOptions, talk
@@ -200,9 +200,7 @@ class Differences:
         self, talker: int, batch: Sequence[Window], scored: NDArray[np.bool_], log_probs: NDArray[np.floating[Any]]
     ) -> None:
         """Take in what one talker answers to a batch, the first talker before the second."""
-        tokens = np.zeros((len(batch), scored.shape[1] + 1), np.int64)
-        for row, window in enumerate(batch):
-            tokens[row, : len(window.tokens)] = window.tokens
+        tokens, _ = pad(batch, 0)
         nats = -np.take_along_axis(log_probs, tokens[:, 1:, None], axis=2)[..., 0]
         best = log_probs.argmax(axis=2)
         if talker == 0:

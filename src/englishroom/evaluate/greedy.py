@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,7 @@ class GreedyAgreement:
     prompts: int = 0
 
     def __add__(self, other: GreedyAgreement) -> GreedyAgreement:
-        return GreedyAgreement(
-            self.agreed + other.agreed, self.told + other.told, self.same + other.same, self.prompts + other.prompts
-        )
+        return GreedyAgreement(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def share(self) -> float:

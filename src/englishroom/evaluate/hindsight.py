@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from englishroom.errors import ConfigError
 from englishroom.evaluate import per_token
 from englishroom.evaluate.honesty import Examiner
-from englishroom.evaluate.score import batches, comparable, cut_windows, encode, pad
+from englishroom.evaluate.score import answers, batches, comparable, cut_windows, encode, pad
 from englishroom.talker import Talker
 
 
@@ -106,15 +106,15 @@ def _batch(
     """Score one batch; the first talker is the target."""
     kept = scored.reshape(-1)
     came = tokens[:, 1:].reshape(-1)
-    truth, likely = _answers(talkers[0], examiners[0], tokens[:, :-1])
-    target_nats, best = per_token.nats(truth, came)[kept], truth.argmax(axis=1)
+    truth = answers(talkers[0], tokens[:, :-1], examiners[0])
+    target_nats = per_token.nats(truth.log, came)[kept]
     rules = talkers[1:]
     shape = len(rules), len(target_nats)
     distances, nats, hits = np.empty(shape), np.empty(shape), np.empty(shape, dtype=bool)
     for i, rule in enumerate(rules):
-        answers, chances = _answers(rule, examiners[i + 1], tokens[:, :-1])
-        distances[i], nats[i] = total_variation(likely, chances)[kept], per_token.nats(answers, came)[kept]
-        hits[i] = (answers.argmax(axis=1) == best)[kept]
+        found = answers(rule, tokens[:, :-1], examiners[i + 1])
+        distances[i], nats[i] = total_variation(truth.p, found.p)[kept], per_token.nats(found.log, came)[kept]
+        hits[i] = (found.best == truth.best)[kept]
     picked, rows = distances.argmin(axis=0), np.arange(shape[1])
     return HindsightScore(
         shape[1],
@@ -123,15 +123,6 @@ def _batch(
         float(nats[picked, rows].sum()),
         float(target_nats.sum()),
     )
-
-
-def _answers(
-    talker: Talker, examiner: Examiner, tokens: NDArray[np.int64]
-) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
-    """Return log-probabilities and probabilities, [window * pos, d_vocab] each."""
-    log = talker.log_probs(tokens)
-    chances = examiner.examine(tokens, log)
-    return log.reshape(-1, log.shape[-1]), chances.reshape(-1, log.shape[-1])
 
 
 def total_variation(ours: NDArray[np.floating[Any]], theirs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -55,13 +55,7 @@ class Score:
         return cls(nats.total, nats.count, int(judgement.bytes.sum()), round(top1.total), len(judgement.bytes))
 
     def __add__(self, other: Score) -> Score:
-        return Score(
-            self.nats + other.nats,
-            self.tokens + other.tokens,
-            self.bytes + other.bytes,
-            self.hits + other.hits,
-            self.documents + other.documents,
-        )
+        return Score(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def nats_per_token(self) -> float:
@@ -184,10 +178,10 @@ class _Work:
             targets, kept = tokens[:, 1:].reshape(-1), scored.reshape(-1)
             owners = np.repeat([window.document for window in batch], scored.shape[1])[kept]
             labels = self._labels(batch)
-            truth = _answers(self.lead, tokens[:, :-1], self.lead_examiner) if self.paired else None
+            truth = answers(self.lead, tokens[:, :-1], self.lead_examiner) if self.paired else None
             beside = zip(self.talkers, self.examiners, self.judgements, strict=True)
             for member, (talker, examiner, judgement) in enumerate(beside):
-                ours = truth if truth and talker is self.lead else _answers(talker, tokens[:, :-1], examiner)
+                ours = truth if truth and talker is self.lead else answers(talker, tokens[:, :-1], examiner)
                 judgement.calibration += Calibration.of(ours.sure[kept], agreement(ours.best, targets)[kept])
                 for key, compute in self.taken.items():
                     judgement.sums[key].add(compute(ours, truth or ours, targets)[kept], owners, labels)
@@ -203,7 +197,7 @@ class _Work:
         return np.concatenate(cut) if cut else np.empty((0, len(WAYS)), np.int64)
 
 
-def _answers(talker: Talker, tokens: NDArray[np.int64], examiner: Examiner) -> Answers:
+def answers(talker: Talker, tokens: NDArray[np.int64], examiner: Examiner) -> Answers:
     """Let a talker read a batch, and refuse answers that would fool the measure."""
     log = talker.log_probs(tokens)
     return Answers.of(log, examiner.examine(tokens, log))

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from englishroom.interp.recorded_run import attention_weights
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import AnyTable, Linear, Lookup, Match, Program, Rules, SparseTable, Table
 from englishroom.ir.stages import Stage, stages_of
@@ -150,7 +151,7 @@ class _Gathering:
         np.add.at(self.head_values[block.name], tokens, sum(moved))
         if not back:
             return
-        looks = weights_of(block, variables)
+        looks = attention_weights(block, variables[block.queries], variables[block.keys], lambda t, x: x @ _matrix(t))
         for name, stage in self.rules.items():
             part = next((part for part in stage.parts if part.variable == block.name), None)
             if part is None or not isinstance(stage.adds, Rules):
@@ -240,24 +241,6 @@ class _Gathering:
                 words = Csr((weights[kept], (features[kept], columns[kept])), shape=(n_sums, d_vocab))
                 return before, words
         return stage, Csr(scipy.sparse.eye_array(d_vocab))
-
-
-def weights_of(block: Match, variables: Mapping[str, NDArray]) -> list[NDArray]:
-    """Return where each head looks from each position: weights that add up to 1, [head][here, there]."""
-    queries, keys = variables[block.queries], variables[block.keys]
-    back = np.arange(len(keys))[:, None] - np.arange(len(keys))[None, :]
-    hidden = (back < 0) | (back >= (len(keys) + 1 if block.window is None else block.window))
-    found = []
-    for head, by_bucket in enumerate(block.scores):
-        scores = np.zeros(back.shape, np.float32)
-        for start, table in zip(block.buckets, by_bucket, strict=True):
-            scores = np.where(back >= start, (queries @ _matrix(table)) @ keys.T, scores)
-        if block.distance is not None:
-            scores = scores + block.distance.values[head][np.clip(back, 0, block.distance.shape[1] - 1)]
-        scores = np.where(hidden, -np.inf, scores)
-        weights = np.exp(scores - scores.max(1, keepdims=True))
-        found.append(weights / weights.sum(1, keepdims=True))
-    return found
 
 
 def _matrix(table: AnyTable) -> NDArray | Csr:

@@ -7,11 +7,12 @@ scales and heads can be followed too, for the whole derivative.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
@@ -74,7 +75,8 @@ class RecordedRun:
         for block in self.program.blocks:
             match block:
                 case Match():
-                    self.weights[block.name] = self._weights(block)
+                    queries, keys = self.variables[block.queries], self.variables[block.keys]
+                    self.weights[block.name] = attention_weights(block, queries, keys, self.apply)
                 case Normalise():
                     self.scales[block.name] = self._scale(block, self.centred(block))
                 case Rules():
@@ -124,22 +126,6 @@ class RecordedRun:
         back = np.subtract.outer(np.arange(len(self.tokens)), np.arange(len(self.tokens)))
         later = block.buckets[number + 1] if number + 1 < len(block.buckets) else len(self.tokens)
         return (back >= block.buckets[number]) & (back < later)
-
-    def _weights(self, block: Match) -> Rows:
-        n = len(self.tokens)
-        back = np.subtract.outer(np.arange(n), np.arange(n))
-        visible = back >= 0 if block.window is None else (back >= 0) & (back < block.window)
-        queries, keys = self.variables[block.queries], self.variables[block.keys]
-        found = []
-        for head, tables in enumerate(block.scores):
-            scores = np.zeros((n, n))
-            for number, table in enumerate(tables):
-                scores = np.where(self.bucket(block, number), self.apply(table, queries) @ keys.T, scores)
-            if block.distance is not None:
-                far = block.distance.values.shape[1] - 1
-                scores = scores + block.distance.values[head][np.clip(back, 0, far)]
-            found.append(softmax(np.where(visible, scores, -np.inf)))
-        return np.stack(found)
 
     def mix(self, block: Match, values: Rows) -> Rows:
         """Return the mix that heads make of values, looking where they looked."""
@@ -370,3 +356,24 @@ def _not_sparse(block: Block) -> ConfigError:
     return ConfigError(
         f"{block.name}: a {type(block).__name__} block; only programs at the sparse level can be followed, give one"
     )
+
+
+def attention_weights(
+    block: Match, queries: Rows, keys: Rows, apply: Callable[[AnyTable, Rows], Rows]
+) -> Float[NDArray, "head here there"]:
+    """Return where each head looks from each position: weights that add up to 1.
+
+    Args:
+        apply: multiplies a table from the right.
+    """
+    back = np.subtract.outer(np.arange(len(keys)), np.arange(len(keys)))
+    visible = back >= 0 if block.window is None else (back >= 0) & (back < block.window)
+    found = []
+    for head, tables in enumerate(block.scores):
+        scores = np.zeros(back.shape, queries.dtype)
+        for start, table in zip(block.buckets, tables, strict=True):
+            scores = np.where(back >= start, apply(table, queries) @ keys.T, scores)
+        if block.distance is not None:
+            scores = scores + block.distance.values[head][np.clip(back, 0, block.distance.shape[1] - 1)]
+        found.append(softmax(np.where(visible, scores, -np.inf)))
+    return np.stack(found)

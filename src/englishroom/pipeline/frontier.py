@@ -19,8 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import englishroom
 from englishroom.data.texts import Text, check_name
 from englishroom.dictionaries.token_rows import TokenRows
@@ -47,6 +45,7 @@ from englishroom.passes.prune import Prune, edge_tables
 from englishroom.passes.quantise import Bits, Quantise
 from englishroom.pipeline.commands import FrontierConfig
 from englishroom.pipeline.deriving import write_derived
+from englishroom.pipeline.labelling import rows_of
 from englishroom.pipeline.opening import open_original, original_name
 from englishroom.pipeline.refitting import Smaller, refit
 from englishroom.pipeline.scoring import known_of
@@ -174,7 +173,7 @@ class _Sweep:
 
         def known_moments() -> TableMoments:
             if not moments:
-                tokens = self._tokens(self.fit, tokenizer, program, MOMENT_DOCUMENTS)
+                tokens = rows_of(self.fit, program, tokenizer, MOMENT_DOCUMENTS)
                 each = partial(self.progress, "averaging what tables read")
                 moments.append(measure_moments(program, self.fit.name, tokens, each))
             return moments[0]
@@ -279,7 +278,7 @@ class _Sweep:
         self.say(f"measuring {name}")
         talker = ProgramTalker(name, program, tokenizer)
         point, scores = self._measured(ScoredTalker(talker, "talker", name, describe(program).bits), kind, label, place)
-        tokens = self._tokens(self.text, tokenizer, program, TRACED_DOCUMENTS)
+        tokens = rows_of(self.text, program, tokenizer, TRACED_DOCUMENTS)
         each = partial(self.progress, "counting what works")
         if not any(isinstance(block, Rules) for block in program.blocks):
             return point | {"rules_fired_mean": count_selected(program, tokens, each)}, {SCORES: scores}
@@ -297,12 +296,6 @@ class _Sweep:
         about = self.text.about() | {"bytes": self.text.n_bytes}
         table = ScoreTable(about, rows, categories, {"seed": self.config.seed, "notes": []})
         return {"name": entry.name, "label": label, "kind": kind, "open": place} | kept, table.as_dict()
-
-    def _tokens(self, text: Text, tokenizer: Tokenizer, program: Program, limit: int) -> list[Any]:
-        return [
-            np.array([tokenizer.start_id, *tokenizer.encode(document)][: program.n_ctx])
-            for document in text.documents[:limit]
-        ]
 
     def _kept(
         self, name: str, identity: Mapping[str, Any], measure: Callable[[], Any], place: Path | None = None

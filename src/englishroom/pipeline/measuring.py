@@ -31,6 +31,7 @@ from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.evidence import FeaturedSummary
 from englishroom.pipeline.scoring import known_of
 from englishroom.pipeline.steps import Progress
+from englishroom.report.sections import PROTOCOLS
 
 EVIDENCE_ROWS_AT_ONCE = 16
 
@@ -141,16 +142,12 @@ class Measuring:
 
 def summary_lines_of(fidelity: dict[str, Any], probes: dict[str, Any]) -> list[str]:
     """Say in a few lines what the three protocols and the interventions found."""
-    names = {
-        "alone": "one dictionary at a time",
-        "clean": "all at once, on clean inputs",
-        "running": "all at once, errors propagating",
-    }
     lines = []
     for row in fidelity["protocols"]:
         what = f" ({row['what']})" if row["protocol"] == "alone" else ""
         lines.append(
-            f"{names[row['protocol']]}{what}: KL(target‖program) {number(row['kl_target_program_nats'], '.4f')} nats, "
+            f"{PROTOCOLS[row['protocol']]}{what}: KL(target‖program) "
+            f"{number(row['kl_target_program_nats'], '.4f')} nats, "
             f"CE {number(row['ce_increase_nats'], '+.4f')}, same top-1 {number(row['top1_agreement'], '.3f')}"
         )
     for row in probes["interventions"]:

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import englishroom
 from englishroom.data.texts import READY, Text
 from englishroom.disk import finish, locked, make_folder, replace_files
@@ -26,6 +24,7 @@ from englishroom.names import FIDELITY, FRONTIER, LABELS, MANIFEST, MEMORY, SCOR
 from englishroom.pipeline.commands import PROMPTS, ReportConfig, ScoreConfig
 from englishroom.pipeline.config import TalkerOpening
 from englishroom.pipeline.following import follow
+from englishroom.pipeline.labelling import rows_of
 from englishroom.pipeline.opening import may_open_text, open_original, original_name, original_tokenizer
 from englishroom.pipeline.presets import command_of, nearest_preset, settings_of
 from englishroom.pipeline.scoring import score_table
@@ -248,11 +247,7 @@ class _Measuring:
         return talker
 
     def _trace(self) -> dict[str, Any]:
-        documents = self.text.documents[:TRACED_DOCUMENTS]
-        tokens = [
-            np.array([self.tokenizer.start_id, *self.tokenizer.encode(document)][: self.program.n_ctx])
-            for document in documents
-        ]
+        tokens = rows_of(self.text, self.program, self.tokenizer, TRACED_DOCUMENTS)
         return trace_of(self.program, self.text.name, tokens, partial(self.progress, "counting what works"))
 
     def _scores(self) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from englishroom.dictionaries.replacement import Replacement
@@ -22,7 +21,7 @@ from englishroom.names import LABELS, MEMORY, SCORES, TRACE
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.evidence import SparseSummary
 from englishroom.pipeline.fitting import Fitting
-from englishroom.pipeline.labelling import labels_of, memory_of
+from englishroom.pipeline.labelling import labels_of, memory_of, rows_of
 from englishroom.pipeline.measuring import Measuring, Texts
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import Decompilation
@@ -106,11 +105,7 @@ def _labels(fitting: Fitting, program: Program, texts: Texts) -> str:
 
 def _trace(program: Program, fitting: Fitting, texts: Texts) -> dict[str, Any]:
     """Count what works at a position of the reporting text, and what each rule reads."""
-    tokenizer = fitting.tokenizer
-    documents = texts.report.documents[: fitting.config.measure.probe_rows]
-    tokens = [
-        np.array([tokenizer.start_id, *tokenizer.encode(document)][: program.n_ctx], np.int64) for document in documents
-    ]
+    tokens = rows_of(texts.report, program, fitting.tokenizer, fitting.config.measure.probe_rows)
     each = partial(fitting.progress, "counting what works")
     return trace_of(program, texts.report.name, tokens, each)
 

@@ -21,9 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from englishroom.dictionaries.replacement import clean_run
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.models.checked_rows import checked_rows
-from englishroom.models.forward import Cache, final_normalized, forward
+from englishroom.models.forward import Cache, forward
 from englishroom.models.load import Target
 
 Replacement = Literal["zero", "mean", "random"]
@@ -108,17 +109,11 @@ def sites(target: Target) -> tuple[str, ...]:
 
 def _activations(target: Target, choosing: Tensor) -> Mapping[str, Tensor]:
     """Return the values at every site on a clean pass, each [row * pos, d_model]."""
-    found: dict[str, list[Tensor]] = {site: [] for site in sites(target)}
-
-    def keep(site: str, value: Tensor) -> Tensor:
-        if site in found:
-            found[site].append(value.reshape(-1, value.shape[-1]))
-        return value
-
-    with torch.inference_mode():
-        for rows in choosing.split(ROWS_AT_ONCE):
-            final_normalized(target.spec, target.weights, rows, keep)
-    return {site: torch.cat(values) for site, values in found.items()}
+    parts = [
+        clean_run(target.spec, target.weights, rows, sites(target), attend=None)[1]
+        for rows in choosing.split(ROWS_AT_ONCE)
+    ]
+    return {site: torch.cat([part[site].flatten(0, 1) for part in parts]) for site in sites(target)}
 
 
 def _hash(seed: int, site: int, positions: NDArray[np.integer], tokens: NDArray[np.integer]) -> NDArray[np.uint64]:

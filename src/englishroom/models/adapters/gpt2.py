@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 
-from englishroom.errors import ArtifactError
 from englishroom.models.adapters.mapping import Config, Family, WeightSource
 from englishroom.models.spec import ModelSpec
 
@@ -20,10 +19,7 @@ def read(config: Config) -> Family:
         config.size("n_head", 12),
         config.size("n_layer", 12, at_most=1000),
     )
-    if d_model % n_heads:
-        raise ArtifactError(
-            f"{config.where}: n_embd {d_model} is not a multiple of n_head {n_heads}; repair the config"
-        )
+    config.check_multiple("n_embd", d_model, "n_head", n_heads)
     d_head = d_model // n_heads
     tied = config.flag("tie_word_embeddings", True)
     spec = ModelSpec(

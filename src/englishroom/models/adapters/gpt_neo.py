@@ -18,10 +18,7 @@ def read(config: Config) -> Family:
         config.size("num_heads", 16),
         config.size("num_layers", 24, at_most=1000),
     )
-    if d_model % n_heads:
-        raise ArtifactError(
-            f"{config.where}: hidden_size {d_model} is not a multiple of num_heads {n_heads}; repair the config"
-        )
+    config.check_multiple("hidden_size", d_model, "num_heads", n_heads)
     window = config.size("window_size", 256)
     spec = ModelSpec(
         family="gpt_neo",

@@ -16,16 +16,9 @@ def read(config: Config) -> Family:
         config.size("num_hidden_layers", 32, at_most=1000),
         config.size("num_key_value_heads", n_heads),
     )
-    if n_heads % n_kv_heads:
-        raise ArtifactError(
-            f"{config.where}: num_attention_heads {n_heads} is not a multiple of num_key_value_heads {n_kv_heads}; "
-            "repair the config"
-        )
-    if config.get("head_dim") is None and d_model % n_heads:
-        raise ArtifactError(
-            f"{config.where}: hidden_size {d_model} is not a multiple of num_attention_heads {n_heads}; "
-            "repair the config"
-        )
+    config.check_multiple("num_attention_heads", n_heads, "num_key_value_heads", n_kv_heads)
+    if config.get("head_dim") is None:
+        config.check_multiple("hidden_size", d_model, "num_attention_heads", n_heads)
     d_head = config.size("head_dim", d_model // n_heads)
     if d_head % 2:
         raise ArtifactError(f"{config.where}: heads of odd size {d_head} cannot turn in pairs; repair the config")

@@ -70,6 +70,11 @@ class Config:
             raise ArtifactError(f"{self.where}: {key} is {value!r}, expected {wanted}; repair the config")
         return value
 
+    def check_multiple(self, key: str, value: int, of: str, factor: int) -> None:
+        """Refuse a size that another one does not divide."""
+        if value % factor:
+            raise ArtifactError(f"{self.where}: {key} {value} is not a multiple of {of} {factor}; repair the config")
+
     def number(self, key: str, default: float) -> float:
         """Read a positive number."""
         value = self.get(key, default)
