@@ -88,8 +88,25 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     command += ["--out", str(tmp_path / "check.json")]
     assert main(command) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "pass"
-    assert json.loads((tmp_path / "check.json").read_bytes())["passed"] is True
+    found = json.loads((tmp_path / "check.json").read_bytes())
+    assert found["passed"] is True
+    assert found["text"]["blank_lines"] == "collapse"
     assert main([*command, "--within-nats", "0"]) == 1
     captured = capsys.readouterr()
     assert "FAIL: an effect differs from its explanation by" in captured.out
     assert "explanations do not hold: an effect differs from its explanation by" in captured.err
+
+
+@pytest.mark.parametrize(("how", "said"), [("keep", "kept"), ("collapse", "collapsed")])
+def test_blank_lines_are_read_as_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str, said: str) -> None:
+    """The vocabulary has no line end, so that a document that keeps one is left out."""
+    room = write_small_room(tmp_path / "room", small_program())
+    letters = np.random.default_rng(0).choice(list("abcdefghijklmnopqrstuvwxy"), (30, 11))
+    documents = ["".join(row) for row in letters]
+    (tmp_path / "text.txt").write_text("\n<|endoftext|>\n".join([*documents, " \n\n abc"]), encoding="utf-8")
+    command = ["explain-check", str(room), "--text", str(tmp_path / "text.txt"), "--tokens", "40"]
+    assert main([*command, "--blank-lines", how, "--out", str(tmp_path / "check.json")]) == 0
+    about = json.loads((tmp_path / "check.json").read_bytes())["text"]
+    assert about["blank_lines"] == how
+    assert about.get("left_out", 0) == (1 if how == "keep" else 0)
+    assert f", blank lines {said}\n" in capsys.readouterr().out

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from englishroom.cli import main
+from englishroom.data.corpus import write_documents
+from englishroom.data.texts import open_text
 from englishroom.errors import ConfigError
 from englishroom.evaluate.description import describe
 from englishroom.ir.room import load_program
@@ -51,6 +53,8 @@ def test_every_point_can_be_opened(sparse_room, options, tmp_path, capsys) -> No
         assert point["name"] in printed.out
         assert point["description_bits"] > 0
         assert (point["kl_target_talker"] == 0) == (point["kind"] == "target")
+        made_by_score = point["kind"] in ("n-gram", "quantised", "pruned")
+        assert point["open"].endswith("--blank-lines collapse --max-documents 4") == made_by_score
     source, _ = load_program(sparse_room)
     for point in found["points"][2:5]:
         program, _ = load_program(Path(point["open"]))
@@ -92,6 +96,20 @@ def test_every_point_can_be_opened(sparse_room, options, tmp_path, capsys) -> No
     assert page.count('class="plot"') >= 4
     assert "room, 4 bits" in page
     assert "Sentences, followed through" in page
+
+
+def test_blank_lines_are_read_as_asked(tiny_room, story_file, tmp_path, capsys) -> None:
+    for part, number in (("text", 5), ("choose", 40)):
+        write_documents(tmp_path / f"{part}.txt", [f"Mia saw {part} {i}.\n\nIt rained." for i in range(number)])
+    texts = ["--text", str(tmp_path / "text.txt"), "--fit", str(story_file), "--choose", str(tmp_path / "choose.txt")]
+    for how, said in (("keep", "kept"), ("collapse", "collapsed")):
+        out = tmp_path / how
+        arguments = ["frontier", str(tiny_room), *texts, "--bits", "--keep", "--no-baselines", "--out", str(out)]
+        assert main([*arguments, "--blank-lines", how]) == 0
+        assert f"5 documents, blank lines {said}" in capsys.readouterr().out
+        found = json.loads((out / "frontier.json").read_bytes())
+        assert found["text"]["blank_lines"] == found["settings"]["blank_lines"] == how
+        assert found["text"]["sha256"] == open_text(tmp_path / "text.txt", blank_lines=how).sha256
 
 
 def test_a_point_whose_room_is_gone_is_made_again(sparse_room, options, tmp_path, capsys, monkeypatch) -> None:

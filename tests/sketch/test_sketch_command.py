@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from englishroom.cli import main
+from englishroom.data.corpus import write_documents
+from englishroom.data.texts import open_text
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.evaluate.talkers.sketch import SketchTalker
 from englishroom.pipeline import open_talker
@@ -63,7 +65,9 @@ def test_the_record_says_what_was_measured(written: Path) -> None:
     assert record["gears"][0]["gear"] == "words"
     added = sum(row["adds_nats"] for row in record["gears"])
     assert added == pytest.approx(record["kl_talker_unigram"] - record["kl_talker_sketch"], abs=1e-6)
-    assert set(record["texts"]) == {"fit", "choose", "report"}
+    assert {part: about["blank_lines"] for part, about in record["texts"].items()} == dict.fromkeys(
+        ("fit", "choose", "report"), "collapse"
+    )
     assert f"It keeps {record['share']:.1%}" in text
     places = [text.index(f"GEARS[{row['gear']}]") for row in record["gears"][1:]]
     assert places == sorted(places), "gears stand in the order in which they add most"
@@ -109,6 +113,22 @@ def test_it_imports_the_standard_library_alone(written: Path) -> None:
         "__main__",
         "__mp_main__",
     }
+
+
+def test_blank_lines_are_kept_on_request(tiny_talker: Path, tmp_path: Path, capsys) -> None:
+    texts = []
+    for part, begin, end in (("fit", 0, 200), ("choose", 500, 530), ("report", 700, 730)):
+        path = tmp_path / f"{part}.txt"
+        write_documents(path, [story(at).replace(". ", ".\n\n", 1) for at in range(begin, end)])
+        texts += [f"--{part}", str(path)]
+    out = tmp_path / "sketch"
+    assert main(["sketch", str(tiny_talker), "--out", str(out), *FEW, *texts, "--blank-lines", "keep"]) == 0
+    assert "; blank lines kept\n" in capsys.readouterr().out
+    record, _, _ = read_sketch(out)
+    for part, about in record.texts.items():
+        path = tmp_path / f"{part}.txt"
+        assert about["blank_lines"] == "keep"
+        assert about["sha256"] == open_text(path, blank_lines="keep").sha256 != open_text(path).sha256
 
 
 def test_a_share_out_of_reach_is_said(tiny_talker: Path, texts: list[str], tmp_path: Path, capsys) -> None:

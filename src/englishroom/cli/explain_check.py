@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from englishroom.cli.output import print_table, progress_bar, say, show
+from englishroom.cli.output import blank_lines_of, print_table, progress_bar, say, show
 from englishroom.disk import replace_file
 from englishroom.errors import ArtifactError
 from englishroom.pipeline.commands import ExplainCheckConfig
@@ -49,7 +49,7 @@ class Command:
             encoded = ([tokenizer.start_id, *tokenizer.encode(document)] for document in text.documents)
             texts = [np.array(tokens[: program.n_ctx + 1]) for tokens in encoded]
             found = check_explanations(program, texts, config.check, progress)
-        show(f"{text.name}, blank lines {'kept' if text.blank_lines == 'keep' else 'collapsed'}")
+        show(f"{text.name}, {blank_lines_of(text.about())}")
         print_check(found)
         if self.out is not None:
             replace_file(self.out, to_json({"text": text.about()} | found.as_dict()))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from englishroom.cli.output import print_table, progress_bar, say, show
+from englishroom.cli.output import blank_lines_of, print_table, progress_bar, say, show
 from englishroom.pipeline.commands import FrontierConfig
 
 
@@ -29,7 +29,7 @@ class Command:
             found = frontier(self.config, self.out, say, progress)
         text = found["text"]
         print_table(
-            f"{found['target']['name']} on {text['name']}, {text['documents']:,} documents",
+            f"{found['target']['name']} on {text['name']}, {text['documents']:,} documents, {blank_lines_of(text)}",
             ("point", *(name for name, _ in COLUMNS), "open"),
             [
                 (point["name"], *(write(point) for _, write in COLUMNS), point["open"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from englishroom.emit.prelude.talking import shown
 from englishroom.names import TOKENIZER
@@ -28,6 +29,11 @@ def show(text: str, end: str = "\n") -> None:
 def command(*words: object) -> str:
     """Spell a command so that a shell takes every word of it as it is."""
     return shlex.join(map(str, words))
+
+
+def blank_lines_of(about: Mapping[str, Any]) -> str:
+    """Say what became of the blank lines of a text, of which this is what an artefact says."""
+    return f"blank lines {'kept' if about.get('blank_lines') == 'keep' else 'collapsed'}"
 
 
 def talk_command(program: Path) -> str:

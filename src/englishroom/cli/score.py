@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from englishroom.cli.output import print_table, progress_bar, say, show
+from englishroom.cli.output import blank_lines_of, print_table, progress_bar, say, show
 from englishroom.disk import locked
 from englishroom.errors import ConfigError
 from englishroom.number import number, signed
@@ -51,9 +51,8 @@ def print_scores(table: ScoreTable) -> None:
     from englishroom.evaluate.score_table import headed
 
     text = table.text
-    blank_lines = "kept" if text.get("blank_lines") == "keep" else "collapsed"
     show(
-        f"{text['name']}: {text['documents']:,} documents, {text['bytes']:,} bytes, blank lines {blank_lines}, "
+        f"{text['name']}: {text['documents']:,} documents, {text['bytes']:,} bytes, {blank_lines_of(text)}, "
         f"sha256 {text['sha256'][:16]}; "
         "± and (a to b) hold 95 % of resamplings of documents"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from englishroom.cli.output import print_table, progress_bar, say, show, talk_command
+from englishroom.cli.output import blank_lines_of, print_table, progress_bar, say, show, talk_command
 from englishroom.pipeline.commands import SketchConfig
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class Command:
 
 def print_sketch(record: SketchRecord) -> None:
     """Print the gears of a sketch, and what it keeps."""
-    report = record.texts["report"]["name"]
+    about = record.texts["report"]
+    report = about["name"]
     print_table(
         f"gears of the sketch of {record.talker}, nats per token on {report}",
         ["gear", "votes", "adds", "left out alone"],
@@ -52,7 +53,7 @@ def print_sketch(record: SketchRecord) -> None:
     show(
         f"{record.lines} lines, {record.entries:,} votes; KL(talker‖sketch) {record.kl_talker_sketch:.4f} nats, "
         f"KL(talker‖unigram) {record.kl_talker_unigram:.4f}; {record.cross_entropy:.4f} nats per token, "
-        f"the talker {record.talker_cross_entropy:.4f}"
+        f"the talker {record.talker_cross_entropy:.4f}; {blank_lines_of(about)}"
     )
     show(f"share kept: {record.share:.3f} of {report}, {record.share_of_choosing_text:.3f} of the choosing text; it is")
     show(f"  {record.share_is}")

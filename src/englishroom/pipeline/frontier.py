@@ -88,7 +88,7 @@ def frontier(
     manifest = rooms[0].manifest
     name = original_name(rooms[0].path, manifest, config.model)
     target = open_original(rooms[0].path, manifest, load_program(rooms[0].path)[0].n_ctx, name)
-    texts = TalkerTexts([target], say=say, progress=progress)
+    texts = TalkerTexts([target], config.blank_lines, say, progress)
     text, fit = texts.open(config.text, "--text", config.max_documents), texts.open(config.fit, "--fit")
     choose = texts.open(config.choose, "--choose")
     check_texts(fit, choose, text)
@@ -258,6 +258,7 @@ class _Sweep:
             found = []
             words = ["englishroom", "score", self.model, "--text", self.config.text, "--baselines"]
             words += ["--fit", self.config.fit, "--choose", self.config.choose, "--seed", str(self.config.seed)]
+            words += ["--blank-lines", self.text.blank_lines]
             if self.config.max_documents is not None:
                 words += ["--max-documents", str(self.config.max_documents)]
             again = shlex.join(words)

@@ -78,7 +78,7 @@ def _sketch(config: SketchConfig, out: Path, say: Say, progress: Progress) -> Sk
     for text_name in (*config.fit, config.choose, config.report):
         check_name(text_name)
     talker = open_talker(config.talker, say=say, **asdict(config.opening))
-    texts = TalkerTexts([talker], say=say, progress=progress)
+    texts = TalkerTexts([talker], config.blank_lines, say, progress)
     fit, choose = texts.joined(config.fit, "--fit"), texts.open(config.choose, "--choose")
     report = texts.open(config.report, "--report")
     for first, second in ((fit, report), (choose, report), (fit, choose)):
