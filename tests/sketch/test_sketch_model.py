@@ -13,7 +13,7 @@ import pytest
 from englishroom.errors import ArtifactError
 from englishroom.evaluate.talkers.sketch import SketchTalker
 from englishroom.sketch.checkpoint import Growth, load, save
-from englishroom.sketch.model import Votes, expected_counts, loss, loss_and_gradient
+from englishroom.sketch.model import SketchVotes, expected_counts, loss, loss_and_gradient
 from englishroom.sketch.rank import rank_gears
 from englishroom.sketch.search import search
 from englishroom.sketch.studio import Ask, Studio
@@ -23,7 +23,7 @@ from tiny_sketch import TinyTalker, heard, studio
 
 
 @pytest.fixture(scope="module")
-def made() -> tuple[Studio, Votes]:
+def made() -> tuple[Studio, SketchVotes]:
     """Return a sketch of the tiny talker with a few hundred votes, rounded."""
     s = studio(Ask(None, 400, words=14, kinds=5))
     votes = s.start()
@@ -33,7 +33,7 @@ def made() -> tuple[Studio, Votes]:
     return s, round_votes(votes, s.fit)
 
 
-def test_the_gradient_is_that_of_the_loss(made: tuple[Studio, Votes]) -> None:
+def test_the_gradient_is_that_of_the_loss(made: tuple[Studio, SketchVotes]) -> None:
     s, votes = made
     _, gradient = loss_and_gradient(votes, s.fit)
     numbers, free = votes.parameters(), np.flatnonzero(votes.free())
@@ -45,7 +45,7 @@ def test_the_gradient_is_that_of_the_loss(made: tuple[Studio, Votes]) -> None:
         assert (up - down) / 0.1 == pytest.approx(gradient[at], rel=0.05, abs=0.3)
 
 
-def test_growing_and_refitting_lower_the_loss_and_pruning_saves(made: tuple[Studio, Votes]) -> None:
+def test_growing_and_refitting_lower_the_loss_and_pruning_saves(made: tuple[Studio, SketchVotes]) -> None:
     s, votes = made
     assert loss(votes, s.fit) < loss(s.start(), s.fit)
     cost = s.costs.of_entries(votes)
@@ -57,13 +57,13 @@ def test_growing_and_refitting_lower_the_loss_and_pruning_saves(made: tuple[Stud
     assert worth[at].max() <= np.delete(worth, at).min()
 
 
-def test_votes_are_whole_half_nats(made: tuple[Studio, Votes]) -> None:
+def test_votes_are_whole_half_nats(made: tuple[Studio, SketchVotes]) -> None:
     _, votes = made
     assert (votes.parameters() * 2 % 1 == 0).all()
     assert (votes.weights != 0).all()
 
 
-def test_expected_counts_are_sums_of_what_the_talker_says(made: tuple[Studio, Votes]) -> None:
+def test_expected_counts_are_sums_of_what_the_talker_says(made: tuple[Studio, SketchVotes]) -> None:
     s, votes = made
     counts = expected_counts(votes, s.fit)
     np.testing.assert_allclose(counts[: votes.d_vocab], s.fit.probabilities.sum(0), rtol=1e-3, atol=1e-3)
@@ -75,7 +75,7 @@ def test_expected_counts_are_sums_of_what_the_talker_says(made: tuple[Studio, Vo
     assert counts[votes.d_vocab] == pytest.approx(said, rel=1e-3)
 
 
-def test_the_file_says_what_was_fitted(made: tuple[Studio, Votes]) -> None:
+def test_the_file_says_what_was_fitted(made: tuple[Studio, SketchVotes]) -> None:
     s, votes = made
     talker = TinyTalker()
     running = SketchTalker(Path("sketch.py"), s.text(votes, ["A sketch."]), talker.tokenizer, talker.n_ctx)
@@ -88,7 +88,7 @@ def test_the_file_says_what_was_fitted(made: tuple[Studio, Votes]) -> None:
     running.close()
 
 
-def test_reading_on_gives_what_reading_at_once_gives(made: tuple[Studio, Votes]) -> None:
+def test_reading_on_gives_what_reading_at_once_gives(made: tuple[Studio, SketchVotes]) -> None:
     s, votes = made
     talker = TinyTalker()
     running = SketchTalker(Path("sketch.py"), s.text(votes), talker.tokenizer, talker.n_ctx)
@@ -98,7 +98,7 @@ def test_reading_on_gives_what_reading_at_once_gives(made: tuple[Studio, Votes])
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), running.log_probs(tokens))
 
 
-def test_the_file_talks_under_a_bare_python(made: tuple[Studio, Votes], tmp_path: Path) -> None:
+def test_the_file_talks_under_a_bare_python(made: tuple[Studio, SketchVotes], tmp_path: Path) -> None:
     s, votes = made
     path = tmp_path / "sketch.py"
     path.write_text(s.text(votes, ["A sketch."]), encoding="utf-8")
@@ -162,7 +162,7 @@ def test_a_search_goes_on_where_it_was(tmp_path: Path) -> None:
         load(file, s.start())
 
 
-def test_the_share_is_that_of_held_out_text(made: tuple[Studio, Votes]) -> None:
+def test_the_share_is_that_of_held_out_text(made: tuple[Studio, SketchVotes]) -> None:
     s, votes = made
     p = s.choose.probabilities.astype(np.float64)
     q = np.stack(list(s.answers(votes, s.choose)))
@@ -174,7 +174,7 @@ def test_the_share_is_that_of_held_out_text(made: tuple[Studio, Votes]) -> None:
     assert judged.share == pytest.approx(1 - kl / base, abs=1e-3)
 
 
-def test_ranked_gears_add_up(made: tuple[Studio, Votes]) -> None:
+def test_ranked_gears_add_up(made: tuple[Studio, SketchVotes]) -> None:
     s, votes = made
     rows = rank_gears(votes, s, s.choose)
     judged = s.judge(votes, s.choose)

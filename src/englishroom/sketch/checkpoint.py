@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from englishroom.errors import ArtifactError
-from englishroom.sketch.model import Votes
+from englishroom.sketch.model import SketchVotes
 from englishroom.work import Kept
 
 _PARTS = ("always", "keys", "outputs", "weights", "copies")
@@ -41,9 +41,9 @@ class Growth:
         path: the rounded sketches that were measured so far.
     """
 
-    votes: Votes
+    votes: SketchVotes
     n_new: int
-    best: Votes
+    best: SketchVotes
     best_share: float = -np.inf
     in_vain: int = 0
     lines: int = 0
@@ -62,7 +62,7 @@ def save(kept: Kept, growth: Growth) -> None:
     kept.write(file.getvalue())
 
 
-def load(kept: Kept, start: Votes) -> Growth | None:
+def load(kept: Kept, start: SketchVotes) -> Growth | None:
     """Return what was kept by a run of the same identity, or ``None``.
 
     Args:

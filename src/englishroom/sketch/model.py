@@ -20,7 +20,7 @@ CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Votes:
+class SketchVotes:
     """All numbers of a sketch.
 
     Attributes:
@@ -47,7 +47,7 @@ class Votes:
         """Return all numbers in a row."""
         return np.concatenate([self.always, self.weights, self.copies.reshape(-1)])
 
-    def with_parameters(self, numbers: NDArray[np.float64]) -> Votes:
+    def with_parameters(self, numbers: NDArray[np.float64]) -> SketchVotes:
         """Return the same sketch with other numbers."""
         a, b = self.d_vocab, self.d_vocab + len(self.weights)
         return replace(self, always=numbers[:a], weights=numbers[a:b], copies=numbers[b:].reshape(self.copies.shape))
@@ -58,7 +58,7 @@ class Votes:
             [self.kind < self.n_kinds - 1, np.ones(len(self.weights), bool), self.copies.reshape(-1) != 0]
         )
 
-    def with_entries(self, keys: NDArray, outputs: NDArray, weights: NDArray) -> Votes:
+    def with_entries(self, keys: NDArray, outputs: NDArray, weights: NDArray) -> SketchVotes:
         """Return the same sketch with other votes by key."""
         order = np.lexsort((outputs, keys))
         return replace(self, keys=keys[order], outputs=outputs[order], weights=weights[order])
@@ -85,7 +85,7 @@ class SampledPositions:
         return total
 
 
-def answers(votes: Votes, readings: Readings, dtype: type = np.float32) -> Iterator[tuple[int, NDArray]]:
+def answers(votes: SketchVotes, readings: Readings, dtype: type = np.float32) -> Iterator[tuple[int, NDArray]]:
     """Yield the first position of every chunk and its log-probabilities, [position, d_vocab]; the next overwrite it."""
     row_starts = _row_starts(votes, readings)
     always, weights, copies = (x.astype(dtype) for x in (votes.always, votes.weights, votes.copies))
@@ -104,7 +104,7 @@ def answers(votes: Votes, readings: Readings, dtype: type = np.float32) -> Itera
         yield low, logits
 
 
-def loss_and_gradient(votes: Votes, sample: SampledPositions) -> tuple[float, NDArray[np.float64]]:
+def loss_and_gradient(votes: SketchVotes, sample: SampledPositions) -> tuple[float, NDArray[np.float64]]:
     """Return the cross-entropy of the talker's distributions, summed, and its gradient by every number."""
     total, by_number = 0.0, _Sums.of(votes, sample.readings)
     for low, log in answers(votes, sample.readings):
@@ -116,13 +116,13 @@ def loss_and_gradient(votes: Votes, sample: SampledPositions) -> tuple[float, ND
     return total, by_number.joined()
 
 
-def loss(votes: Votes, sample: SampledPositions) -> float:
+def loss(votes: SketchVotes, sample: SampledPositions) -> float:
     """Return the cross-entropy of the talker's distributions, summed."""
     found = answers(votes, sample.readings)
     return -sum(float(np.vdot(sample.probabilities[low : low + len(log)], log)) for low, log in found)
 
 
-def expected_counts(votes: Votes, sample: SampledPositions) -> NDArray[np.float64]:
+def expected_counts(votes: SketchVotes, sample: SampledPositions) -> NDArray[np.float64]:
     """Return how much the talker expects, in all, of what every number votes for where it votes."""
     by_number = _Sums.of(votes, sample.readings)
     for low in range(0, sample.readings.n_positions, CHUNK):
@@ -134,7 +134,7 @@ def expected_counts(votes: Votes, sample: SampledPositions) -> NDArray[np.float6
 class _Sums:
     """Sums, over positions, of what every number votes for."""
 
-    votes: Votes
+    votes: SketchVotes
     readings: Readings
     row_starts: NDArray[np.int64]
     by_word: NDArray[np.float64]
@@ -142,7 +142,7 @@ class _Sums:
     by_copy: NDArray[np.float64]
 
     @classmethod
-    def of(cls, votes: Votes, readings: Readings) -> _Sums:
+    def of(cls, votes: SketchVotes, readings: Readings) -> _Sums:
         zeros = np.zeros(votes.d_vocab), np.zeros(len(votes.weights)), np.zeros(votes.copies.shape)
         return cls(votes, readings, _row_starts(votes, readings), *zeros)
 
@@ -157,15 +157,15 @@ class _Sums:
         )
 
     def joined(self) -> NDArray[np.float64]:
-        """Return the sums as in ``Votes.parameters``."""
+        """Return the sums as in ``SketchVotes.parameters``."""
         return np.concatenate([self.by_word, self.by_entry, self.by_copy.reshape(-1)])
 
 
-def _row_starts(votes: Votes, readings: Readings) -> NDArray[np.int64]:
+def _row_starts(votes: SketchVotes, readings: Readings) -> NDArray[np.int64]:
     return np.searchsorted(votes.keys, np.arange(len(readings.keys) + 1))
 
 
-def kinds_of(by_token: NDArray, votes: Votes) -> NDArray:
+def kinds_of(by_token: NDArray, votes: SketchVotes) -> NDArray:
     """Sum numbers of tokens by their kind, [row, d_vocab] -> [row, kind]."""
     return by_token @ (votes.kind[:, None] == np.arange(votes.n_kinds)).astype(by_token.dtype)
 

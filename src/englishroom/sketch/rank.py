@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from englishroom.sketch.keys import COPYING
-from englishroom.sketch.model import SampledPositions, Votes
+from englishroom.sketch.model import SampledPositions, SketchVotes
 from englishroom.sketch.studio import Studio
 from englishroom.sketch.votes import refit
 
@@ -35,7 +35,7 @@ class GearRow:
 
 
 def rank_gears(
-    votes: Votes,
+    votes: SketchVotes,
     studio: Studio,
     report: SampledPositions,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -71,7 +71,7 @@ def rank_gears(
     return rows
 
 
-def _with(votes: Votes, studio: Studio, gears: list[str]) -> Votes:
+def _with(votes: SketchVotes, studio: Studio, gears: list[str]) -> SketchVotes:
     """Return a sketch with some of its gears alone."""
     names = studio.fit.readings.keys
     kept = np.array([names[key][0] in gears for key in votes.keys], bool)

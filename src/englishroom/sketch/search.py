@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from englishroom.sketch.checkpoint import Growth, SearchPoint
-from englishroom.sketch.model import Votes
+from englishroom.sketch.model import SketchVotes
 from englishroom.sketch.studio import Studio
 from englishroom.sketch.votes import ExpectedCounts, grow, importance_of, prune, refit, round_votes
 from englishroom.sketch.write import WIDTH
@@ -50,7 +50,7 @@ class FittedSketch:
         kept: whether the share that was asked for is kept on the choosing text; true where none was asked for.
     """
 
-    votes: Votes
+    votes: SketchVotes
     path: tuple[SearchPoint, ...]
     kept: bool
 
@@ -66,7 +66,7 @@ def search(studio: Studio, keep: Keep = lambda _growth: None, kept: Growth | Non
     tally = ExpectedCounts.of(studio.fit, studio.start(), studio.usable)
     growth = kept or Growth(studio.start(), FIRST_VOTES, studio.start(), margin=MARGIN)
     path = [*growth.path]
-    best: Votes | None = None
+    best: SketchVotes | None = None
     while True:
         growth, at_end = _grown(growth, tally, studio, keep)
         trial = growth.best if growth.in_vain == PATIENCE else growth.votes
@@ -115,7 +115,7 @@ def _grown(growth: Growth, tally: ExpectedCounts, studio: Studio, keep: Keep) ->
     return growth, True
 
 
-def _at(votes: Votes, studio: Studio, lines: int) -> tuple[Votes, Votes]:
+def _at(votes: SketchVotes, studio: Studio, lines: int) -> tuple[SketchVotes, SketchVotes]:
     """Prune a sketch to so many lines; return it before and after rounding."""
     for done in range(PRUNINGS):
         studio.progress(f"pruning to {lines} lines", done, PRUNINGS + 1)
@@ -129,7 +129,7 @@ def _at(votes: Votes, studio: Studio, lines: int) -> tuple[Votes, Votes]:
     return votes, rounded
 
 
-def _without_poor_gears(votes: Votes, studio: Studio) -> Votes:
+def _without_poor_gears(votes: SketchVotes, studio: Studio) -> SketchVotes:
     """Leave out the gears that lose less a character, their code counted in, than the poorest votes do."""
     if not len(votes.weights):
         return votes
@@ -147,6 +147,6 @@ def _without_poor_gears(votes: Votes, studio: Studio) -> Votes:
     return votes.with_entries(votes.keys[kept], votes.outputs[kept], votes.weights[kept])
 
 
-def _point(votes: Votes, studio: Studio) -> SearchPoint:
+def _point(votes: SketchVotes, studio: Studio) -> SearchPoint:
     lines = studio.lines(votes)
     return SearchPoint(lines, studio.tables(votes).n_entries, studio.judge(votes, studio.choose).share)

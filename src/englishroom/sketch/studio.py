@@ -16,7 +16,7 @@ from englishroom.emit.prelude.sketching import OTHER
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.sketch.keys import COPYING, GEARS, Spelling, fits_table, read
 from englishroom.sketch.kinds import sort_into_kinds
-from englishroom.sketch.model import SampledPositions, Votes, answers, loss
+from englishroom.sketch.model import SampledPositions, SketchVotes, answers, loss
 from englishroom.sketch.sampling import Heard
 from englishroom.sketch.votes import Costs, importance_of
 from englishroom.sketch.write import Tables, source, spell_out
@@ -115,44 +115,46 @@ class Studio:
             readings = readings.under(self.fit.readings)
         return SampledPositions(readings, heard.probabilities)
 
-    def start(self) -> Votes:
+    def start(self) -> SketchVotes:
         """Return the sketch that has nothing but its list of words."""
         listed = self.kind < self.kind.max()
         floor = np.log(self.unigram[~listed].mean()) if not listed.all() else np.log(self.unigram.min())
         always = np.where(listed, np.log(self.unigram) - floor, 0.0)
         nothing, n_kinds = np.empty(0, np.int64), len(self.kind_names)
         copies = np.zeros((len(self.fit.readings.copy_keys), n_kinds))
-        return Votes(self.kind, n_kinds, always, nothing, nothing, np.empty(0), copies)
+        return SketchVotes(self.kind, n_kinds, always, nothing, nothing, np.empty(0), copies)
 
-    def judge(self, votes: Votes, sample: SampledPositions) -> Judged:
+    def judge(self, votes: SketchVotes, sample: SampledPositions) -> Judged:
         """Compare a sketch with the talker."""
         n = sample.readings.n_positions
         entropy, p = sample.entropy, sample.probabilities.sum(0, dtype=np.float64)
         return Judged((loss(votes, sample) - entropy) / n, float(-(p @ np.log(self.unigram)) - entropy) / n)
 
-    def tables(self, votes: Votes) -> Tables:
+    def tables(self, votes: SketchVotes) -> Tables:
         """Spell a sketch out."""
         importance = importance_of(votes, self.fit)
         return spell_out(votes, self.fit.readings, self.spelling.words, self.kind_names, importance)
 
-    def text(self, votes: Votes, summary_lines: Sequence[str] = (), remarks: Mapping[str, str] | None = None) -> str:
+    def text(
+        self, votes: SketchVotes, summary_lines: Sequence[str] = (), remarks: Mapping[str, str] | None = None
+    ) -> str:
         """Write a sketch as its file, gears in the order of the remarks on them."""
         tables, remarks = self.tables(votes), remarks or {}
         order = [*(gear for gear in remarks if gear in tables.gears), *(g for g in tables.gears if g not in remarks)]
         ordered = Tables(tables.words, {gear: tables.gears[gear] for gear in order})
         return source(ordered, summary_lines, remarks, len(self.spelling.words), self.n_ctx)
 
-    def lines(self, votes: Votes) -> int:
+    def lines(self, votes: SketchVotes) -> int:
         """Count the lines of the file."""
         remarks = dict.fromkeys(ALL_GEARS, "-" * REMARK_CHARACTERS)
         return self.text(votes, [""] * HEADING_LINES, remarks).count("\n")
 
-    def answers(self, votes: Votes, sample: SampledPositions) -> Iterator[NDArray[np.float64]]:
+    def answers(self, votes: SketchVotes, sample: SampledPositions) -> Iterator[NDArray[np.float64]]:
         """Yield what a sketch answers at every position, in float64, [d_vocab]."""
         for _, log in answers(votes, sample.readings, np.float64):
             yield from log.copy()  # the next chunk overwrites it
 
-    def cross_entropy(self, votes: Votes, sample: SampledPositions, targets: NDArray[np.int64]) -> float:
+    def cross_entropy(self, votes: SketchVotes, sample: SampledPositions, targets: NDArray[np.int64]) -> float:
         """Return the mean nats of the tokens that came."""
         found = answers(votes, sample.readings)
         nats = [-log[np.arange(len(log)), targets[low : low + len(log)]].sum(dtype=np.float64) for low, log in found]

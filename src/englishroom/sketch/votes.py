@@ -22,7 +22,7 @@ from englishroom.sketch.keys import Readings
 from englishroom.sketch.model import (
     CHUNK,
     SampledPositions,
-    Votes,
+    SketchVotes,
     add_to_copies,
     add_to_keys,
     answers,
@@ -69,7 +69,7 @@ class Costs:
         sizes[~writable] = np.inf
         return cls(sizes, np.array([len(key) for _, key in keys]) + ROW_CHARACTERS)
 
-    def of_entries(self, votes: Votes) -> Counts:
+    def of_entries(self, votes: SketchVotes) -> Counts:
         """Return the cost of every vote by key, a row's own shared among its entries."""
         in_row = np.bincount(votes.keys, minlength=len(self.keys))
         return self.outputs[votes.outputs] + (self.keys / np.maximum(in_row, 1))[votes.keys]
@@ -95,7 +95,7 @@ class ExpectedCounts:
     copied: Counts
 
     @classmethod
-    def of(cls, sample: SampledPositions, votes: Votes, usable: NDArray[np.bool_]) -> ExpectedCounts:
+    def of(cls, sample: SampledPositions, votes: SketchVotes, usable: NDArray[np.bool_]) -> ExpectedCounts:
         """Tally the talker's own expectations.
 
         Args:
@@ -114,7 +114,7 @@ class ExpectedCounts:
         talker, copied = _tally(readings, place, len(kept), votes, chunks)
         return cls(sample, place, kept, seen[kept].astype(np.float64), talker, copied)
 
-    def sketch(self, votes: Votes) -> tuple[NDArray[np.float32], Counts]:
+    def sketch(self, votes: SketchVotes) -> tuple[NDArray[np.float32], Counts]:
         """Tally what a sketch expects, as ``talker`` and ``copied`` do."""
         chunks = ((low, np.exp(log, out=log)) for low, log in answers(votes, self.sample.readings))
         return _tally(self.sample.readings, self.place, len(self.kept), votes, chunks)
@@ -124,7 +124,7 @@ def _tally(
     readings: Readings,
     place: NDArray[np.int64],
     n_kept: int,
-    votes: Votes,
+    votes: SketchVotes,
     chunks: Iterable[tuple[int, NDArray[np.float32]]],
 ) -> tuple[NDArray[np.float32], Counts]:
     by_key, by_copy = np.zeros((n_kept, votes.d_vocab), np.float32), np.zeros(votes.copies.shape)
@@ -135,7 +135,7 @@ def _tally(
     return np.concatenate([by_key, kinds_of(by_key, votes)], axis=1), by_copy
 
 
-def grow(votes: Votes, tally: ExpectedCounts, costs: Costs, n_new: int) -> Votes:
+def grow(votes: SketchVotes, tally: ExpectedCounts, costs: Costs, n_new: int) -> SketchVotes:
     """Add about ``n_new`` votes, those that gain most for each character; see the steps above."""
     found, copied = tally.sketch(votes)
     importance = found.copy()
@@ -196,7 +196,7 @@ def _best(
     return keys, outputs
 
 
-def refit(votes: Votes, sample: SampledPositions, iterations: int = ITERATIONS) -> Votes:
+def refit(votes: SketchVotes, sample: SampledPositions, iterations: int = ITERATIONS) -> SketchVotes:
     """Move all votes together to where the talker's distributions cost least (L-BFGS)."""
     free, start = votes.free(), votes.parameters()
     # In units of one over the square root of how often they count, all votes are about equally steep.
@@ -216,7 +216,7 @@ def refit(votes: Votes, sample: SampledPositions, iterations: int = ITERATIONS) 
     return votes.with_parameters(numbers)
 
 
-def prune(votes: Votes, sample: SampledPositions, costs: Costs, characters: float) -> Votes:
+def prune(votes: SketchVotes, sample: SampledPositions, costs: Costs, characters: float) -> SketchVotes:
     """Leave out the votes that matter least for each character, until about so many characters are saved."""
     loss, d_vocab, n_entries = importance_of(votes, sample), votes.d_vocab, len(votes.weights)
     cost = costs.of_entries(votes)
@@ -230,8 +230,8 @@ def prune(votes: Votes, sample: SampledPositions, costs: Costs, characters: floa
     return replace(votes.with_entries(votes.keys[kept], votes.outputs[kept], votes.weights[kept]), copies=copies)
 
 
-def importance_of(votes: Votes, sample: SampledPositions) -> Counts:
-    """Estimate what leaving each number out would cost, in nats over the sample, as in ``Votes.parameters``.
+def importance_of(votes: SketchVotes, sample: SampledPositions) -> Counts:
+    """Estimate what leaving each number out would cost, in nats over the sample, as in ``SketchVotes.parameters``.
 
     Where an output is unlikely and its expectation right, it falls to ``exp(-vote)`` of what it should be.
     """
@@ -239,7 +239,9 @@ def importance_of(votes: Votes, sample: SampledPositions) -> Counts:
     return expected_counts(votes, sample) * (np.expm1(-numbers) + numbers)
 
 
-def round_votes(votes: Votes, sample: SampledPositions, progress: Callable[[], None] = lambda: None) -> Votes:
+def round_votes(
+    votes: SketchVotes, sample: SampledPositions, progress: Callable[[], None] = lambda: None
+) -> SketchVotes:
     """Round every vote to what a table can hold; then move those by a step that the others' rounding left aslant."""
     best = _rounded(votes, votes.parameters())
     loss, gradient = loss_and_gradient(best, sample)
@@ -254,5 +256,5 @@ def round_votes(votes: Votes, sample: SampledPositions, progress: Callable[[], N
     return best.with_entries(best.keys[kept], best.outputs[kept], best.weights[kept])
 
 
-def _rounded(votes: Votes, numbers: Counts) -> Votes:
+def _rounded(votes: SketchVotes, numbers: Counts) -> SketchVotes:
     return votes.with_parameters(np.where(votes.free(), np.round(numbers / NATS) * NATS, 0.0))

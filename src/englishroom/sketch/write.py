@@ -14,7 +14,7 @@ from englishroom.emit.prelude import sketching
 from englishroom.emit.source import Verbatim
 from englishroom.ir.wording import comment, docstring
 from englishroom.sketch.keys import COPYING, Readings
-from englishroom.sketch.model import Votes
+from englishroom.sketch.model import SketchVotes
 
 WIDTH = 120
 
@@ -41,14 +41,14 @@ class Tables:
 
 
 def spell_out(
-    votes: Votes, readings: Readings, words: Sequence[str], kind_names: Sequence[str], importances: np.ndarray
+    votes: SketchVotes, readings: Readings, words: Sequence[str], kind_names: Sequence[str], importances: np.ndarray
 ) -> Tables:
     """Name everything in a sketch, the most important first.
 
     Args:
         words: spelling of every token.
         kind_names: of every kind.
-        importances: of every number of the sketch, as in ``Votes.parameters``; rows are sorted by their sum.
+        importances: of every number of the sketch, as in ``SketchVotes.parameters``; rows are sorted by their sum.
     """
     names = [*words, *kind_names]
     d, m = votes.d_vocab, len(votes.weights)
