@@ -93,6 +93,7 @@ def command_table() -> str:
 def level_table() -> str:
     """List the blocks that each level allows."""
     allowed = {"exact": verify.EXACT_BLOCKS, "featured": get_args(program.Block), "sparse": verify.SPARSE_BLOCKS}
+    allowed["sparse, readable"] = verify.READABLE_BLOCKS
     return table(
         ("level", "blocks"), ((level, code(kind.__name__ for kind in kinds)) for level, kinds in allowed.items())
     )

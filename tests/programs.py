@@ -23,9 +23,11 @@ from englishroom.ir.program import (
     AnyTable,
     Attend,
     Block,
+    Fire,
     Join,
     Level,
     Linear,
+    Looks,
     Lookup,
     Match,
     Normalise,
@@ -41,6 +43,7 @@ from englishroom.ir.program import (
     Table,
     Unexplained,
     Vote,
+    Votes,
     reads_of,
 )
 from englishroom.ir.room import pack
@@ -53,11 +56,13 @@ KINDS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
         "exact": ("lookup", "linear", "sum", "product", "normalise", "activate", "rotate", "attend"),
         "featured": (
             *("lookup", "linear", "sum", "join", "product", "normalise", "activate", "select", "rotate", "attend"),
-            *("match", "rules", "unexplained"),
+            *("match", "rules", "looks", "fire", "votes", "unexplained"),
         ),
         "sparse": (*("lookup", "linear", "sum", "join", "product", "normalise", "select", "match", "rules"),),
     }
 )
+READABLE_KINDS = ("lookup", "looks", "fire", "votes")
+"""Kinds of blocks of a readable program, which is at the sparse level."""
 SITES = ("hook_embed", "blocks.0.attn.hook_q", "blocks.0.hook_resid_mid", "blocks.12.mlp.hook_post", "ln_final.w")
 AWKWARD = (
     *(
@@ -88,13 +93,19 @@ LETTERS = "abcdefgh"
 def programs(draw: st.DrawFn, level: Level | None = None) -> Program:
     """Draw a valid program at a level, or at any of the three."""
     at = level or draw(st.sampled_from(LEVELS))
-    kinds = draw(st.lists(st.sampled_from(KINDS[at]), max_size=9))
-    return random_program(at, kinds, draw(st.integers(0, 2**32 - 1)))
+    readable = at == "sparse" and draw(st.booleans())
+    kinds = draw(st.lists(st.sampled_from(READABLE_KINDS if readable else KINDS[at]), max_size=9))
+    return random_program(at, kinds, draw(st.integers(0, 2**32 - 1)), readable)
 
 
-def random_program(level: Level, kinds: Sequence[str], seed: int) -> Program:
+def random_program(level: Level, kinds: Sequence[str], seed: int, readable: bool = False) -> Program:
     """Make a valid program that has a block of each of ``kinds``, in order, and what these need to stand on."""
-    return _Writer(level, seed).program(kinds)
+    return _Writer(level, seed, readable).program(kinds)
+
+
+def random_readable(seed: int = 0) -> Program:
+    """Make a readable program that has every kind of its blocks, twice over."""
+    return random_program("sparse", (*READABLE_KINDS, *reversed(READABLE_KINDS)), seed, readable=True)
 
 
 def full_program(level: Level, seed: int = 0) -> Program:
@@ -160,8 +171,8 @@ def run_file(path: Path) -> dict[str, Any]:
 class _Writer:
     """A program in the making. Every method named after a kind adds such a block over variables made before."""
 
-    def __init__(self, level: Level, seed: int) -> None:
-        self.level = level
+    def __init__(self, level: Level, seed: int, readable: bool) -> None:
+        self.level, self.readable = level, readable
         self.random = np.random.default_rng(seed)
         self.n_ctx = self.between(1, 8)
         self.sizes = {"vocab": self.between(3, 12), "resid": self.between(1, 6)}
@@ -182,6 +193,8 @@ class _Writer:
         index = index or self.pick(("token", "position"))
         rows = self.sizes["vocab"] if index == "token" else self.n_ctx
         space = space or self.pick(tuple(self.sizes))
+        if self.readable and space != "vocab":
+            return self.add(Lookup, space, index=index, table=self.sparse(rows, self.sizes[space], positive=True))
         return self.add(Lookup, space, index=index, table=self.matrix(rows, self.sizes[space]))
 
     def linear(self, space: str | None = None, reads: str | None = None) -> str:
@@ -299,6 +312,46 @@ class _Writer:
             offset=self.vector(self.sizes[space]) if self.chance(0.5) else None,
         )
 
+    def looks(self) -> str:
+        reads, n_read = self.features()
+        n_looks = self.between(1, 3)
+        matches, moved = (tuple(self.between(low, 3) for _ in range(n_looks)) for low in (0, 1))
+        tables = {
+            **{name: self.sparse(sum(matches), n_read) for name in ("queries", "keys")},
+            **{name: self.vector(sum(matches)) for name in ("query_biases", "key_biases")},
+            "lone_keys": self.sparse(n_looks, n_read),
+            "distance": self.named(Table("", self.numbers(n_looks, self.between(1, self.n_ctx + 1)))),
+            **self.conditions(sum(moved), n_read),
+        }
+        fields = {"matches": matches, "moved": moved, "window": self.window()}
+        return self.add(Looks, self.space(sum(moved)), reads=reads, **tables, **fields)
+
+    def fire(self) -> str:
+        (reads, n_read), size = self.features(), self.between(1, 5)
+        return self.add(Fire, self.space(size), reads=reads, **self.conditions(size, n_read))
+
+    def conditions(self, size: int, n_read: int) -> dict[str, AnyTable]:
+        return {
+            "conditions": self.sparse(size, n_read),
+            "biases": self.vector(size),
+            "thresholds": self.named(Table("", np.abs(self.numbers(size)) * self.pick((0, 1)))),
+        }
+
+    def votes(self) -> str:
+        """Add votes for words, or for word lists; at the sparse level these are turned into votes for words."""
+        reads, n_read = self.features()
+        space = "vocab" if self.chance(0.5) else self.space(self.between(1, 4))
+        bias = self.vector(self.sizes[space]) if self.chance(0.5) else None
+        return self.add(Votes, space, reads=reads, weights=self.sparse(n_read, self.sizes[space]), bias=bias)
+
+    def features(self) -> tuple[tuple[str, ...], int]:
+        """Pick variables that may be read side by side: of a readable program, those that are features."""
+        made = {block.name: block for block in self.blocks}
+        votes = [name for name in made if self.made[name] == "vocab" or isinstance(made[name], Votes)]
+        known = [name for name in self.made if not (self.readable and name in votes)]
+        reads = tuple(self.pick(known) for _ in range(self.between(1, 3)))
+        return reads, sum(map(self.size, reads))
+
     def unexplained(self) -> str:
         exact = self.variable()
         return self.add(Unexplained, self.made[exact], exact=exact, explained=self.others(exact, 1)[0])
@@ -307,8 +360,15 @@ class _Writer:
         """Close the program so that every block has a say: what nothing reads yet is turned into votes."""
         read = {name for block in self.blocks for name in reads_of(block)}
         unread = [name for name in self.made if name not in read]
-        votes = [name if self.made[name] == "vocab" else self.linear("vocab", name) for name in unread]
+        votes = [name if self.made[name] == "vocab" else self.vote_of(name) for name in unread]
         return self.add(Vote, "vocab", reads=tuple(votes))
+
+    def vote_of(self, name: str) -> str:
+        """Turn a variable into votes for words."""
+        block = next(block for block in self.blocks if block.name == name)
+        if not self.readable or isinstance(block, Votes):
+            return self.linear("vocab", name)
+        return self.add(Votes, "vocab", reads=(name,), weights=self.sparse(self.size(name), self.sizes["vocab"]))
 
     def add(self, kind: type, space: str, **fields: Any) -> str:
         name = self.fresh(self.made, kind.__name__.lower())
@@ -374,9 +434,11 @@ class _Writer:
     def vector(self, size: int) -> AnyTable:
         return self.tied(Table, (size,)) or self.named(Table("", self.numbers(size)))
 
-    def sparse(self, n_rows: int, n_columns: int) -> AnyTable:
+    def sparse(self, n_rows: int, n_columns: int, positive: bool = False) -> AnyTable:
         densest = 0.3 if self.level == "sparse" and n_rows * n_columns > SMALL_MATRIX else 1.0
         held = self.random.random((n_rows, n_columns)) < densest * self.random.random()
+        if positive:
+            return self.by_rows(held, np.abs(self.numbers(n_rows, n_columns)))
         return self.tied(SparseTable, (n_rows, n_columns)) or self.by_rows(held, self.numbers(n_rows, n_columns))
 
     def by_rows(self, held: NDArray[np.bool_], values: NDArray) -> AnyTable:

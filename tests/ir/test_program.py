@@ -30,8 +30,8 @@ from englishroom.ir.program import (
     rule_count,
     tables_of,
 )
-from englishroom.ir.verify import verify
-from programs import full_program, programs
+from englishroom.ir.verify import READABLE_BLOCKS, verify
+from programs import full_program, programs, random_readable
 
 CSR = SparseTable("m", np.array([0, 2, 2, 3]), np.array([0, 3, 1]), np.array([1.5, -2.0, 0.25]), 4)
 
@@ -168,11 +168,14 @@ def test_an_unknown_space_is_a_key_error() -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_kind_of_the_level_is_drawn(level: Level) -> None:
-    absent = {"exact": {"Join", "Select", "Match", "Rules", "Unexplained"}, "featured": set()}.get(
-        level, {"Activate", "Rotate", "Attend", "Unexplained"}
+    new = {"Looks", "Fire", "Votes"}
+    absent = {"exact": {"Join", "Select", "Match", "Rules", "Unexplained"} | new, "featured": set()}.get(
+        level, {"Activate", "Rotate", "Attend", "Unexplained"} | new
     )
     drawn = {type(block).__name__ for block in full_program(level).blocks}
     assert drawn == {kind.__name__ for kind in get_args(Block)} - absent
+    readable = {type(block) for seed in range(5) for block in random_readable(seed).blocks}
+    assert readable == set(READABLE_BLOCKS)
 
 
 def leaves(value: object) -> Iterator[object]:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from englishroom.errors import EnglishRoomError, InvalidProgramError
 from englishroom.ir.program import (
     Block,
-    Level,
+    Join,
+    Linear,
     Lookup,
     Normalise,
     Program,
@@ -84,7 +85,40 @@ Dense('t', 'float64', (2,), '1 2')
 FEATURED = SPARSE.replace("level='sparse'", "level='featured'").replace(
     "Vote(", "Unexplained('rest', 'resid', exact='mixed', explained='few')\nVote("
 )
-BASES: dict[Level, Program] = {program.level: program for program in map(parse_program, (EXACT, FEATURED, SPARSE))}
+READABLE = """\
+Program(level='sparse', n_ctx=3)
+Space('vocab', 5)
+Space('lists', 4)
+Space('moved', 3)
+Space('rules', 2)
+Lookup('lists', 'lists', index='token', table=Table('E'))
+Lookup('follows', 'vocab', index='token', table=Table('V'))
+Looks('moved', 'moved', reads=('lists',), queries=Table('Q'), query_biases=Table('q'), keys=Table('K'), \
+key_biases=Table('q'), matches=(2, 0), lone_keys=Table('L'), distance=Table('D'), conditions=Table('C'), \
+biases=Table('b'), thresholds=Table('t'), moved=(1, 2), window=2)
+Fire('rules', 'rules', reads=('lists', 'moved'), conditions=Table('R'), biases=Table('q'), thresholds=Table('u'))
+Votes('list_votes', 'lists', reads=('rules',), weights=Table('W'))
+Linear('words', 'vocab', reads='list_votes', weight=Table('E'), bias=None, transposed=True)
+Votes('votes', 'vocab', reads=('moved', 'rules'), weights=Table('X'), bias=Table('v'))
+Vote('log_probs', 'vocab', reads=('follows', 'words', 'votes'))
+Sparse('E', 'int64', 'int32', 'float32', 4, '0 1 2 4 5 6', '0 1 0 3 2 3', '1 2 3 4 5 6')
+Sparse('V', 'int64', 'int64', 'float64', 5, '0 0 1 1 1 1', '2', '-1')
+Sparse('Q', 'int64', 'int64', 'float64', 4, '0 1 2', '0 3', '1 -1')
+Sparse('K', 'int64', 'int64', 'float64', 4, '0 1 2', '2 1', '2 1')
+Sparse('L', 'int64', 'int64', 'float64', 4, '0 0 1', '1', '-0.5')
+Sparse('C', 'int64', 'int64', 'float64', 4, '0 1 2 3', '0 1 2', '1 1 1')
+Sparse('R', 'int64', 'int64', 'float64', 7, '0 2 3', '0 4 6', '1 -1 2')
+Sparse('W', 'int64', 'int64', 'float64', 4, '0 1 1', '3', '1')
+Sparse('X', 'int64', 'int64', 'float64', 5, '0 1 1 1 2 2', '0 1', '1 -1')
+Dense('D', 'float64', (2, 3), '1 2 3 4 5 6')
+Dense('q', 'float64', (2,), '1 -2')
+Dense('b', 'float64', (3,), '0 0 -1')
+Dense('t', 'float64', (3,), '1 2 0')
+Dense('u', 'float64', (2,), '0 0')
+Dense('v', 'float64', (5,), '1 2 3 4 5')
+"""
+BASES = {program.level: program for program in map(parse_program, (EXACT, FEATURED, SPARSE))}
+BASES |= {"readable": parse_program(READABLE)}
 Change = Callable[[Program], Program]
 
 
@@ -149,7 +183,7 @@ def csr(name: str, *shape: int) -> SparseTable:
 
 
 VOTE = Vote(name="early", space="vocab", reads=("logits",))
-BREAKS: list[tuple[Level, Change, list[str]]] = [
+BREAKS: list[tuple[str, Change, list[str]]] = [
     # the program
     ("exact", program_of(level="vague"), ["level is 'vague', expected one of exact, featured, sparse"]),
     ("exact", program_of(n_ctx=0), ["n_ctx is 0, expected at least 1"]),
@@ -446,6 +480,151 @@ BREAKS: list[tuple[Level, Change, list[str]]] = [
         ["look: table c is a dense matrix, which does not stand at the sparse level"],
     ),
     ("featured", program_of(level="sparse"), ["rest: a Unexplained block does not stand at the sparse level"]),
+    # looks, rules and votes: shapes
+    *(
+        ("readable", fields_of("moved", **{field: csr("c", *shape)}), [f"moved: table c has shape {wrong}"])
+        for field, shape, wrong in (
+            ("queries", (2, 3), "[2, 3], expected [2, 4]"),
+            ("keys", (3, 4), "[3, 4], expected [2, 4]"),
+            ("lone_keys", (1, 4), "[1, 4], expected [2, 4]"),
+            ("conditions", (3, 5), "[3, 5], expected [3, 4]"),
+        )
+    ),
+    *(
+        ("readable", fields_of("moved", **{field: dense("c", *shape)}), [f"moved: table c has shape {wrong}"])
+        for field, shape, wrong in (
+            ("query_biases", (3,), "[3], expected [2]"),
+            ("key_biases", (1,), "[1], expected [2]"),
+            ("biases", (2,), "[2], expected [3]"),
+            ("thresholds", (4,), "[4], expected [3]"),
+            ("distance", (2,), "[2], expected [2, distances]"),
+            ("distance", (1, 3), "[1, 3], expected [2, distances]"),
+            ("distance", (2, 0), "[2, 0], expected [2, distances]"),
+        )
+    ),
+    ("readable", fields_of("moved", matches=(2,)), ["moved: 1 numbers of matches for 2 looks"]),
+    ("readable", fields_of("moved", matches=(3, -1)), ["moved: a look has -1 matches, expected 0 or more"]),
+    (
+        "readable",
+        fields_of("moved", matches=(2, 1)),
+        [
+            "moved: table Q has shape [2, 4], expected [3, 4]",
+            "moved: table K has shape [2, 4], expected [3, 4]",
+            "moved: table q has shape [2], expected [3]",
+            "moved: table q has shape [2], expected [3]",
+        ],
+    ),
+    ("readable", fields_of("moved", moved=(0, 3)), ["moved: a look makes 0 moved features, expected at least 1"]),
+    ("readable", fields_of("moved", moved=(1, 1)), ["moved: makes 2 moved features, but space moved has 3"]),
+    (
+        "readable",
+        fields_of("moved", moved=(), matches=()),
+        [
+            "moved: has no looks",
+            "moved: makes 0 moved features, but space moved has 3",
+            "moved: table Q has shape [2, 4], expected [0, 4]",
+            "moved: table K has shape [2, 4], expected [0, 4]",
+            "moved: table q has shape [2], expected [0]",
+            "moved: table q has shape [2], expected [0]",
+            "moved: table L has shape [2, 4], expected [0, 4]",
+            "moved: table D has shape [2, 3], expected [0, distances]",
+        ],
+    ),
+    ("readable", fields_of("moved", window=0), ["moved: window is 0, expected at least 1"]),
+    (
+        "readable",
+        fields_of("moved", thresholds=Table("c", np.array([0.5, -0.25, 0]))),
+        ["moved: table c holds a threshold of -0.25, expected 0 or more"],
+    ),
+    (
+        "readable",
+        fields_of("rules", thresholds=Table("c", np.array([-1.0, 0]))),
+        ["rules: table c holds a threshold of -1, expected 0 or more"],
+    ),
+    ("readable", fields_of("rules", conditions=csr("c", 2, 6)), ["rules: table c has shape [2, 6], expected [2, 7]"]),
+    ("readable", fields_of("rules", conditions=csr("c", 3, 7)), ["rules: table c has shape [3, 7], expected [2, 7]"]),
+    ("readable", fields_of("rules", biases=dense("c", 3)), ["rules: table c has shape [3], expected [2]"]),
+    ("readable", fields_of("votes", weights=csr("c", 5, 4)), ["votes: table c has shape [5, 4], expected [5, 5]"]),
+    ("readable", fields_of("votes", bias=dense("c", 4)), ["votes: table c has shape [4], expected [5]"]),
+    *(
+        ("readable", fields_of(name, reads=()), [f"{name}: reads nothing", f"{name}: table {table} has shape {wrong}"])
+        for name, table, wrong in (
+            ("rules", "R", "[2, 7], expected [2, 0]"),
+            ("votes", "X", "[5, 5], expected [0, 5]"),
+        )
+    ),
+    (
+        "readable",
+        fields_of("moved", reads=()),
+        ["moved: reads nothing", "moved: table C has shape [3, 4], expected [3, 0]"]
+        + [f"moved: table {name} has shape [2, 4], expected [2, 0]" for name in "QKL"],
+    ),
+    ("readable", fields_of("rules", reads=("lists", "few")), ["rules: reads few, which no earlier block makes"]),
+    # looks, rules and votes: what stands at the sparse level beside them
+    (
+        "readable",
+        fields_of("rules", conditions=dense("c", 2, 7)),
+        ["rules: table c is a dense matrix, which does not stand at the sparse level"],
+    ),
+    (
+        "readable",
+        fields_of("moved", lone_keys=dense("c", 2, 4)),
+        ["moved: table c is a dense matrix, which does not stand at the sparse level"],
+    ),
+    (
+        "readable",
+        blocks_of(lambda b: b.insert(1, Join(name="join", space="rules", reads=("lists", "lists")))),
+        [
+            "join: a Join block does not stand in a program of looks, rules and votes",
+            "join: joins 8 coordinates, but space rules has 2",
+        ],
+    ),
+    (
+        "readable",
+        fields_of("lists", table=SparseTable("c", np.array([0, 1, 1, 1, 1, 2]), np.arange(2), np.array([1, -2.0]), 4)),
+        ["lists: table c holds -2, expected strengths above 0"],
+    ),
+    (
+        "readable",
+        fields_of("lists", table=SparseTable("c", np.array([0, 1, 1, 1, 1, 1]), np.array([0]), np.zeros(1), 4)),
+        ["lists: table c holds 0, expected strengths above 0"],
+    ),
+    (
+        "readable",
+        fields_of("rules", reads=("follows", "rules")),
+        [
+            "rules: reads rules, which no earlier block makes",
+            "rules: reads follows, which is votes, expected features",
+        ],
+    ),
+    (
+        "readable",
+        fields_of("votes", reads=("list_votes", "rules")),
+        [
+            "votes: reads list_votes, which is votes, expected features",
+            "votes: table X has shape [5, 5], expected [6, 5]",
+        ],
+    ),
+    (
+        "readable",
+        fields_of("rules", space="vocab"),
+        [
+            "rules: makes features in space vocab, which is that of votes for words",
+            "rules: table R has shape [2, 7], expected [5, 7]",
+            "rules: table q has shape [2], expected [5]",
+            "rules: table u has shape [2], expected [5]",
+            "list_votes: table W has shape [2, 4], expected [5, 4]",
+            "votes: table X has shape [5, 5], expected [8, 5]",
+        ],
+    ),
+    ("readable", fields_of("words", reads="lists"), ["words: reads lists, expected votes for word lists"]),
+    (
+        "readable",
+        blocks_of(
+            lambda b: b.insert(-1, Linear(name="more", space="rules", reads="list_votes", weight=csr("c", 4, 2)))
+        ),
+        ["more: writes space rules, expected vocab"],
+    ),
 ]
 
 
@@ -454,13 +633,13 @@ def _told(case: Any) -> str | None:
 
 
 @pytest.mark.parametrize("level", list(BASES))
-def test_the_programs_that_are_broken_below_are_valid(level: Level) -> None:
+def test_the_programs_that_are_broken_below_are_valid(level: str) -> None:
     assert verify(BASES[level]) == []
     assert require_valid(BASES[level]) is BASES[level]
 
 
 @pytest.mark.parametrize(("level", "change", "faults"), BREAKS, ids=_told)
-def test_every_broken_rule_is_told(level: Level, change: Change, faults: list[str]) -> None:
+def test_every_broken_rule_is_told(level: str, change: Change, faults: list[str]) -> None:
     assert verify(change(BASES[level])) == faults
 
 
@@ -521,6 +700,7 @@ def test_kinds_that_do_not_stand_at_the_sparse_level(kind: str) -> None:
 def test_the_featured_level_admits_every_kind() -> None:
     assert verify(replace(BASES["exact"], level="featured")) == []
     assert verify(replace(BASES["sparse"], level="featured")) == []
+    assert verify(replace(BASES["readable"], level="featured")) == []
     kinds = {type(block) for program in BASES.values() for block in program.blocks}
     assert kinds == set(get_args(Block))
 

@@ -19,8 +19,10 @@ from englishroom.ir.program import (
     AnyTable,
     Attend,
     Block,
+    Fire,
     Join,
     Linear,
+    Looks,
     Lookup,
     Match,
     Normalise,
@@ -34,6 +36,7 @@ from englishroom.ir.program import (
     Table,
     Unexplained,
     Vote,
+    Votes,
     reads_of,
     tables_in,
     tables_of,
@@ -61,6 +64,8 @@ _FIXED = (
     "__builtins__",
 )
 """Names that emitted code has beside those of its blocks and tables."""
+_KEEPING = (Attend, Match, Looks)
+"""Blocks that keep something of the positions already read."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Emitter:
 
     def __init__(self, program: Program, tokenizer: Tokenizer) -> None:
         self.program, self.tokenizer = program, tokenizer
-        self.explains = program.level == "sparse"
+        self.explains = program.level == "sparse" and not program.is_readable
         more = (features, *graph.MODULES) if self.explains else ()
         self.verbatim = Verbatim((arithmetic, tokenizer_module, talking, loading, *more))
         self.calls: set[str] = {"main", "log_probs", "talk", "Tokenizer", "numbers", "load_tables", "float32"}
@@ -189,7 +194,7 @@ class Emitter:
         return (
             "\ndef new_memory():\n"
             '    """Return an empty memory: what attention keeps of the positions already read."""\n'
-            f"    return [[] for _ in range({sum(isinstance(b, Attend | Match) for b in self.program.blocks)})]\n\n\n"
+            f"    return [[] for _ in range({sum(isinstance(b, _KEEPING) for b in self.program.blocks)})]\n\n\n"
             "def step(token, position, memory):\n"
             '    """Read one token at its position; return the log-probabilities of every token that may come next."""'
         )
@@ -230,7 +235,7 @@ class Emitter:
             case Sum(reads=reads):
                 return v[reads[0]] if len(reads) == 1 else self._call("total", *(v[name] for name in reads))
             case Join(reads=reads):
-                return "[" + ", ".join(f"*{v[name]}" for name in reads) + "]"
+                return _joined(v, reads)
             case Product(reads=(first, second)):
                 return self._call("product", v[first], v[second])
             case Normalise(reads=reads):
@@ -259,6 +264,14 @@ class Emitter:
                 options |= {} if block.k is None else {"k": str(block.k)}
                 options |= {} if block.passes == "excess" else {"passes": '"value"'}
                 return self._call("apply_rules", v[reads], *parts, size, **options)
+            case Looks():
+                return self._looks(block, v)
+            case Fire(reads=reads):
+                sums = self._call("sparse_products", _joined(v, reads), self._table(block.conditions, "rows"))
+                return self._above(sums, block)
+            case Votes(reads=reads, bias=bias):
+                offset = () if bias is None else (self._table(bias, "rows"),)
+                return self._linear(_joined(v, reads), block.weights, False, size, offset)
             case Unexplained(exact=exact, explained=explained):
                 return self._call("difference", v[exact], v[explained])
             case Vote(reads=reads):
@@ -293,11 +306,32 @@ class Emitter:
             options["window"] = str(block.window)
         return self._call("match", v[block.queries], v[block.keys], v[block.values], self._memory(block), **options)
 
+    def _looks(self, block: Looks, v: Mapping[str, str]) -> str:
+        queries, keys = (
+            f"({self._table(rows, 'rows')}, {self._table(biases, 'rows')})"
+            for rows, biases in ((block.queries, block.query_biases), (block.keys, block.key_biases))
+        )
+        options = {
+            "queries": queries,
+            "keys": keys,
+            "lone_keys": self._table(block.lone_keys, "rows"),
+            "distances": self._table(block.distance, "rows"),
+            "conditions": self._table(block.conditions, "rows"),
+            "matches": repr(block.matches),
+            "moved": repr(block.moved),
+        }
+        if block.window is not None:
+            options["window"] = str(block.window)
+        return self._above(self._call("look", _joined(v, block.reads), self._memory(block), **options), block)
+
+    def _above(self, sums: str, block: Looks | Fire) -> str:
+        return self._call("above", sums, self._table(block.biases, "rows"), self._table(block.thresholds, "rows"))
+
     def _pairs(self, tables: Sequence[AnyTable]) -> str:
         return f"[{', '.join(self._table(table, 'pairs') for table in tables)}]"
 
     def _memory(self, block: Block) -> str:
-        keeping = [b.name for b in self.program.blocks if isinstance(b, Attend | Match)]
+        keeping = [b.name for b in self.program.blocks if isinstance(b, _KEEPING)]
         return f"memory[{keeping.index(block.name)}]"
 
     def _table(self, table: AnyTable, layout: str) -> str:
@@ -331,6 +365,11 @@ class Emitter:
     def _load(self, function: str, name: str) -> str:
         self.calls.add(function)
         return f'{function}("{name}")'
+
+
+def _joined(v: Mapping[str, str], reads: Sequence[str]) -> str:
+    """Spell variables side by side."""
+    return "[" + ", ".join(f"*{v[name]}" for name in reads) + "]"
 
 
 def _layouts(program: Program) -> dict[str, set[str]]:

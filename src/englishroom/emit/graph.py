@@ -26,18 +26,23 @@ def graph(program: Program, spell: Callable[[AnyTable], Any]) -> list[dict[str, 
         spell: what stands for a table.
 
     Raises:
-        ConfigError: the program is not at the sparse level.
+        ConfigError: the program is not at the sparse level, or it is readable.
     """
     require_sparse(program, "explained")
     return [_laid_out(block, program.space(block.space).size, spell) for block in program.blocks]
 
 
 def require_sparse(program: Program, what: str) -> None:
-    """Refuse programs at other levels.
+    """Refuse programs at other levels, and readable ones.
 
     Raises:
-        ConfigError: the program is not at the sparse level.
+        ConfigError: the program is not at the sparse level, or it is readable.
     """
+    if program.is_readable:
+        raise ConfigError(
+            f"the program is made of looks, rules and votes, and such programs cannot be {what} yet; give a room of "
+            "the older form"
+        )
     if program.level != "sparse":
         raise ConfigError(
             f"the program is at the {program.level} level, and only sparse programs can be {what}; give a room made "

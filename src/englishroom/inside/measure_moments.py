@@ -14,8 +14,10 @@ from englishroom.ir.program import (
     Activate,
     Attend,
     Block,
+    Fire,
     Join,
     Linear,
+    Looks,
     Lookup,
     Match,
     Normalise,
@@ -27,6 +29,7 @@ from englishroom.ir.program import (
     Sum,
     Unexplained,
     Vote,
+    Votes,
     tables_of,
 )
 from englishroom.passes.moments import Axis, InputMoments, TableMoments
@@ -42,8 +45,8 @@ def measure_moments(
 ) -> TableMoments:
     """Run a program over documents and average what every table of it is multiplied with.
 
-    Scores of heads are multiplied with two features, biases with none, and tables that several blocks hold with one
-    thing here and another there: these have no source.
+    Scores of heads are multiplied with two features, conditions of looks with mixes of features, biases with none, and
+    tables that several blocks hold with one thing here and another there: these have no source.
 
     Args:
         text: the name of the text, for records.
@@ -80,6 +83,10 @@ def _sources(
             yield weight.name, "column" if flipped else "row", _summed(variables[reads])
         case Rules(conditions=conditions, reads=reads):
             yield conditions.name, "column", _summed(variables[reads])
+        case Fire(conditions=conditions, reads=reads):
+            yield conditions.name, "column", _summed(_joined(reads, variables))
+        case Votes(weights=weights, reads=reads):
+            yield weights.name, "row", _summed(_joined(reads, variables))
         case (
             Sum()
             | Join()
@@ -90,12 +97,17 @@ def _sources(
             | Rotate()
             | Attend()
             | Match()
+            | Looks()
             | Unexplained()
             | Vote()
         ):
             return
         case _:
             assert_never(block)
+
+
+def _joined(reads: Sequence[str], variables: Mapping[str, Rows]) -> Rows:
+    return np.concatenate([variables[name] for name in reads], axis=1)
 
 
 def _summed(x: Rows) -> NDArray[np.float64]:

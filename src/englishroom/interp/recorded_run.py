@@ -7,7 +7,7 @@ scales and heads can be followed too, for the whole derivative.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
@@ -16,6 +16,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
+from englishroom.interp.looking import Looking, LookParts, slices
 from englishroom.interp.pointwise import kept, log_softmax, softmax, strongest
 from englishroom.interp.vectorised import Interpreter, Stream
 from englishroom.ir.program import (
@@ -23,8 +24,10 @@ from englishroom.ir.program import (
     AnyTable,
     Attend,
     Block,
+    Fire,
     Join,
     Linear,
+    Looks,
     Lookup,
     Match,
     Normalise,
@@ -36,6 +39,7 @@ from englishroom.ir.program import (
     Table,
     Unexplained,
     Vote,
+    Votes,
 )
 
 Rows = NDArray[Any]
@@ -58,10 +62,10 @@ class RecordedRun:
     """A text read by a program at the sparse level, with all that is needed to follow effects.
 
     Attributes:
-        variables: every variable at every position, name -> [pos, size].
-        weights: where heads looked, name -> [head, pos, pos].
+        variables: every variable at every position, name -> [pos, size]; a feature is on where it is not 0.
+        weights: where heads, or looks, looked, name -> [head, pos, pos].
         scales: what norms multiplied by, name -> [pos, 1].
-        rules: what rules did, name -> :class:`Parts`.
+        rules: what rules did that add to features, name -> :class:`Parts`.
     """
 
     def __init__(self, interpreter: Interpreter, tokens: NDArray[np.integer]) -> None:
@@ -77,6 +81,12 @@ class RecordedRun:
                 case Match():
                     queries, keys = self.variables[block.queries], self.variables[block.keys]
                     self.weights[block.name] = attention_weights(block, queries, keys, self.apply)
+                case Looks():
+                    looking, parts = self.looked(block)
+                    back, visible = positions_seen(len(self.tokens), block.window)
+                    ahead = np.where(visible, 0.0, -np.inf)
+                    looks = looking.weights(parts.queries, parts.keys, parts.lone_keys, back, ahead)
+                    self.weights[block.name] = np.stack(looks)
                 case Normalise():
                     self.scales[block.name] = self._scale(block, self.centred(block))
                 case Rules():
@@ -94,7 +104,7 @@ class RecordedRun:
     def apply(self, table: AnyTable, x: Rows, transposed: bool = False) -> Rows:
         """Return ``x @ table``, or ``x @ table.T``."""
         if isinstance(table, Table):
-            weight = self.interpreter._dense(table)
+            weight = self.interpreter.dense(table)
             return x @ (weight.T if transposed else weight)
         matrix = self.interpreter._sparse(table)
         return (matrix @ x.T).T if transposed else (matrix.T @ x.T).T
@@ -126,6 +136,15 @@ class RecordedRun:
         back = np.subtract.outer(np.arange(len(self.tokens)), np.arange(len(self.tokens)))
         later = block.buckets[number + 1] if number + 1 < len(block.buckets) else len(self.tokens)
         return (back >= block.buckets[number]) & (back < later)
+
+    def joined(self, reads: Sequence[str]) -> Rows:
+        """Return variables side by side."""
+        return np.concatenate([self.variables[name] for name in reads], axis=1)
+
+    def looked(self, block: Looks) -> tuple[Looking, LookParts]:
+        """Return looks made ready, and what they make of each position by itself."""
+        looking = Looking(block, self.interpreter)
+        return looking, looking.parts(self.joined(block.reads))
 
     def mix(self, block: Match, values: Rows) -> Rows:
         """Return the mix that heads make of values, looking where they looked."""
@@ -163,8 +182,7 @@ class RecordedRun:
             case Sum(reads=reads) | Vote(reads=reads):
                 return [(name, g) for name in reads]
             case Join(reads=reads):
-                ends = np.cumsum([self.size(name) for name in reads])[:-1]
-                return list(zip(reads, np.split(g, ends, axis=1), strict=True))
+                return self._parted(reads, g)
             case Select(reads=reads):
                 return [(reads, np.where(self.variables[block.name] != 0, g, 0.0))]
             case Normalise(reads=reads):
@@ -182,10 +200,49 @@ class RecordedRun:
                 return [(reads, self.apply(block.conditions, passed))]
             case Match():
                 return [] if through == "additions" else self._back_of_heads(block, g, through)
+            case Votes(reads=reads, weights=weights):
+                return self._parted(reads, self.apply(weights, g, transposed=True))
+            case Fire(reads=reads, conditions=conditions):
+                if through == "additions":
+                    return []
+                return self._parted(reads, self.apply(conditions, self._where_on(block.name, g)))
+            case Looks(reads=reads):
+                if through == "additions":
+                    return []
+                return self._parted(reads, self._back_of_looks(block, self._where_on(block.name, g), through))
             case Activate() | Attend() | Unexplained():
                 raise _not_sparse(block)
             case _:
                 assert_never(block)
+
+    def _parted(self, reads: Sequence[str], x: Rows) -> list[tuple[str, Rows]]:
+        """Part what belongs to variables side by side."""
+        ends = np.cumsum([self.size(name) for name in reads])[:-1]
+        return list(zip(reads, np.split(x, ends, axis=1), strict=True))
+
+    def _where_on(self, name: str, x: Rows) -> Rows:
+        """Keep what belongs to features that are on."""
+        return np.where(self.variables[name] != 0, x, 0.0)
+
+    def _back_of_looks(self, block: Looks, g: Rows, through: Through) -> Rows:
+        """Return the gradient on what looks read, side by side, given that on their moved features that are on."""
+        looking, parts = self.looked(block)
+        weights = self.weights[block.name]
+        on_there = np.empty_like(g)
+        for own, w in zip(looking.moved, weights, strict=True):
+            on_there[:, own] = w.T @ g[:, own]
+        found = self.apply(block.conditions, on_there)
+        if through != "everything":
+            return found
+        on = LookParts(*map(np.zeros_like, parts))
+        for look, (match, own, w) in enumerate(zip(looking.matches, looking.moved, weights, strict=True)):
+            on_weights = g[:, own] @ parts.there[:, own].T
+            on_scores = w * (on_weights - (w * on_weights).sum(1, keepdims=True))
+            on.lone_keys[:, look] = on_scores.sum(0)
+            on.queries[:, match] = np.where(parts.queries[:, match] > 0, on_scores @ parts.keys[:, match], 0.0)
+            on.keys[:, match] = np.where(parts.keys[:, match] > 0, on_scores.T @ parts.queries[:, match], 0.0)
+        pairs = ((block.queries, on.queries), (block.keys, on.keys), (block.lone_keys, on.lone_keys))
+        return sum((self.apply(table, part) for table, part in pairs), found)
 
     def _turned(self, block: Rotate, x: Rows, way: float) -> Rows:
         """Turn each head by its position, or back."""
@@ -247,8 +304,9 @@ class RecordedRun:
         return votes + self._spread(none, scales=False)
 
     def sources(self) -> list[str]:
-        """Name what votes are split into: looked-up features, rules, products, and outputs of heads."""
-        return [block.name for block in self.program.blocks if isinstance(block, Lookup | Rules | Match | Product)]
+        """Name what votes are split into: looked-up and moved features, rules, products, and outputs of heads."""
+        sources = Lookup | Rules | Match | Product | Looks | Fire
+        return [block.name for block in self.program.blocks if isinstance(block, sources)]
 
     def constant(self, name: str) -> Rows:
         """Return what such a variable is when none of its features is on, [size]."""
@@ -286,8 +344,16 @@ class RecordedRun:
             case Sum(reads=reads) | Vote(reads=reads) if changes.keys() & set(reads):
                 return sum((changes[name] for name in reads if name in changes), np.zeros(()))
             case Join(reads=reads) if changes.keys() & set(reads):
-                none = np.zeros_like
-                return np.concatenate([changes.get(name, none(self.variables[name])) for name in reads], axis=1)
+                return self._joined_changes(reads, changes)
+            case Votes(reads=reads, weights=weights) if changes.keys() & set(reads):
+                return self.apply(weights, self._joined_changes(reads, changes))
+            case Fire(reads=reads, conditions=conditions) if changes.keys() & set(reads):
+                passed = self.apply(conditions, self._joined_changes(reads, changes), transposed=True)
+                return self._where_on(block.name, passed)
+            case Looks(reads=reads) if changes.keys() & set(reads):
+                there = self.apply(block.conditions, self._joined_changes(reads, changes), transposed=True)
+                parts = zip(self.weights[block.name], slices(block.moved), strict=True)
+                return self._where_on(block.name, np.concatenate([w @ there[:, own] for w, own in parts], axis=1))
             case Select(reads=reads) if reads in changes:
                 return np.where(self.variables[block.name] != 0, changes[reads], 0.0)
             case Normalise(reads=reads) if reads in changes:
@@ -305,6 +371,9 @@ class RecordedRun:
                 raise _not_sparse(block)
             case _:
                 return None
+
+    def _joined_changes(self, reads: Sequence[str], changes: Mapping[str, Rows]) -> Rows:
+        return np.concatenate([changes.get(r, np.zeros_like(self.variables[r])) for r in reads], axis=1)
 
     def _change_of_norm(self, block: Normalise, change: Rows, scales: bool) -> Rows:
         x, scale = self.centred(block), self.scales[block.name]
@@ -366,8 +435,7 @@ def attention_weights(
     Args:
         apply: multiplies a table from the right.
     """
-    back = np.subtract.outer(np.arange(len(keys)), np.arange(len(keys)))
-    visible = back >= 0 if block.window is None else (back >= 0) & (back < block.window)
+    back, visible = positions_seen(len(keys), block.window)
     found = []
     for head, tables in enumerate(block.scores):
         scores = np.zeros(back.shape, queries.dtype)
@@ -377,3 +445,9 @@ def attention_weights(
             scores = scores + block.distance.values[head][np.clip(back, 0, block.distance.shape[1] - 1)]
         found.append(softmax(np.where(visible, scores, -np.inf)))
     return np.stack(found)
+
+
+def positions_seen(n: int, window: int | None) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return how far positions lie behind each other, and whether one may look at the other, [pos, pos]."""
+    back = np.subtract.outer(np.arange(n), np.arange(n))
+    return back, back >= 0 if window is None else (back >= 0) & (back < window)

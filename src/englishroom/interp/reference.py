@@ -16,9 +16,11 @@ from englishroom.ir.program import (
     AnyTable,
     Attend,
     Block,
+    Fire,
     Function,
     Join,
     Linear,
+    Looks,
     Lookup,
     Match,
     Normalise,
@@ -31,6 +33,7 @@ from englishroom.ir.program import (
     Table,
     Unexplained,
     Vote,
+    Votes,
 )
 
 Vector = NDArray[np.float64]
@@ -102,6 +105,13 @@ def _value(block: Block, variables: dict[str, NDArray[np.float64]], tokens: Sequ
             return _match(block, variables, here)
         case Rules():
             return _apply_rules(block, x(block.reads))
+        case Looks():
+            return _look(block, variables, here)
+        case Fire():
+            return _above(block, _dense(block.conditions) @ np.concatenate([x(name) for name in block.reads]))
+        case Votes():
+            y = np.concatenate([x(name) for name in block.reads]) @ _dense(block.weights)
+            return y if block.bias is None else y + _dense(block.bias)
         case Unexplained():
             return x(block.exact) - x(block.explained)
         case Vote():
@@ -211,3 +221,29 @@ def _match(block: Match, variables: dict[str, NDArray[np.float64]], here: int) -
     if block.moves is None:
         return np.concatenate(mixes)
     return np.sum([mix @ _dense(move) for mix, move in zip(mixes, block.moves, strict=True)], axis=0)
+
+
+def _look(block: Looks, variables: dict[str, NDArray[np.float64]], here: int) -> Vector:
+    seen = _seen(here, block.window)
+    x = {there: np.concatenate([variables[name][there] for name in block.reads]) for there in seen}
+    queries = np.maximum(_dense(block.queries) @ x[here] + _dense(block.query_biases), 0.0)
+    keys = {j: np.maximum(_dense(block.keys) @ x[j] + _dense(block.key_biases), 0.0) for j in seen}
+    conditions, sums = _dense(block.conditions), []
+    first_match, first_moved = 0, 0
+    for look, (n_matches, n_moved) in enumerate(zip(block.matches, block.moved, strict=True)):
+        by_distance, lone_key = _dense(block.distance)[look], _dense(block.lone_keys)[look]
+        scores = []
+        for j in seen:
+            matched = sum(queries[m] * keys[j][m] for m in range(first_match, first_match + n_matches))
+            scores.append(by_distance[min(here - j, len(by_distance) - 1)] + lone_key @ x[j] + matched)
+        weights = _softmax(scores)
+        for feature in range(first_moved, first_moved + n_moved):
+            sums.append(sum(weight * (conditions[feature] @ x[j]) for weight, j in zip(weights, seen, strict=True)))
+        first_match, first_moved = first_match + n_matches, first_moved + n_moved
+    return _above(block, np.array(sums))
+
+
+def _above(block: Looks | Fire, sums: Vector) -> Vector:
+    """Keep the sums that exceed their thresholds, their biases added; the other features are 0."""
+    sums = sums + _dense(block.biases)
+    return np.where(sums > _dense(block.thresholds), sums, 0.0)

@@ -11,6 +11,7 @@ import scipy.sparse
 from numpy.typing import DTypeLike, NDArray
 
 from englishroom.errors import ConfigError
+from englishroom.interp.looking import Looking
 from englishroom.interp.narrow import used_columns, used_rows
 from englishroom.interp.pointwise import Rows, function_of, kept, log_softmax, softmax
 from englishroom.interp.turns import Turns
@@ -19,8 +20,10 @@ from englishroom.ir.program import (
     AnyTable,
     Attend,
     Block,
+    Fire,
     Join,
     Linear,
+    Looks,
     Lookup,
     Match,
     Normalise,
@@ -34,6 +37,7 @@ from englishroom.ir.program import (
     Table,
     Unexplained,
     Vote,
+    Votes,
 )
 
 
@@ -84,7 +88,7 @@ class Interpreter:
         """Convert a constant to the precision at hand, so that no step widens to another."""
         return np.array(value, dtype=self.dtype)[()]
 
-    def _dense(self, table: Table) -> Rows:
+    def dense(self, table: Table) -> Rows:
         """Convert a table to the precision at hand, once."""
         if table.name not in self._tables:
             self._tables[table.name] = np.ascontiguousarray(table.values, dtype=self.dtype)
@@ -95,10 +99,10 @@ class Interpreter:
             self._tables[table.name] = table.csr(self.dtype)
         return self._tables[table.name]
 
-    def _map(self, table: AnyTable, transposed: bool = False) -> Callable[[Rows], Rows]:
+    def map(self, table: AnyTable, transposed: bool = False) -> Callable[[Rows], Rows]:
         """Return the function ``x -> x @ table`` (or its transpose) on rows."""
         if isinstance(table, Table):
-            weight = self._dense(table).T if transposed else self._dense(table)
+            weight = self.dense(table).T if transposed else self.dense(table)
             return lambda x: x @ weight
         matrix = self._sparse(table)
         left = matrix if transposed else scipy.sparse.csr_array(matrix.T)
@@ -108,21 +112,20 @@ class Interpreter:
         """Turn a block into a function of the stream; constants are bound once, here."""
         match block:
             case Lookup(index=index, table=table):
-                rows = self._dense(table) if isinstance(table, Table) else table.dense().astype(self.dtype)
+                rows = self.dense(table) if isinstance(table, Table) else table.dense().astype(self.dtype)
                 if index == "token":
                     return lambda s: rows[s.tokens]
                 return lambda s: rows[s.positions]
             case Linear(reads=reads, bias=bias):
-                apply, at = self._map(block.weight, block.transposed), slots[reads]
+                apply, at = self.map(block.weight, block.transposed), slots[reads]
                 if bias is None:
                     return lambda s: apply(s.values[at])
-                offset = self._dense(bias)
+                offset = self.dense(bias)
                 return lambda s: apply(s.values[at]) + offset
             case Sum(reads=reads):
                 return _sum([slots[name] for name in reads])
             case Join(reads=reads):
-                places = [slots[name] for name in reads]
-                return lambda s: np.concatenate([s.values[i] for i in places], axis=1)
+                return _joined([slots[name] for name in reads])
             case Product(reads=(first, second)):
                 i, j = slots[first], slots[second]
                 return lambda s: s.values[i] * s.values[j]
@@ -141,6 +144,16 @@ class Interpreter:
                 return self._match(block, slots)
             case Rules():
                 return self._rules(block, slots[block.reads])
+            case Looks():
+                return self._looks(block, _joined([slots[name] for name in block.reads]))
+            case Fire(reads=reads):
+                conditions, joined = self.map(block.conditions, transposed=True), _joined([slots[r] for r in reads])
+                above = self._above(block)
+                return lambda s: above(conditions(joined(s)))
+            case Votes(reads=reads, bias=bias):
+                votes, joined = self.map(block.weights), _joined([slots[name] for name in reads])
+                offset = self._number(0.0) if bias is None else self.dense(bias)
+                return lambda s: votes(joined(s)) + offset
             case Unexplained(exact=exact, explained=explained):
                 i, j = slots[exact], slots[explained]
                 return lambda s: s.values[i] - s.values[j]
@@ -152,9 +165,9 @@ class Interpreter:
 
     def _normalise(self, block: Normalise, at: int) -> Callable[[Stream], Rows]:
         eps, centred = self._number(block.eps), block.centred
-        gain = None if block.gain is None else self._dense(block.gain)
-        bias = None if block.bias is None else self._dense(block.bias)
-        form = None if block.form is None else self._map(block.form)
+        gain = None if block.gain is None else self.dense(block.gain)
+        bias = None if block.bias is None else self.dense(block.bias)
+        form = None if block.form is None else self.map(block.form)
         share = self._number(1.0 / self.program.space(block.space).size)
 
         def step(s: Stream) -> Rows:
@@ -172,7 +185,7 @@ class Interpreter:
         return step
 
     def _select(self, block: Select, at: int) -> Callable[[Stream], Rows]:
-        thresholds = None if block.thresholds is None else self._dense(block.thresholds)
+        thresholds = None if block.thresholds is None else self.dense(block.thresholds)
         k = block.k
 
         def step(s: Stream) -> Rows:
@@ -182,10 +195,10 @@ class Interpreter:
         return step
 
     def _rules(self, block: Rules, at: int) -> Callable[[Stream], Rows]:
-        conditions, effects = self._map(block.conditions, transposed=True), self._map(block.effects)
-        thresholds = self._dense(block.thresholds)
-        biases = self._number(0.0) if block.biases is None else self._dense(block.biases)
-        offset = self._number(0.0) if block.offset is None else self._dense(block.offset)
+        conditions, effects = self.map(block.conditions, transposed=True), self.map(block.effects)
+        thresholds = self.dense(block.thresholds)
+        biases = self._number(0.0) if block.biases is None else self.dense(block.biases)
+        offset = self._number(0.0) if block.offset is None else self.dense(block.offset)
         k, excess = block.k, block.passes == "excess"
 
         def step(s: Stream) -> Rows:
@@ -235,9 +248,9 @@ class Interpreter:
 
     def _match(self, block: Match, slots: Mapping[str, int]) -> Callable[[Stream], Rows]:
         q_at, k_at, v_at = slots[block.queries], slots[block.keys], slots[block.values]
-        maps = [[(self._map(table), at) for table, at in map(used_columns, tables)] for tables in block.scores]
-        moves = None if block.moves is None else [(self._map(t), at) for t, at in map(used_rows, block.moves)]
-        distance = None if block.distance is None else self._dense(block.distance)
+        maps = [[(self.map(table), at) for table, at in map(used_columns, tables)] for tables in block.scores]
+        moves = None if block.moves is None else [(self.map(t), at) for t, at in map(used_rows, block.moves)]
+        distance = None if block.distance is None else self.dense(block.distance)
         window, name = block.window, block.name
 
         def step(s: Stream) -> Rows:
@@ -261,6 +274,33 @@ class Interpreter:
             return functools.reduce(np.add, [move(mix) for (move, _), mix in zip(moves, mixes, strict=True)])
 
         return step
+
+    def _looks(self, block: Looks, joined: Callable[[Stream], Rows]) -> Callable[[Stream], Rows]:
+        looking, above = Looking(block, self), self._above(block)
+        window, name, n_matches = block.window, block.name, sum(block.matches)
+
+        def step(s: Stream) -> Rows:
+            parts = looking.parts(joined(s))
+            keys = s.remember(name, "keys", parts.keys, 1, window)[:, 0]  # [batch, seen, match]
+            lone_keys = s.remember(name, "lone_keys", parts.lone_keys, 1, window)[:, 0]  # [batch, seen, look]
+            there = s.remember(name, "there", parts.there, 1, window)[:, 0]  # [batch, seen, moved]
+            queries = parts.queries.reshape(s.batch, s.n_new, n_matches)
+            n_seen = keys.shape[1]
+            looks = looking.weights(queries, keys, lone_keys, s.distances(n_seen), s.ahead(n_seen, window))
+            sums = [weights @ there[:, :, own] for weights, own in zip(looks, looking.moved, strict=True)]
+            return above(np.concatenate(sums, axis=2).reshape(s.batch * s.n_new, -1))
+
+        return step
+
+    def _above(self, block: Looks | Fire) -> Callable[[Rows], Rows]:
+        """Return the function that adds biases to sums and keeps those that exceed their thresholds."""
+        biases, thresholds = self.dense(block.biases), self.dense(block.thresholds)
+
+        def above(sums: Rows) -> Rows:
+            sums = sums + biases
+            return kept(sums, sums > thresholds, None)
+
+        return above
 
 
 class Stream:
@@ -339,6 +379,14 @@ class Stream:
         back = self.distances(n_seen)
         visible = back >= 0 if window is None else (back >= 0) & (back < window)
         return np.where(visible, 0.0, -np.inf).astype(self.interpreter.dtype)
+
+
+def _joined(places: list[int]) -> Callable[[Stream], Rows]:
+    """Return the function that puts variables side by side."""
+    if len(places) == 1:
+        (at,) = places
+        return lambda s: s.values[at]
+    return lambda s: np.concatenate([s.values[i] for i in places], axis=1)
 
 
 def _sum(places: list[int]) -> Callable[[Stream], Rows]:

@@ -208,6 +208,65 @@ class Rules(_Block):
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class Looks(_Block):
+    """All looks of a layer, and the moved features that they make: what stands where a look looks.
+
+    Here ``x`` is the variables of ``reads`` side by side, ``x_i`` at the position at hand and ``x_j`` at an earlier one
+    or the same. A look has some of the matches, as many as ``matches`` says, one look after the other. Match m makes
+    the query ``q_m = max(0, queries[m] . x_i + query_biases[m])`` and the key
+    ``k_m = max(0, keys[m] . x_j + key_biases[m])``. Look h scores position j by
+    ``distance[h, i - j] + lone_keys[h] . x_j`` plus the sum of ``q_m k_m`` over its matches; a lone key counts whatever
+    is asked for, and the last column of ``distance`` stands for anything farther. Weights are the softmax of its scores
+    over the last ``window`` positions, all where ``None``.
+
+    A look makes some of the moved features, as many as ``moved`` says, one look after the other. Feature f is
+    ``s = biases[f] + sum of weight_j (conditions[f] . x_j)`` over positions j where ``s > thresholds[f]``, else 0.
+    """
+
+    reads: tuple[str, ...]
+    queries: SparseTable
+    query_biases: Table
+    keys: SparseTable
+    key_biases: Table
+    matches: tuple[int, ...]
+    lone_keys: SparseTable
+    distance: Table
+    conditions: SparseTable
+    biases: Table
+    thresholds: Table
+    moved: tuple[int, ...]
+    window: int | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Fire(_Block):
+    """Rules that are features: rule r is ``s = conditions[r] . x + biases[r]`` where ``s > thresholds[r]``, else 0.
+
+    Here ``x`` is the variables of ``reads`` side by side.
+    """
+
+    reads: tuple[str, ...]
+    conditions: SparseTable
+    biases: Table
+    thresholds: Table
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Votes(_Block):
+    """Votes of features for words, or for word lists: ``x @ weights + bias``.
+
+    Here ``x`` is the variables of ``reads`` side by side.
+    """
+
+    reads: tuple[str, ...]
+    weights: SparseTable
+    bias: Table | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class Unexplained(_Block):
     """An error block: what ``exact`` has that ``explained`` lacks. Counted in reports; never at the sparse level."""
 
@@ -236,6 +295,9 @@ Block = (
     | Attend
     | Match
     | Rules
+    | Looks
+    | Fire
+    | Votes
     | Unexplained
     | Vote
 )
@@ -244,7 +306,7 @@ Block = (
 @final
 @dataclass(frozen=True)
 class Rule:
-    """One rule of a :class:`Rules` block, as a reader sees it."""
+    """One rule, or one moved feature, as a reader sees it."""
 
     index: int
     reads: tuple[tuple[int, float], ...]
@@ -284,6 +346,11 @@ class Program:
         return last
 
     @property
+    def is_readable(self) -> bool:
+        """Whether it is made of looks, rules that are features, and their votes, each stage one block."""
+        return any(isinstance(block, Looks | Fire | Votes) for block in self.blocks)
+
+    @property
     def d_vocab(self) -> int:
         return self.space(self.vote.space).size
 
@@ -308,7 +375,7 @@ def reads_of(block: Block) -> tuple[str, ...]:
             return ()
         case Linear() | Normalise() | Activate() | Select() | Rotate() | Rules():
             return (block.reads,)
-        case Sum() | Join() | Product() | Vote():
+        case Sum() | Join() | Product() | Looks() | Fire() | Votes() | Vote():
             return tuple(block.reads)
         case Attend() | Match():
             return (block.queries, block.keys, block.values)
@@ -334,22 +401,37 @@ def tables_in(value: object) -> Iterator[AnyTable]:
 def rule_count(program: Program) -> int:
     """Count what a program at the sparse level consists of: its rules, and the edges beside them.
 
-    A row of a :class:`Rules` block is one rule, however many features it reads and adds to, and whatever its tables
-    share with others. Every number other than 0 in any other sparse table is one edge, in tables that several blocks
-    hold once. Dense tables (biases, thresholds, gains) are not counted.
+    A row of a :class:`Rules` or :class:`Fire` block is one rule, and so is a moved feature of :class:`Looks`, however
+    many features it reads and adds to, and whatever its tables share with others. Every number other than 0 in any
+    other sparse table is one edge, in tables that several blocks hold once. Dense tables (biases, thresholds, gains,
+    curves over distance) are not counted.
     """
-    rules = [block for block in program.blocks if isinstance(block, Rules)]
-    tables = {t.name: t for b in program.blocks if not isinstance(b, Rules) for t in tables_of(b)}
+    rules = [block for block in program.blocks if isinstance(block, Rules | Looks | Fire)]
+    tables = {table.name: table for block in program.blocks for table in _tables_of_edges(block)}
     edges = sum(int(np.count_nonzero(t.values)) for t in tables.values() if isinstance(t, SparseTable))
     return sum(block.conditions.shape[0] for block in rules) + edges
 
 
-def rule_at(block: Rules, index: int) -> Rule:
-    """View one rule of a block: which features it reads, its bias and threshold, what it adds to which features."""
+def _tables_of_edges(block: Block) -> Iterator[AnyTable]:
+    """Yield the tables of a block that are no part of its rules."""
+    match block:
+        case Rules() | Fire():
+            return
+        case Looks():
+            yield from (block.queries, block.keys, block.lone_keys)
+        case _:
+            yield from tables_of(block)
+
+
+def rule_at(block: Rules | Looks | Fire, index: int) -> Rule:
+    """View one rule of a block: which features it reads, its bias and threshold, what it adds to which features.
+
+    A rule that is a feature itself, as a moved feature is, adds to nothing else.
+    """
     return Rule(
         index=index,
         reads=tuple(block.conditions.row(index)),
         bias=0.0 if block.biases is None else float(block.biases.values[index]),
         threshold=float(block.thresholds.values[index]),
-        adds=tuple(block.effects.row(index)),
+        adds=tuple(block.effects.row(index)) if isinstance(block, Rules) else ((index, 1.0),),
     )

@@ -16,8 +16,10 @@ from englishroom.ir.program import (
     AnyTable,
     Attend,
     Block,
+    Fire,
     Join,
     Linear,
+    Looks,
     Lookup,
     Match,
     Normalise,
@@ -31,6 +33,7 @@ from englishroom.ir.program import (
     Table,
     Unexplained,
     Vote,
+    Votes,
     reads_of,
     tables_of,
 )
@@ -38,6 +41,8 @@ from englishroom.ir.program import (
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 EXACT_BLOCKS: tuple[type, ...] = (Lookup, Linear, Sum, Product, Normalise, Activate, Rotate, Attend, Vote)
 SPARSE_BLOCKS: tuple[type, ...] = (Lookup, Linear, Sum, Join, Product, Normalise, Select, Rotate, Match, Rules, Vote)
+READABLE_BLOCKS: tuple[type, ...] = (Lookup, Looks, Fire, Votes, Linear, Vote)
+"""What stands at the sparse level in programs that hold looks, rules that are features, or their votes."""
 
 SPARSE_ROW_ENTRIES = 256
 """Entries that a row of a sparse table may have at the sparse level."""
@@ -72,6 +77,7 @@ class _Verifier:
         self.found: list[str] = []
         self.sizes: dict[str, int] = {}
         self.made: dict[str, str] = {}  # variable -> its space
+        self.features: set[str] = set()  # variables of a readable program that are features, and no votes
         self.block: Block | None = None
 
     def fault(self, text: str) -> None:
@@ -137,14 +143,45 @@ class _Verifier:
             if any(isinstance(table, SparseTable) for table in tables_of(block)):
                 self.fault("a sparse table does not stand at the exact level")
         if level == "sparse":
-            if not isinstance(block, SPARSE_BLOCKS):
+            if self.program.is_readable:
+                self._readable(block)
+            elif not isinstance(block, SPARSE_BLOCKS):
                 self.fault(f"a {kind} block does not stand at the sparse level")
             for table in tables_of(block):
-                is_distance = isinstance(block, Match) and table is block.distance
+                is_distance = isinstance(block, Match | Looks) and table is block.distance
                 if isinstance(table, Table) and table.values.ndim > 1 and not is_distance:
                     self.fault(f"table {table.name} is a dense matrix, which does not stand at the sparse level")
                 if isinstance(table, SparseTable):
                     self._short(table)
+
+    def _readable(self, block: Block) -> None:
+        """Hold a block of a readable program to its part: features are at least 0 and read features, votes add up."""
+        words = self.program.blocks[-1].space
+        match block:
+            case Lookup():
+                if block.space != words:
+                    self.features.add(block.name)
+                    least = block.table.values.min(initial=np.inf)
+                    if not least > 0:
+                        self.fault(f"table {block.table.name} holds {least:g}, expected strengths above 0")
+            case Looks() | Fire() | Votes():
+                for name in block.reads:
+                    if name in self.made and name not in self.features:
+                        self.fault(f"reads {name}, which is votes, expected features")
+                if not isinstance(block, Votes):
+                    self.features.add(block.name)
+                    if block.space == words:
+                        self.fault(f"makes features in space {words}, which is that of votes for words")
+            case Linear():
+                made_by = next((b for b in self.program.blocks if b.name == block.reads), None)
+                if not isinstance(made_by, Votes):
+                    self.fault(f"reads {block.reads}, expected votes for word lists")
+                if block.space != words:
+                    self.fault(f"writes space {block.space}, expected {words}")
+            case Vote():
+                pass
+            case _:
+                self.fault(f"a {type(block).__name__} block does not stand in a program of looks, rules and votes")
 
     def _short(self, table: SparseTable) -> None:
         """Hold a table to short rows, so that a matrix in sparse clothing is no sparse program."""
@@ -266,6 +303,13 @@ class _Verifier:
                     self.fault(f"passes {block.passes!r}, expected excess or value")
                 if block.k is not None and not 1 <= block.k <= n_rules:
                     self.fault(f"k is {block.k}, expected 1..{n_rules}")
+            case Looks():
+                self._looks(block, size)
+            case Fire():
+                self._rows(block, block.conditions, size)
+            case Votes():
+                self._expect(block.weights, (self._joined(block.reads), size))
+                self._expect(block.bias, (size,))
             case Unexplained():
                 self._keeps_space(block.exact, block.explained)
             case Vote():
@@ -321,10 +365,49 @@ class _Verifier:
                 self._expect(table, (v, size))
         elif n_heads * v != size:
             self.fault(f"mixes {n_heads} heads of {v} coordinates, but space {block.space} has {size}")
-        distance = block.distance
-        if distance is not None and (
-            distance.values.ndim != 2 or distance.shape[0] != n_heads or distance.shape[1] < 1
-        ):
+        if block.distance is not None:
+            self._distance(block.distance, n_heads)
+
+    def _joined(self, reads: tuple[str, ...]) -> int:
+        """Size of variables side by side."""
+        if not reads:
+            self.fault("reads nothing")
+        return sum(self._size(name) for name in reads)
+
+    def _rows(self, block: Looks | Fire, conditions: SparseTable, size: int) -> None:
+        """Check the conditions, biases and thresholds of features that are rules."""
+        self._expect(conditions, (size, self._joined(block.reads)))
+        self._expect(block.biases, (size,))
+        self._expect(block.thresholds, (size,))
+        if (block.thresholds.values < 0).any():
+            lowest = block.thresholds.values.min()
+            self.fault(f"table {block.thresholds.name} holds a threshold of {lowest:g}, expected 0 or more")
+
+    def _looks(self, block: Looks, size: int) -> None:
+        self._window(block.window)
+        self._rows(block, block.conditions, size)
+        n_looks, n_matches, n_read = len(block.moved), sum(block.matches), sum(self._size(r) for r in block.reads)
+        if not n_looks:
+            self.fault("has no looks")
+        if len(block.matches) != n_looks:
+            self.fault(f"{len(block.matches)} numbers of matches for {n_looks} looks")
+        if min(block.matches, default=0) < 0:
+            self.fault(f"a look has {min(block.matches)} matches, expected 0 or more")
+            return
+        if min(block.moved, default=1) < 1:
+            self.fault(f"a look makes {min(block.moved)} moved features, expected at least 1")
+        if sum(block.moved) != size:
+            self.fault(f"makes {sum(block.moved)} moved features, but space {block.space} has {size}")
+        for table in (block.queries, block.keys):
+            self._expect(table, (n_matches, n_read))
+        for table in (block.query_biases, block.key_biases):
+            self._expect(table, (n_matches,))
+        self._expect(block.lone_keys, (n_looks, n_read))
+        self._distance(block.distance, n_looks)
+
+    def _distance(self, distance: Table, n_heads: int) -> None:
+        """Check curves over distance, one for each head or look."""
+        if distance.values.ndim != 2 or distance.shape[0] != n_heads or distance.shape[1] < 1:
             self.fault(f"table {distance.name} has shape {list(distance.shape)}, expected [{n_heads}, distances]")
 
     def _shared_tables(self) -> None:

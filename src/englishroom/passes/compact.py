@@ -23,8 +23,10 @@ from englishroom.ir.program import (
     AnyTable,
     Attend,
     Block,
+    Fire,
     Join,
     Linear,
+    Looks,
     Lookup,
     Match,
     Normalise,
@@ -40,6 +42,7 @@ from englishroom.ir.program import (
     Table,
     Unexplained,
     Vote,
+    Votes,
     reads_of,
 )
 
@@ -76,7 +79,8 @@ def compacted(
 
     Args:
         unread: leave out rules that nothing reads even where only so many may fire.
-        fires: block of rules -> which of them ever fire; the others go. By default any may.
+        fires: block of rules -> which of them ever fire; the others go. By default any may, and so may rules
+            that are features whatever stands here.
 
     Returns:
         The program, and for every variable left which of its coordinates are.
@@ -169,6 +173,17 @@ class _Marks:
                 kept = fires if whole else fires & _reading(block.effects, mask, transposed=False)
                 self.rules[block.name] = kept
                 self.need(reads, self.made[reads] & _reading(block.conditions, kept, transposed=True))
+            case Looks():
+                live = _live(block, mask)
+                needed = _reading(block.conditions, mask, transposed=True)
+                needed |= _reading(block.lone_keys, live, transposed=True)
+                for table in (block.queries, block.keys):
+                    needed |= _reading(table, np.repeat(live, block.matches), transposed=True)
+                self._side_by_side(block.reads, needed)
+            case Fire(reads=reads, conditions=conditions):
+                self._side_by_side(reads, _reading(conditions, mask, transposed=True))
+            case Votes(reads=reads, weights=weights):
+                self._side_by_side(reads, _reading(weights, mask, transposed=False))
             case Attend():
                 for name in (block.name, *reads_of(block)):
                     self.need(name, True)
@@ -189,6 +204,17 @@ class _Marks:
                     part |= self.of(read)  # a view: marks the space of the join
                     self.changed = True
             first += size
+
+    def _side_by_side(self, reads: tuple[str, ...], needed: Mask) -> None:
+        """Mark what is needed of variables side by side; of one of them at least something."""
+        made = _joined(reads, self.made)
+        needed = needed & made
+        if not needed.any():
+            self.need(reads[0], False)
+        ends = np.cumsum([len(self.of(read)) for read in reads])[:-1]
+        for read, part in zip(reads, np.split(needed, ends), strict=True):
+            if part.any():
+                self.need(read, part)
 
     def _match(self, block: Match, mask: Mask) -> None:
         asked, offered = np.zeros(len(self.of(block.queries)), bool), np.zeros(len(self.of(block.keys)), bool)
@@ -214,7 +240,13 @@ def _made(block: Block, made: Mapping[str, Mask], size: int) -> Mask:
             found = _reading(weight, made[reads], not block.transposed)
             return found if bias is None else found | (bias.values != 0)
         case Join(reads=reads):
-            return np.concatenate([made[read] for read in reads])
+            return _joined(reads, made)
+        case Looks(reads=reads, conditions=conditions) | Fire(reads=reads, conditions=conditions):
+            read = _reading(conditions, _joined(reads, made), transposed=False)
+            return read | (block.biases.values > block.thresholds.values)
+        case Votes(reads=reads, weights=weights, bias=bias):
+            found = _reading(weights, _joined(reads, made), transposed=True)
+            return found if bias is None else found | (bias.values != 0)
         case Sum(reads=reads) | Vote(reads=reads):
             return np.logical_or.reduce([made[read] for read in reads])
         case Product(reads=(a, b)):
@@ -233,6 +265,21 @@ def _made(block: Block, made: Mapping[str, Mask], size: int) -> Mask:
             return np.ones(size, bool)
         case _:
             assert_never(block)
+
+
+def _joined(reads: tuple[str, ...], masks: Mapping[str, Mask]) -> Mask:
+    """Put the masks of variables side by side."""
+    return np.concatenate([masks[read] for read in reads])
+
+
+def _live(block: Looks, moved: Mask) -> Mask:
+    """Say which looks make any of the moved features that are marked."""
+    return np.array([part.any() for part in _by_look(block, moved)])
+
+
+def _by_look(block: Looks, moved: Mask) -> list[Mask]:
+    """Part a mask of moved features by look."""
+    return np.split(moved, np.cumsum(block.moved)[:-1])
 
 
 def _reading(table: AnyTable, outputs: Mask, transposed: bool) -> Mask:
@@ -269,7 +316,7 @@ def _smaller(block: Block, marks: _Marks) -> Block:
             sides = (out, kept(reads)) if block.transposed else (kept(reads), out)
             return _with(block, weight=_cut(weight, *sides), bias=_cut(bias, out))
         case Join(reads=reads):
-            return _with(block, reads=tuple(read for read in reads if read in marks.live and kept(read).any()))
+            return _with(block, reads=_left(reads, marks))
         case Normalise():
             parts = {"gain": _cut(block.gain, out), "bias": _cut(block.bias, out), "form": _cut(block.form, out, out)}
             return _with(block, **parts)
@@ -290,10 +337,46 @@ def _smaller(block: Block, marks: _Marks) -> Block:
                 offset=_cut(block.offset, out),
                 k=None if block.k is None or block.k >= rules.sum() else block.k,
             )
+        case Looks(reads=reads):
+            read, live = _joined(reads, {name: kept(name) for name in reads}), _live(block, out)
+            matches = np.repeat(live, block.matches)
+            return _with(
+                block,
+                reads=_left(reads, marks),
+                queries=_cut(block.queries, matches, read),
+                query_biases=_cut(block.query_biases, matches),
+                keys=_cut(block.keys, matches, read),
+                key_biases=_cut(block.key_biases, matches),
+                matches=tuple(n for n, on in zip(block.matches, live, strict=True) if on),
+                lone_keys=_cut(block.lone_keys, live, read),
+                distance=_cut(block.distance, live, None),
+                conditions=_cut(block.conditions, out, read),
+                biases=_cut(block.biases, out),
+                thresholds=_cut(block.thresholds, out),
+                moved=tuple(int(part.sum()) for part in _by_look(block, out) if part.any()),
+            )
+        case Fire(reads=reads):
+            return _with(
+                block,
+                reads=_left(reads, marks),
+                conditions=_cut(block.conditions, out, _joined(reads, {name: kept(name) for name in reads})),
+                biases=_cut(block.biases, out),
+                thresholds=_cut(block.thresholds, out),
+            )
+        case Votes(reads=reads):
+            read = _joined(reads, {name: kept(name) for name in reads})
+            return _with(
+                block, reads=_left(reads, marks), weights=_cut(block.weights, read, out), bias=_cut(block.bias, out)
+            )
         case Sum() | Product() | Rotate() | Activate() | Attend() | Unexplained() | Vote():
             return block
         case _:
             assert_never(block)
+
+
+def _left(reads: tuple[str, ...], marks: _Marks) -> tuple[str, ...]:
+    """Leave out variables that have no coordinate left."""
+    return tuple(read for read in reads if read in marks.live and marks.of(read).any())
 
 
 def _named_apart(blocks: list[Block]) -> list[Block]:

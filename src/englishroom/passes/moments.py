@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from englishroom.ir.program import AnyTable, Linear, Program, Rules, SparseTable, Table, tables_of
+from englishroom.ir.program import AnyTable, Fire, Linear, Program, Rules, SparseTable, Table, Votes, tables_of
 
 Axis = Literal["row", "column"]
 
@@ -49,7 +49,7 @@ def folded_means(program: Program, changed: Mapping[str, AnyTable], moments: Tab
     """Let constants take over what changed tables add less, or more, on average.
 
     Args:
-        changed: new tables by name; those of linear maps and of conditions of rules are made up for.
+        changed: new tables by name; those of linear maps, of votes, and of conditions of rules are made up for.
 
     Returns:
         New biases by name, of those blocks that have one of their own.
@@ -63,8 +63,10 @@ def folded_means(program: Program, changed: Mapping[str, AnyTable], moments: Tab
         match block:
             case Linear(weight=old, bias=bias, transposed=flipped):
                 axis: Axis = "column" if flipped else "row"
-            case Rules(conditions=old, biases=bias):
+            case Rules(conditions=old, biases=bias) | Fire(conditions=old, biases=bias):
                 axis = "column"
+            case Votes(weights=old, bias=bias):
+                axis = "row"
             case _:
                 continue
         source = moments.sources.get(old.name)

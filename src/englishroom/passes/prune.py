@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
-from englishroom.ir.program import AnyTable, Linear, Program, Rules, SparseTable
+from englishroom.ir.program import AnyTable, Block, Fire, Linear, Looks, Program, Rules, SparseTable, Votes
 from englishroom.passes.base import GIVEN
 from englishroom.passes.moments import TableMoments, folded_means, of_entries
 from englishroom.passes.tables import with_tables
@@ -16,7 +16,7 @@ from englishroom.passes.tables import with_tables
 
 @dataclass(frozen=True)
 class Prune:
-    """Keep so many edges: the entries of linear maps and of conditions of rules whose absence changes most.
+    """Keep so many edges: the entries of linear maps, of votes, and of conditions of rules whose absence changes most.
 
     An entry ``w`` of source x changes what it adds to by ``|w| std(x)`` once biases took over ``w E[x]``. Tables add to
     different things, so this is counted in root mean squares of its table. Of equals the first stay. Without moments
@@ -55,13 +55,23 @@ class Prune:
 
 
 def edge_tables(program: Program) -> dict[str, SparseTable]:
-    """List the sparse tables of linear maps and of conditions of rules, by name."""
+    """List the sparse tables of linear maps, of votes, and of conditions of rules and moved features, by name."""
     found: dict[str, SparseTable] = {}
     for block in program.blocks:
-        table = block.weight if isinstance(block, Linear) else block.conditions if isinstance(block, Rules) else None
+        table = _edges(block)
         if isinstance(table, SparseTable) and table.n_entries:
             found.setdefault(table.name, table)
     return found
+
+
+def _edges(block: Block) -> AnyTable | None:
+    match block:
+        case Linear(weight=table) | Votes(weights=table):
+            return table
+        case Rules(conditions=table) | Looks(conditions=table) | Fire(conditions=table):
+            return table
+        case _:
+            return None
 
 
 def _matters(table: SparseTable, moments: TableMoments | None) -> NDArray[np.float64]:

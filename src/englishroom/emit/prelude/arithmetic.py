@@ -238,3 +238,42 @@ def apply_rules(x, conditions, thresholds, effects, size, biases=None, passes="e
         for column, weight in effects[rule]:
             y[column] += passed[rule] * weight
     return y
+
+
+def above(sums, biases, thresholds):
+    """Add biases to sums, and keep those that exceed their thresholds; zero the rest."""
+    return [value if value > low else 0.0 for value, low in zip(map(add, sums, biases), thresholds)]
+
+
+def look(x, memory, queries, keys, lone_keys, distances, conditions, matches, moved, window=None):
+    """Remember this position; return what stands where each look looks, summed up for each of its moved features.
+
+    Args:
+        x: the features here.
+        memory: for each position, its keys, its lone keys, and its sums: what the moved features would be there.
+        queries, keys: their rows of (feature, weight) and their biases; those of a match are multiplied where above 0.
+        lone_keys: rows by look, which count whatever is asked for.
+        distances: by look, what is added for looking so far back; the last for anything farther.
+        conditions: rows by moved feature.
+        matches, moved: how many of the matches, and of the moved features, are each look's own.
+    """
+    memory.append((positive(x, *keys), sparse_products(x, lone_keys), sparse_products(x, conditions)))
+    seen = memory if window is None else memory[-window:]
+    backs = range(len(seen) - 1, -1, -1)
+    wanted, match, y = positive(x, *queries), 0, []
+    for at, (by_distance, n_matches, n_moved) in enumerate(zip(distances, matches, moved)):
+        own, far = slice(match, match + n_matches), len(by_distance) - 1
+        asked = wanted[own]
+        scores = [
+            by_distance[min(back, far)] + past_lone[at] + sumprod(asked, past_keys[own])
+            for back, (past_keys, past_lone, _) in zip(backs, seen)
+        ]
+        weights = softmax(scores)
+        y += [sumprod(weights, [sums[feature] for _, _, sums in seen]) for feature in range(len(y), len(y) + n_moved)]
+        match += n_matches
+    return y
+
+
+def positive(x, rows, biases):
+    """Return W @ x + bias where above 0, W given by rows of (column, value)."""
+    return [max(value, 0.0) for value in map(add, sparse_products(x, rows), biases)]
