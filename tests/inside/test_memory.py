@@ -24,6 +24,7 @@ from englishroom.inside.memory import (
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Lookup, Match, Program, Rules
 from programs import full_program
+from readable import induction
 from staged import N_CTX, rows, staged
 
 ROWS, HELD_OUT = rows(8, 1), rows(8, 2)
@@ -135,6 +136,8 @@ def test_nats_are_those_of_the_programs_that_are_left() -> None:
 def test_what_has_no_parts_is_refused() -> None:
     with pytest.raises(ConfigError, match="the program is featured; memory and algorithm are told apart in sparse"):
         parts_of(full_program("featured", 1))
+    with pytest.raises(ConfigError, match="the program is made of looks, rules and votes; memory and algorithm cannot"):
+        parts_of(induction())
     with pytest.raises(ConfigError, match="words: the first block of a program cannot be held"):
         held_at_means(PROGRAM, {"words": np.ones(20, bool)}, means(PROGRAM))
     with pytest.raises(ConfigError, match="places: only some coordinates are to be held, which is for rules"):

@@ -24,6 +24,7 @@ from englishroom.pipeline.checking import (
 )
 from englishroom.pipeline.evidence import CheckedText, EmittedAgreement
 from programs import chain, tokenizer_for, write_emitted
+from readable import induction
 from tiny import make_gpt2, make_gpt_neo, tensors_of, write_tensors
 
 WINDOW = 150
@@ -94,6 +95,7 @@ def test_how_far_is_read() -> None:
 def test_how_far_the_file_reads_depends_on_what_a_position_costs(local: Path) -> None:
     program, _ = lift(load_target(str(local)))
     assert windows_of(program) == [WINDOW]
+    assert windows_of(induction()) == [2]
     assert positions_to_emit(program) == program.n_ctx
     assert positions_to_emit(widened(chain(), 20_000)) == chain().n_ctx
 

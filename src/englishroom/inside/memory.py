@@ -48,8 +48,13 @@ def parts_of(program: Program) -> dict[str, NDArray[np.int8]]:
     """Say of every feature of a sparse program which part it belongs to: variable -> part of each coordinate.
 
     Raises:
-        ConfigError: the program is not sparse, or its rules do not make one feature each.
+        ConfigError: the program is not sparse, or it is readable, or its rules do not make one feature each.
     """
+    if program.is_readable:
+        raise ConfigError(
+            "the program is made of looks, rules and votes; memory and algorithm cannot be told apart in such programs "
+            "yet, give a room of the older form"
+        )
     if program.level != "sparse":
         raise ConfigError(
             f"the program is {program.level}; memory and algorithm are told apart in sparse programs only"

@@ -347,8 +347,8 @@ class Program:
 
     @property
     def is_readable(self) -> bool:
-        """Whether it is made of looks, rules that are features, and their votes, each stage one block."""
-        return any(isinstance(block, Looks | Fire | Votes) for block in self.blocks)
+        """Whether it is sparse and made of looks, rules that are features, and their votes, each stage one block."""
+        return self.level == "sparse" and any(isinstance(block, Looks | Fire | Votes) for block in self.blocks)
 
     @property
     def d_vocab(self) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
 from englishroom.evaluate.talk import TalkOptions, continuation
-from englishroom.ir.program import Attend, Lookup, Match, Program, tables_of
+from englishroom.ir.program import Attend, Looks, Lookup, Match, Program, tables_of
 from englishroom.pipeline.evidence import Agreement, CheckedText, EmittedAgreement
 from englishroom.pipeline.steps import Progress
 from englishroom.talker import Talker
@@ -42,8 +42,8 @@ def lengthened(tokens: Sequence[int], n_positions: int, d_vocab: int) -> Checked
 
 
 def windows_of(program: Program) -> list[int]:
-    """List the windows of heads that look no farther back than so many positions, where the context is longer."""
-    windows = [block.window for block in program.blocks if isinstance(block, Attend | Match)]
+    """List the windows of heads and looks that see no farther back than so many positions, in longer contexts."""
+    windows = [block.window for block in program.blocks if isinstance(block, Attend | Match | Looks)]
     return [window for window in windows if window is not None and window < program.n_ctx]
 
 
