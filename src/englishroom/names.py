@@ -42,7 +42,7 @@ SOME_ROOMS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         LATENTS: ("featured", "evidence for every latent, a row each; read by `englishroom features`"),
         EXAMPLES: ("featured", "examples of every latent in their context, a row each"),
-        LABELS: ("sparse", "for every feature its label, its group and the evidence of both"),
+        LABELS: ("sparse", "for every feature its label, its group, the evidence of both, and when it is on"),
         MEMORY: ("sparse", "bits and nats of what is stored and of what is worked out"),
         TRACE: (
             "sparse",

@@ -14,12 +14,18 @@ from englishroom.data.texts import open_text
 from englishroom.emit.python import Header, emit
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
+from englishroom.inside.activations import features_on
+from englishroom.inside.condition_config import SearchConfig
+from englishroom.inside.explanations import scores
+from englishroom.ir.holding import read_rows, where_holds
 from englishroom.ir.labels import load_labels
+from englishroom.ir.marks import marks_of
 from englishroom.ir.room import load_program, pack
 from englishroom.ir.wording import escaped
 from englishroom.names import LABELS, TABLES
-from englishroom.pipeline.commands import LabelConfig
-from englishroom.pipeline.labelling import relabel, summary_lines_of
+from englishroom.pipeline.commands import ExplainFeaturesConfig, LabelConfig
+from englishroom.pipeline.explaining import explain_features
+from englishroom.pipeline.labelling import relabel, rows_of, summary_lines_of
 from englishroom.store import SCHEMA_VERSION, Manifest, read_manifest, read_room, write_room
 from forged import put
 from staged import staged, tokenizer
@@ -143,3 +149,56 @@ def test_a_program_that_does_not_parse_is_one_error(room: Path) -> None:
     put(room, "program.py", b"\xff")
     with pytest.raises(ArtifactError, match=r"program\.py: not UTF-8"):
         summary_lines_of(read_room(room))
+
+
+def test_features_are_explained_and_labels_keep_that(
+    room: Path, texts: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["explain-features", str(room), "--held-out", str(texts[1]), "--least-rows", "1", "--nulls", "2"]
+    with pytest.raises(ConfigError, match="its features have no labels; give englishroom label"):
+        explain_features(ExplainFeaturesConfig(room, held_out=str(texts[1])))
+    relabel(LabelConfig(room, rows=4))
+    before = read_room(room)
+    assert main([*command, "--out", str(tmp_path / "found.json")]) == 0
+    told = capsys.readouterr().out
+    assert "explanations by variable" in told
+    assert "null: the same search for 2 features shifted against the text" in told
+    after = read_room(room)
+    changed = {name for name in after.contents if after.contents[name] != before.contents.get(name)}
+    assert changed == {LABELS}
+    assert [record["made_by"] for record in after.manifest.records] == ["sparsify", "label", "explain-features"]
+    program, own = load_program(room)
+    labels = load_labels(room, program)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert len(found["features"]) == len(labels.explanations) > 0
+    mean = np.average(
+        [f["explanation"]["mcc"] for f in found["features"]], weights=[f["importance"] for f in found["features"]]
+    )
+    assert after.manifest.evidence["explanation_mcc"] == pytest.approx(mean)
+    assert {"explanation_mcc_shuffled", "explanation_mcc_shifted"} <= after.manifest.evidence.keys()
+
+    rows = rows_of(open_text(texts[1]), program, own, 6)
+    held, on = read_rows(rows, marks_of(own)), features_on(program, rows)
+    for (variable, index), explanation in labels.explanations.items():
+        holds = where_holds(explanation.condition, held)
+        expected = scores(holds, on[variable][:, [index]].toarray().ravel() > 0)
+        assert (explanation.precision, explanation.recall, explanation.mcc) == pytest.approx(expected, abs=1e-3)
+
+    relabel(LabelConfig(room, rows=3))
+    again = load_labels(room, program)
+    assert again.explanations == labels.explanations
+    assert again.about["explanations_measured_on"] == str(texts[1])
+
+
+def test_features_are_not_explained_on_text_that_measures_them(
+    room: Path, tiny_room: Path, texts: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    relabel(LabelConfig(room, rows=4))
+    with pytest.raises(ConfigError, match="is exact; features are explained in sparse rooms only"):
+        explain_features(ExplainFeaturesConfig(tiny_room))
+    with pytest.raises(ConfigError, match=r"fit\.txt shares 1 documents with .*fit\.txt, expected none; give another"):
+        explain_features(ExplainFeaturesConfig(room, held_out=str(texts[0])))
+    with pytest.raises(ConfigError, match="--words is 13, expected 1 to 12"):
+        explain_features(ExplainFeaturesConfig(room, search=SearchConfig(words=13)))
+    assert main(["explain-features", str(room), "--text", str(texts[1])]) == 1
+    assert "is the text that the room is judged on; give --text another one" in capsys.readouterr().err

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.ir.condition import (
@@ -23,12 +25,12 @@ from englishroom.ir.condition import (
     Word,
     WordAt,
     WordEarlier,
-    condition_from_json,
     holds,
 )
 from englishroom.ir.holding import read_rows, where_holds
 from englishroom.ir.marks import marks_of
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.untrusted import parse_json
 
 PIECES = ("<end>", " she", " girl", " ran", ".", '"', '."', "“", "”", "\n", ' "', "!”", " “”")
 START, SHE, GIRL, RAN, STOP, QUOTE, STOP_QUOTE, OPEN, CLOSE, LINE = range(10)
@@ -40,6 +42,11 @@ def vocabulary() -> Tokenizer:
 
 
 MARKS = marks_of(vocabulary())
+FORM = TypeAdapter(Condition)
+
+
+def read(data: str) -> Condition:
+    return parse_json(data, FORM, "here", "search it again")
 
 
 def words(*tokens: int) -> tuple[Word, ...]:
@@ -119,7 +126,7 @@ def test_many_rows_at_once_are_as_position_by_position(condition: Condition, row
 
 @given(CONDITIONS)
 def test_json_reads_back_to_the_same(condition: Condition) -> None:
-    assert condition_from_json(json.dumps(condition.to_plain()), "here") == condition
+    assert read(json.dumps(asdict(condition))) == condition
 
 
 @pytest.mark.parametrize(
@@ -146,7 +153,7 @@ def test_what_is_no_condition_is_refused(make: object, message: str) -> None:
 
 
 def edited(**changes: object) -> str:
-    plain = json.loads(json.dumps(Condition(((WordAt(words(SHE)),),)).to_plain()))
+    plain = json.loads(json.dumps(asdict(Condition(((WordAt(words(SHE)),),)))))
     plain["alternatives"][0][0] |= changes
     return json.dumps(plain)
 
@@ -164,5 +171,5 @@ def edited(**changes: object) -> str:
 )
 def test_json_that_is_no_condition_is_one_line(data: str, message: str) -> None:
     with pytest.raises(ArtifactError, match=message) as caught:
-        condition_from_json(data, "here")
+        read(data)
     assert "\n" not in str(caught.value)

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from englishroom.errors import ArtifactError
-from englishroom.ir.labels import Feature, Labels, check_labels, labels_from_json, load_labels
+from englishroom.ir.condition import Condition, Word, WordAt
+from englishroom.ir.labels import Explanation, Feature, Labels, check_labels, labels_from_json, load_labels
 from englishroom.ir.program import Lookup, Program, Space, Table, Vote
 from englishroom.names import LABELS
 from englishroom.store import SCHEMA_VERSION, Manifest, write_room
 
 SHE = Feature("word:she/her", "word", 0.5, 0.25, 1.5, (("she", 1.0), ("\\x1b", 0.5)), (), (("it", -1.0),))
-FOUND = Labels({"words": (SHE, Feature("word:é"))}, {"text": "stories", "positions": 12})
+EXPLAINED = Explanation(Condition(((WordAt((Word(1, "she"),)),),)), 1.5, 1.0, 0.5, 0.7)
+FOUND = Labels({"words": (SHE, Feature("word:é", explanation=EXPLAINED))}, {"text": "stories", "positions": 12})
 
 
 def program(size: int = 2) -> Program:
@@ -65,6 +67,13 @@ def edited(**changes: object) -> bytes:
     return json.dumps(values).encode()
 
 
+def hostile(text: str) -> dict[str, object]:
+    """Return the explanation as plain data, with another text of its word."""
+    plain = json.loads(FOUND.to_json())["features"]["words"][1]["explanation"]
+    plain["condition"]["alternatives"][0][0]["words"][0]["text"] = text
+    return plain
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -73,6 +82,8 @@ def edited(**changes: object) -> bytes:
         (edited(colour="red"), r"here: features.words.1.colour: Unexpected keyword argument"),
         (edited(mean="high"), r"here: features.words.1.mean: Input should be a valid number"),
         (edited(mean=float("nan")), r"here: features.words.1.mean: Input should be a finite number"),
+        (edited(explanation={"condition": 1}), r"words.1.explanation.condition: Input should be an object"),
+        (edited(explanation=hostile("a\x1b")), r"words.1.explanation.* Value error, the text 'a\\x1b' of token 1"),
         (edited(label=""), r"here: words\[1\]: the label is empty, expected one of its own"),
         (edited(label="word:she/her"), r"here: words\[1\]: the label is 'word:she/her', which stands there before"),
     ],
@@ -88,3 +99,16 @@ def test_labels_of_another_program_are_refused() -> None:
         check_labels(FOUND, program(3))
     with pytest.raises(ArtifactError, match=r"labels.json: 1 labels for stars, expected a variable of the program"):
         check_labels(Labels({"stars": (SHE,)}), program())
+
+
+def test_a_condition_of_another_vocabulary_is_refused() -> None:
+    labels = Labels({"words": (Feature("a", explanation=EXPLAINED),)})
+    with pytest.raises(ArtifactError, match=r"words\[0\]: its condition has the token 1, expected less than 1"):
+        check_labels(labels, program(1))
+
+
+def test_explanations_are_exchanged_as_a_whole() -> None:
+    moved = FOUND.explained({("words", 0): EXPLAINED}, {"explained_on": "more"})
+    assert moved.explanations == {("words", 0): EXPLAINED}
+    assert moved.about == {"text": "stories", "positions": 12, "explained_on": "more"}
+    assert b"explanation" not in Labels({"words": (SHE,)}).to_json()

@@ -16,14 +16,13 @@ Each may be negated. A word is a token, and lists have at most twelve. The meani
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, assert_never
+from dataclasses import dataclass
+from typing import Annotated, Literal, assert_never
 
-from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from pydantic import ConfigDict, Field, with_config
 
 from englishroom.errors import ConfigError, bounded
 from englishroom.ir.marks import Marks
-from englishroom.untrusted import parse_json
 
 MOST_ALTERNATIVES, MOST_TERMS, MOST_WORDS = 3, 3, 12
 FARTHEST_BACK = 8
@@ -148,10 +147,6 @@ class Condition:
         """Say the condition in plain English on one line."""
         return "; or ".join(", and ".join(map(term_text, terms)) for terms in self.alternatives) or "never"
 
-    def to_plain(self) -> dict[str, Any]:
-        """Return the condition as plain data, as JSON holds it."""
-        return asdict(self)
-
 
 def _require(holds: bool, found: str, expected: str) -> None:
     if not holds:
@@ -161,18 +156,6 @@ def _require(holds: bool, found: str, expected: str) -> None:
 def _check_words(words: tuple[Word, ...]) -> None:
     _require(1 <= len(words) <= MOST_WORDS, f"a list of {len(words)} words", f"1 to {MOST_WORDS}")
     _require(len({word.token for word in words}) == len(words), "a list with the same token twice", "different ones")
-
-
-_FORM = TypeAdapter(Condition)
-
-
-def condition_from_json(data: bytes | str, where: str, advice: str = "search it again") -> Condition:
-    """Read what ``to_plain`` returned, as JSON.
-
-    Raises:
-        ArtifactError: no JSON, or no condition.
-    """
-    return parse_json(data, _FORM, where, advice)
 
 
 def term_text(term: Term) -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, with_config
 
 from englishroom.errors import ArtifactError, bounded
+from englishroom.ir.condition import Condition
 from englishroom.ir.program import Program
 from englishroom.names import LABELS
 from englishroom.store import read_manifest, read_room
@@ -22,6 +24,25 @@ from englishroom.untrusted import parse_json
 
 Scores = tuple[tuple[str, float], ...]
 """Texts with their values, the strongest first."""
+
+
+@with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True)
+class Explanation:
+    """A condition that says when a feature is on, and how well it says so on held-out text.
+
+    Attributes:
+        strength: mean value of the feature where the condition holds, on the text that it was searched on.
+        precision: share of the positions where the condition holds at which the feature is on; 0 where it never holds.
+        recall: share of the positions where the feature is on at which the condition holds; 0 where it is never on.
+        mcc: Matthews correlation of both; 0 where one of them is always or never.
+    """
+
+    condition: Condition
+    strength: float
+    precision: float
+    recall: float
+    mcc: float
 
 
 @with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
@@ -38,6 +59,7 @@ class Feature:
         tokens: tokens on which it is on, or that weigh most in it, with the share of its activation or their value.
         contexts: features that excite it beside those tokens, with the mean of what each adds to it.
         votes: tokens that it votes for, with its weight for each.
+        explanation: when it is on, where that was searched.
     """
 
     label: str
@@ -48,6 +70,7 @@ class Feature:
     tokens: Scores = ()
     contexts: Scores = ()
     votes: Scores = ()
+    explanation: Explanation | None = None
 
 
 def texts_of(feature: Feature) -> Iterator[str]:
@@ -83,14 +106,41 @@ class Labels:
         of_variable = self.features.get(variable, ())
         return of_variable[index] if 0 <= index < len(of_variable) else None
 
+    @property
+    def explanations(self) -> dict[tuple[str, int], Explanation]:
+        """The explanations of features that have one, by variable and index."""
+        return {
+            (name, at): feature.explanation
+            for name, features in self.features.items()
+            for at, feature in enumerate(features)
+            if feature.explanation is not None
+        }
+
+    def explained(self, by: Mapping[tuple[str, int], Explanation], about: Mapping[str, str | int | float]) -> Labels:
+        """Return the labels with these explanations in place of any that were there.
+
+        Args:
+            by: variable and index -> explanation.
+            about: what is to be said of them.
+        """
+        features = {
+            name: tuple(replace(feature, explanation=by.get((name, at))) for at, feature in enumerate(features))
+            for name, features in self.features.items()
+        }
+        return Labels(features, {**self.about, **about})
+
     def to_json(self) -> bytes:
         """Write the labels as the bytes of ``labels.json``; one line a feature."""
         parts = [f'{{"about": {json.dumps(dict(self.about), allow_nan=False)}, "features": {{']
         for number, (variable, features) in enumerate(self.features.items()):
             parts.append(f"{',' if number else ''}{json.dumps(variable)}: [")
-            parts.append(",\n".join(json.dumps(asdict(feature), allow_nan=False) for feature in features))
+            parts.append(",\n".join(json.dumps(_plain(feature), allow_nan=False) for feature in features))
             parts.append("]")
         return "\n".join([*parts, "}}\n"]).encode()
+
+
+def _plain(feature: Feature) -> dict[str, Any]:
+    return {name: value for name, value in asdict(feature).items() if value is not None}
 
 
 @with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
@@ -102,6 +152,8 @@ class _LabelsFile:
 
 _FORM = TypeAdapter(_LabelsFile)
 _ADVICE = "make it again with englishroom label"
+EXPLAINED_ON, MEASURED_ON = "explained_on", "explanations_measured_on"
+"""What ``Labels.about`` says of explanations: the texts that they were searched and measured on."""
 
 
 def labels_from_json(data: bytes, where: str = LABELS) -> Labels:
@@ -138,13 +190,20 @@ def check_labels(labels: Labels, program: Program, where: str = LABELS) -> Label
     """Return the labels, or refuse them where they are of another program.
 
     Raises:
-        ArtifactError: a variable is unknown, or has another size.
+        ArtifactError: a variable is unknown or has another size, or a condition has a token that the program lacks.
     """
     sizes = {block.name: program.space(block.space).size for block in program.blocks}
     for variable, features in labels.features.items():
         if sizes.get(variable) != len(features):
             expected = f"{sizes[variable]}" if variable in sizes else "a variable of the program"
             raise ArtifactError(f"{where}: {len(features)} labels for {variable}, expected {expected}; {_ADVICE}")
+        for index, feature in enumerate(features):
+            words = () if feature.explanation is None else feature.explanation.condition.words
+            if beyond := [word.token for word in words if word.token >= program.d_vocab]:
+                raise ArtifactError(
+                    f"{where}: {variable}[{index}]: its condition has the token {beyond[0]}, expected less than "
+                    f"{program.d_vocab}; {_ADVICE}"
+                )
     return labels
 
 

@@ -13,6 +13,7 @@ from englishroom.bounds import Amount, Count, Settings, Weight
 from englishroom.errors import ConfigError
 from englishroom.evaluate.config import SampleTextConfig
 from englishroom.evaluate.talk import TalkOptions
+from englishroom.inside.condition_config import SearchConfig
 from englishroom.inside.config import CheckConfig
 from englishroom.pipeline.config import ReadBlankLines, TalkerOpening
 from englishroom.talkers.shipped import DEFAULT, shipped_room
@@ -254,6 +255,31 @@ class SketchConfig(ReadingConfig):
     """How many kinds these words are sorted into; by default a number that suits --lines."""
     opening: TalkerOpening = TalkerOpening()
     """How the talker is opened."""
+
+
+@dataclass(frozen=True)
+class ExplainFeaturesConfig(Settings):
+    """Whose features to explain, on what, and how."""
+
+    room: Annotated[Positional[Path], arg(metavar="ROOM")]
+    """A room of the sparse level, with labels."""
+    text: str | None = None
+    """Text to search conditions on, never the one that the room is judged on; by default the one fitted on."""
+    held_out: str = "sampled"
+    """Text to measure conditions on: a file, a folder, a hub dataset, or "sampled", the ready corpus."""
+    rows: Count = 240
+    """Documents of --text to read."""
+    held_out_rows: Count = 100
+    """Documents of --held-out to read."""
+    features: Count | None = None
+    """Explain only so many features of each variable, the most important ones; by default all."""
+    nulls: Amount = 60
+    """Features for which the search is done again on activations shifted against the text, to show what chance makes of
+    it."""
+    seed: Amount = 0
+    """Seed of the shuffles and shifts."""
+    search: Annotated[SearchConfig, arg(name="")] = SearchConfig()
+    """How conditions are searched."""
 
 
 @dataclass(frozen=True)

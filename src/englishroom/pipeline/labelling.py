@@ -16,7 +16,7 @@ from englishroom.emit.python import Header
 from englishroom.errors import ConfigError, EnglishRoomError
 from englishroom.inside.labelling import label
 from englishroom.inside.memory import measure_memory
-from englishroom.ir.labels import Labels
+from englishroom.ir.labels import EXPLAINED_ON, MEASURED_ON, Labels, load_labels
 from englishroom.ir.program import Program
 from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
@@ -99,13 +99,16 @@ def _relabelled(config: LabelConfig, say: Say, progress: Progress) -> Manifest:
         raise ConfigError(f"{room}: its program is {program.level}; features are named in sparse rooms only")
     chosen = fit_text(room, config.text, "--text", config.rows, progress)
     labels = labels_of(program, tokenizer, chosen, progress, config.rows)
+    known = load_labels(room, program)
+    kept_about = {key: value for key, value in known.about.items() if key in (EXPLAINED_ON, MEASURED_ON)}
+    labels = labels.explained(known.explanations, kept_about)
     stored = read_room(room)
     manifest = stored.manifest
     n_positions = positions_to_emit(program)
     beginning = rows_of(chosen, program, tokenizer, 1)[0][:n_positions].tolist()
     read = lengthened(beginning, n_positions, len(tokenizer.pieces))
     record = Record("label", {"text": chosen.name, "sha256": chosen.sha256, "rows": config.rows})
-    kept = [known for known in manifest.records if known["made_by"] != record.made_by]
+    kept = [other for other in manifest.records if other["made_by"] != record.made_by]
     header = Header(manifest.target["name"], summary_lines_of(stored))
     changed = replace(manifest, records=[*kept, plain_record(record)])
     written = write(

@@ -1,0 +1,35 @@
+"""When the features of a sparse program are on, and how strongly; no other place knows which variables have them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from englishroom.interp.vectorised import Interpreter
+from englishroom.ir.program import Program, Rules
+
+Csc = scipy.sparse.csc_array
+
+
+def features_on(
+    program: Program,
+    rows: Sequence[NDArray[np.integer]],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[str, Csc]:
+    """Run a program over rows of tokens and keep where its rules and moved features are on, with their strengths.
+
+    Returns:
+        By variable, in the order of the program; rows end to end, [pos, feature].
+    """
+    interpreter = Interpreter(program, np.float32)
+    names = [block.name for block in program.blocks if isinstance(block, Rules)]
+    found: dict[str, list[scipy.sparse.csr_array]] = {name: [] for name in names}
+    for number, tokens in enumerate(rows):
+        variables = interpreter.variables(np.asarray(tokens))
+        for name, parts in found.items():
+            parts.append(scipy.sparse.csr_array(np.maximum(variables[name], 0)))
+        progress(number + 1, len(rows))
+    return {name: Csc(scipy.sparse.vstack(parts)) for name, parts in found.items()}
