@@ -30,6 +30,7 @@ from englishroom.dictionaries.config import DictionariesConfig, FitConfig
 from englishroom.dictionaries.dictionary import Activation, Dictionary, DictionarySpec
 from englishroom.dictionaries.losses import LinearKL
 from englishroom.dictionaries.replacement import Replacement, clean_run
+from englishroom.dictionaries.switching import switch_off
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.dictionaries.train import Trainer, start_from, variances
 from englishroom.errors import ConfigError
@@ -204,17 +205,7 @@ class Fit:
         if rng.random() >= self.config.ablate:
             return None
         layer, part = int(rng.integers(self.spec.n_layers)), int(rng.integers(self.spec.n_heads + 1))
-        if part == self.spec.n_heads:
-            return lambda site, value: torch.zeros_like(value) if site == f"blocks.{layer}.hook_mlp_out" else value
-
-        def off(site: str, value: Tensor) -> Tensor:
-            if site != f"blocks.{layer}.attn.hook_z":
-                return value
-            kept = torch.ones(self.spec.n_heads, 1, dtype=value.dtype)
-            kept[part] = 0
-            return value * kept
-
-        return off
+        return switch_off(self.spec, layer, None if part == self.spec.n_heads else part)
 
     def result(self) -> Replacement:
         """Return the target with the dictionaries as they now are."""

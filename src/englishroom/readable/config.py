@@ -1,0 +1,132 @@
+"""Settings of readable programs: their sizes, and how they are fitted and pruned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Interval
+from tyro.conf import arg
+
+from englishroom.bounds import Amount, Count, Positive, Settings, Share, Weight
+from englishroom.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class StreamConfig(Settings):
+    """How the model is rewritten with looks, moved features and rules, which still write to one stream of numbers."""
+
+    matches: Count = 8
+    """Matches of a look: pairs of what is asked for here and what is offered there."""
+    moved: Annotated[Count, arg(name="look-moved")] = 128
+    """Moved features of a look."""
+    moved_active: Annotated[Count, arg(name="look-active")] = 3
+    """How many moved features of a look may be active at one position."""
+    rules: Annotated[Count, arg(name="layer-rules")] = 1536
+    """Rules of a layer."""
+    rules_active: Annotated[Count, arg(name="layer-active")] = 24
+    """How many rules of a layer may be active at one position."""
+    place_factor: Annotated[float, Ge(1)] = 1.5
+    """How much farther each place in the text lies from the beginning than the one before; 1 makes every position one
+    of its own."""
+    apart_tokens: Amount = 256_000
+    """Tokens to read while moved features and rules are fitted one part at a time, on the model's own values."""
+    look_tokens: Amount = 512_000
+    """Tokens to read while looks are fitted to the model's own attention."""
+    tokens: Annotated[Amount, arg(name="stream-tokens")] = 1_500_000
+    """Tokens to read while all parts are fitted together, each reading what the others wrote."""
+    batch: Annotated[Count, arg(name="stream-batch")] = 4
+    """Rows of text (each as long as the context) in one step of these fits."""
+    rate: Annotated[Positive, arg(name="stream-rate")] = 0.012
+    """Peak learning rate of the fit together, as a share of the size of the weights in a table."""
+    apart_rate: Positive = 6e-3
+    """Peak learning rate of the fit one part at a time."""
+    look_rate: Positive = 0.01
+    """Peak learning rate of the fit of looks."""
+    align: Annotated[Weight, arg(name="stream-align")] = 0.1
+    """Weight of the distance between the stream and the model's own, after every part; the KL from the model's
+    next-token distribution has weight 1."""
+    look_weight: Weight = 0.03
+    """Weight of the divergence of looks from the model's attention; KL has weight 1."""
+    look_until: Share = 0.6
+    """Share of the fit together after which looks need not follow the model's attention any more."""
+    revive: Weight = 0.03
+    """Weight of the loss that brings features back which have not fired for long."""
+    dead_after: Annotated[Count, arg(name="stream-dead-after")] = 40_000
+    """Positions without firing after which a feature counts as dead."""
+    ablate: Annotated[Share, arg(name="stream-ablate")] = 0.2
+    """Share of steps in which one head or MLP is switched off in the model and in the program alike."""
+    widen: Annotated[float, Ge(1), arg(name="stream-widen")] = 2.0
+    """When the fit together begins, this many times as many features may be active as at its end."""
+
+    def validate(self) -> None:
+        """Refuse what is out of bounds.
+
+        Raises:
+            ConfigError: a value is out of its bounds, or more features are active than there are.
+        """
+        super().validate()
+        for flag, active, size in (
+            ("look", self.moved_active, self.moved),
+            ("layer", self.rules_active, self.rules),
+        ):
+            if active > size:
+                of = "moved" if flag == "look" else "rules"
+                raise ConfigError(f"--{flag}-active is {active}, expected 1 to {size}, the value of --{flag}-{of}")
+
+
+@dataclass(frozen=True)
+class ShortConfig(Settings):
+    """How edges between features are left out, and the rest fitted again."""
+
+    lists: Annotated[Count, arg(name="word-lists")] = 1024
+    """Word lists that features read. Where there are as many as tokens, each token is one."""
+    lists_active: Annotated[Count, arg(name="word-lists-active")] = 8
+    """How many word lists a token may stand in."""
+    tokens: Annotated[Count, arg(name="short-tokens")] = 2_000_000
+    """Tokens to read while edges are left out and the rest is fitted again."""
+    batch: Annotated[Count, arg(name="short-batch")] = 4
+    """Rows of text in one step."""
+    rate: Annotated[Positive, arg(name="short-rate")] = 0.004
+    """Peak learning rate, as a share of the size of the weights in a table."""
+    reads_half: Count = 6
+    """Features that half of the rules and of the moved features read at most in the end."""
+    reads_p95: Count = 12
+    """Features that 95 of 100 of them read at most in the end."""
+    reads_most: Count = 24
+    """Features that any of them reads at most in the end."""
+    match_reads: Count = 24
+    """Features that either side of a match reads at most in the end."""
+    lone_reads: Count = 64
+    """Features that a look's lone key, which counts whatever is asked for, reads at most in the end."""
+    votes: Annotated[Count, arg(name="votes-each")] = 48
+    """Words that a feature votes for in the end, on average."""
+    follows: Annotated[Count, arg(name="follows-each")] = 96
+    """Words that follow a word by its own short row in the end, on average."""
+    first_reads: Count = 400
+    """Features that any of these sums reads when edges are left out for the first time."""
+    pruned_from: Share = 0.15
+    """Share of these tokens after which edges begin to be left out."""
+    pruned_until: Annotated[float, Interval(gt=0, le=1)] = 0.6
+    """Share of these tokens after which no more edges are left out."""
+    prune_every: Count = 10
+    """Steps from one leaving out to the next."""
+    active: Annotated[float, Interval(gt=0, le=1), arg(name="short-active")] = 0.8
+    """How many features of a look or a layer may be on, on average, as a share of those that could be before."""
+    often: Annotated[float, Interval(gt=0, le=1)] = 0.15
+    """Share of the positions at which a feature may be on without a loss."""
+    ablate: Annotated[Share, arg(name="short-ablate")] = 0.2
+    """Share of steps in which one head or MLP is switched off in the model and in the program alike."""
+
+
+@dataclass(frozen=True)
+class ReadableConfig(Settings):
+    """All settings of readable programs."""
+
+    stream: StreamConfig = StreamConfig()
+    """The model rewritten, with a stream (level readable)."""
+    short: ShortConfig = ShortConfig()
+    """Edges between features in place of the stream, and their pruning (level readable)."""
+    half: Annotated[bool, arg(name="bfloat16")] = True
+    """Form large products in bfloat16, which processors with matrix units do several times faster; a hundredth of a nat
+    is at stake."""

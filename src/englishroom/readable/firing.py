@@ -1,0 +1,60 @@
+"""What is on: the strongest few features of a group, or those above a threshold of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from englishroom.kernels import codes as kernels
+from englishroom.kernels.threads import array, run
+
+NEAR, NEAR_AT_LEAST = 0.3, 0.05
+"""Width of the window around a threshold within which its gradient is felt: a share of it, and of the strengths'
+spread where that is more."""
+
+
+def strongest(strengths: Float[Tensor, "row feature"], k: int, groups: int = 1) -> Float[Tensor, "row feature"]:
+    """Mark the ``k`` strongest positive features of each of some groups of equal size, with 1."""
+    split = strengths.detach().reshape(len(strengths) * groups, -1)
+    found = kernels.empty_codes(len(split), min(k, split.shape[1]), np.dtype(str(split.dtype).partition(".")[2]))
+    pre = array(split.contiguous())
+    run(kernels.top_k, len(pre), pre, pre.dtype.type(0), *found)
+    indices, _, counts = map(torch.from_numpy, found)
+    used = (torch.arange(indices.shape[1]) < counts[:, None]).to(split.dtype)
+    return torch.zeros_like(split).scatter_add_(1, indices.long(), used).view_as(strengths)
+
+
+class Jump(torch.autograd.Function):
+    """Strengths where they exceed a threshold, else 0; and the share of rows where they do.
+
+    The gradient of the threshold is felt by strengths within a window around it (JumpReLU).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, strengths: Tensor, thresholds: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+        on = strengths > thresholds
+        ctx.save_for_backward(strengths, thresholds, width)
+        return strengths * on, on.to(strengths.dtype).mean(0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        strengths, thresholds, width = ctx.saved_tensors
+        by_value, by_share = grads
+        near = ((strengths - thresholds).abs() < width / 2) / width
+        by_threshold = -(thresholds * (near * by_value).sum(0)) - near.mean(0) * by_share
+        return by_value * (strengths > thresholds), by_threshold, None
+
+
+def above(
+    strengths: Float[Tensor, "row feature"], thresholds: Float[Tensor, " feature"]
+) -> tuple[Float[Tensor, "row feature"], Float[Tensor, " feature"]]:
+    """Let features be on where they exceed their thresholds; return their values, and how often they are on."""
+    spread = strengths.detach().std(0, unbiased=False).mean()
+    width = NEAR * thresholds.detach().abs() + NEAR_AT_LEAST * spread + 1e-9
+    out = Jump.apply(strengths, thresholds, width)
+    assert isinstance(out, tuple)
+    return out
