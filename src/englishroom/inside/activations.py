@@ -9,7 +9,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from englishroom.interp.vectorised import Interpreter
-from englishroom.ir.program import Program, Rules
+from englishroom.ir.program import Fire, Looks, Program, Rules
 
 Csc = scipy.sparse.csc_array
 
@@ -25,11 +25,11 @@ def features_on(
         By variable, in the order of the program; rows end to end, [pos, feature].
     """
     interpreter = Interpreter(program, np.float32)
-    names = [block.name for block in program.blocks if isinstance(block, Rules)]
+    names = [block.name for block in program.blocks if isinstance(block, Rules | Looks | Fire)]
     found: dict[str, list[scipy.sparse.csr_array]] = {name: [] for name in names}
     for number, tokens in enumerate(rows):
         variables = interpreter.variables(np.asarray(tokens))
         for name, parts in found.items():
-            parts.append(scipy.sparse.csr_array(np.maximum(variables[name], 0)))
+            parts.append(scipy.sparse.csr_array(variables[name]))
         progress(number + 1, len(rows))
     return {name: Csc(scipy.sparse.vstack(parts)) for name, parts in found.items()}

@@ -138,7 +138,7 @@ def _strengths(values: Csc, index: int) -> NDArray[np.float32]:
 
 def _on(values: Csc, index: int) -> Mask:
     """Say where a feature is on."""
-    return _strengths(values, index) > 0
+    return _strengths(values, index) != 0
 
 
 def _shifted(on: Mask, generator: np.random.Generator) -> Mask:
