@@ -85,10 +85,7 @@ class Frozen:
 
 
 def freeze(
-    basis: Basis,
-    replacement: Replacement,
-    tokens: Int[Tensor, " pos"],
-    errors: Mapping[str, Tensor] | None = None,
+    basis: Basis, replacement: Replacement, tokens: Int[Tensor, " pos"], errors: Mapping[str, Tensor] | None = None
 ) -> Frozen:
     """Run a featured model on one text and keep what edges take as given.
 

@@ -137,11 +137,7 @@ def sum_attention(spec: ModelSpec, run: Runner, tokens: Int[Tensor, "batch pos"]
 
 
 def score_heads(
-    spec: ModelSpec,
-    run: Runner,
-    rows: Int[Tensor, "row pos"],
-    rows_at_once: int = 8,
-    progress: Progress = unwatched,
+    spec: ModelSpec, run: Runner, rows: Int[Tensor, "row pos"], rows_at_once: int = 8, progress: Progress = unwatched
 ) -> list[HeadRow]:
     """Score every head of a model by every detector, on random repeated tokens or on text.
 

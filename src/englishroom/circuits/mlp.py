@@ -40,10 +40,7 @@ def reader_of(replacement: Replacement, dictionary: Dictionary) -> FoldedNorm:
 
 
 def virtual_weights(
-    basis: Basis,
-    replacement: Replacement,
-    dictionary: Dictionary,
-    latents: Int[Tensor, " latent"] | Sequence[int],
+    basis: Basis, replacement: Replacement, dictionary: Dictionary, latents: Int[Tensor, " latent"] | Sequence[int]
 ) -> Float[Tensor, "node latent"]:
     """Return what every earlier feature, then ``offset`` and ``bias``, adds to latents, times the norm's scale."""
     at, w = torch.as_tensor(latents), dictionary.weights
@@ -87,12 +84,7 @@ class TranscoderRule:
 
 
 def describe_rules(
-    basis: Basis,
-    replacement: Replacement,
-    dictionary: Dictionary,
-    latents: Sequence[int],
-    used: Usage,
-    n: int = 10,
+    basis: Basis, replacement: Replacement, dictionary: Dictionary, latents: Sequence[int], used: Usage, n: int = 10
 ) -> list[TranscoderRule]:
     """Say for latents of a transcoder what they read, by how often features are on, and what they vote for.
 

@@ -13,14 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from englishroom.data.corpus import BlankLines, text_hash
-from englishroom.data.documents import (
-    OTHER_FORMATS,
-    TABLES,
-    TEXT_SUFFIXES,
-    check_regular,
-    kind_of,
-    stream_documents,
-)
+from englishroom.data.documents import OTHER_FORMATS, TABLES, TEXT_SUFFIXES, check_regular, kind_of, stream_documents
 from englishroom.data.hub import DEFAULT_SPLIT, HubText, Progress, read_hub
 from englishroom.errors import ArtifactError, ConfigError
 

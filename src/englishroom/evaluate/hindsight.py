@@ -98,10 +98,7 @@ def _check(rules: Sequence[Talker], target: Talker) -> None:
 
 
 def _batch(
-    talkers: Sequence[Talker],
-    examiners: Sequence[Examiner],
-    tokens: NDArray[np.int64],
-    scored: NDArray[np.bool_],
+    talkers: Sequence[Talker], examiners: Sequence[Examiner], tokens: NDArray[np.int64], scored: NDArray[np.bool_]
 ) -> HindsightScore:
     """Score one batch; the first talker is the target."""
     kept = scored.reshape(-1)

@@ -175,12 +175,7 @@ METRICS: Sequence[Metric] = (
         frontier=True,
     ),
     Metric(
-        "bits_per_byte",
-        "bits/byte",
-        _fine,
-        compute=_bits_per_byte,
-        interval=_bits_per_byte_interval,
-        report="further",
+        "bits_per_byte", "bits/byte", _fine, compute=_bits_per_byte, interval=_bits_per_byte_interval, report="further"
     ),
     Metric(
         "top1",

@@ -21,15 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 import englishroom
-from englishroom.data.corpus import (
-    MARKS_FORM,
-    SEPARATOR,
-    cut_documents,
-    document_marks,
-    documents_to_bytes,
-    marks_in_order,
-    text_hash,
-)
+from englishroom.data import corpus
 from englishroom.data.texts import PARTS, part_file
 from englishroom.disk import locked, make_folder, replace_files, translated
 from englishroom.errors import ConfigError
@@ -102,7 +94,7 @@ def write_sample(
         if not documents:
             raise ConfigError(f"{source.name}: none of {n_documents:,} sampled documents has text; nothing to write")
         record = _record(source, config) | {"file": out.name} | counts
-        texts = {out.name: documents_to_bytes(out.name, documents)}
+        texts = {out.name: corpus.documents_to_bytes(out.name, documents)}
         replace_files(out.absolute().parent, texts | {_record_path(out).name: to_json(record)})
     return record
 
@@ -141,10 +133,10 @@ def write_parts(
             texts[file], counts = _select(drawn, config, earlier)
             if not texts[file]:
                 raise ConfigError(f"{source.name}: none of the {size:,} documents sampled for {part!r} can be used")
-            earlier = np.union1d(earlier, document_marks(texts[file]))
+            earlier = np.union1d(earlier, corpus.document_marks(texts[file]))
             parts[part] = {"file": file.name, "seed": seeded.seed} | counts
-        record = _record(source, config) | {"same_document": MARKS_FORM, "parts": parts}
-        files = {file.name: documents_to_bytes(file.name, documents) for file, documents in texts.items()}
+        record = _record(source, config) | {"same_document": corpus.MARKS_FORM, "parts": parts}
+        files = {file.name: corpus.documents_to_bytes(file.name, documents) for file, documents in texts.items()}
         replace_files(out, files | {PARTS_RECORD: to_json(record)})
     return record
 
@@ -191,12 +183,7 @@ def _is_ours(path: Path) -> bool:
 
 @contextmanager
 def _drawing(
-    talker: Talker,
-    source: SampledModel,
-    options: SampleOptions,
-    n_documents: int,
-    out: Path,
-    progress: Progress,
+    talker: Talker, source: SampledModel, options: SampleOptions, n_documents: int, out: Path, progress: Progress
 ) -> Iterator[list[Drawn]]:
     """Yield the drawn documents, those of FILE.part first, and remove FILE.part when they have been used."""
     make_folder(out.absolute().parent)
@@ -207,7 +194,7 @@ def _drawing(
         drawn = _read_part(file, path, heading)
         progress(f"sampling {out.name}", min(len(drawn), n_documents), n_documents)
         for sample in samples(talker, range(len(drawn), n_documents), options):
-            text, separator, _ = sample.text.partition(SEPARATOR)
+            text, separator, _ = sample.text.partition(corpus.SEPARATOR)
             length = len(sample.tokens)
             commonest = max(Counter(sample.tokens).values()) / length if length else 0.0
             drawn.append(Drawn(text, length + sample.finished, sample.finished, commonest, bool(separator)))
@@ -259,9 +246,11 @@ def _read_part(file: IO[bytes], path: Path, heading: str) -> list[Drawn]:
 def _select(drawn: Sequence[Drawn], config: SampleTextConfig, earlier: Any = ()) -> tuple[list[str], dict[str, Any]]:
     """Return the documents to write, and the counts that say what became of the others."""
     white_space = _white_space(drawn)
-    drawn = [replace(document, text="".join(cut_documents(document.text, config.blank_lines))) for document in drawn]
+    drawn = [
+        replace(document, text="".join(corpus.cut_documents(document.text, config.blank_lines))) for document in drawn
+    ]
     kept = [document for document in drawn if document.text and (document.finished or config.unfinished == "keep")]
-    fresh = ~np.isin(marks_in_order([document.text for document in kept]), earlier)
+    fresh = ~np.isin(corpus.marks_in_order([document.text for document in kept]), earlier)
     documents = [document for document, new in zip(kept, fresh, strict=True) if new]
     texts = [document.text for document in documents]
     counts = {
@@ -277,7 +266,7 @@ def _select(drawn: Sequence[Drawn], config: SampleTextConfig, earlier: Any = ())
         "dropped_in_earlier_part": int((~fresh).sum()),
         "documents": len(texts),
         "bytes": sum(len(text.encode()) for text in texts),
-        "text_sha256": text_hash(texts),
+        "text_sha256": corpus.text_hash(texts),
         "unfinished": " ".join(str(i) for i, document in enumerate(documents) if not document.finished),
     }
     return texts, counts

@@ -18,13 +18,7 @@ from englishroom.evaluate.compute_recovered.training import training_compute_rec
 from englishroom.evaluate.greedy import continue_greedily, greedy_agreement, prompts_of
 from englishroom.evaluate.metrics import Extra, Role
 from englishroom.evaluate.score import Score, comparable, judge
-from englishroom.evaluate.score_table import (
-    CategoryRow,
-    ScoreRow,
-    category_rows,
-    make_row,
-    with_loss_recovered,
-)
+from englishroom.evaluate.score_table import CategoryRow, ScoreRow, category_rows, make_row, with_loss_recovered
 from englishroom.evaluate.sums import Judgement
 from englishroom.talker import Talker
 from englishroom.talkers.ladder import LadderRun

@@ -19,12 +19,7 @@ from englishroom.ir.tokenizer import Tokenizer
 
 
 def explain(
-    program: Program,
-    tokenizer: Tokenizer,
-    labels: Labels,
-    prompt: str,
-    options: TalkOptions,
-    told: str | None = None,
+    program: Program, tokenizer: Tokenizer, labels: Labels, prompt: str, options: TalkOptions, told: str | None = None
 ) -> Iterator[str]:
     """Yield why a program says each token of its story, or of a text.
 

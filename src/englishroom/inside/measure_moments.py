@@ -10,35 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.interp.vectorised import Interpreter
-from englishroom.ir.program import (
-    Activate,
-    Attend,
-    Block,
-    Fire,
-    Join,
-    Linear,
-    Looks,
-    Lookup,
-    Match,
-    Normalise,
-    Product,
-    Program,
-    Rotate,
-    Rules,
-    Select,
-    Sum,
-    Unexplained,
-    Vote,
-    Votes,
-    tables_of,
-)
+from englishroom.ir import program as ir
 from englishroom.passes.moments import Axis, InputMoments, TableMoments
 
 Rows = NDArray[Any]
 
 
 def measure_moments(
-    program: Program,
+    program: ir.Program,
     text: str,
     documents: Sequence[NDArray[np.integer]],
     progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -53,7 +32,7 @@ def measure_moments(
         documents: tokens, each beginning with the start token.
     """
     interpreter = Interpreter(program, np.float32)
-    held = Counter(table.name for block in program.blocks for table in tables_of(block))
+    held = Counter(table.name for block in program.blocks for table in ir.tables_of(block))
     sums: dict[str, tuple[Axis, NDArray[np.float64]]] = {}
     positions = 0
     for number, tokens in enumerate(documents):
@@ -71,35 +50,35 @@ def measure_moments(
 
 
 def _sources(
-    block: Block, variables: Mapping[str, Rows], tokens: NDArray[np.integer]
+    block: ir.Block, variables: Mapping[str, Rows], tokens: NDArray[np.integer]
 ) -> Iterator[tuple[str, Axis, NDArray[np.float64]]]:
     """Yield the sums over positions of what each table of a block is multiplied with, and of its square, [2, size]."""
     match block:
-        case Lookup(index=index, table=table):
+        case ir.Lookup(index=index, table=table):
             chosen = tokens if index == "token" else np.arange(len(tokens))
             counts = np.bincount(chosen, minlength=table.shape[0]).astype(np.float64)
             yield table.name, "row", np.stack([counts, counts])
-        case Linear(weight=weight, reads=reads, transposed=flipped):
+        case ir.Linear(weight=weight, reads=reads, transposed=flipped):
             yield weight.name, "column" if flipped else "row", _summed(variables[reads])
-        case Rules(conditions=conditions, reads=reads):
+        case ir.Rules(conditions=conditions, reads=reads):
             yield conditions.name, "column", _summed(variables[reads])
-        case Fire(conditions=conditions, reads=reads):
+        case ir.Fire(conditions=conditions, reads=reads):
             yield conditions.name, "column", _summed(_joined(reads, variables))
-        case Votes(weights=weights, reads=reads):
+        case ir.Votes(weights=weights, reads=reads):
             yield weights.name, "row", _summed(_joined(reads, variables))
         case (
-            Sum()
-            | Join()
-            | Product()
-            | Normalise()
-            | Activate()
-            | Select()
-            | Rotate()
-            | Attend()
-            | Match()
-            | Looks()
-            | Unexplained()
-            | Vote()
+            ir.Sum()
+            | ir.Join()
+            | ir.Product()
+            | ir.Normalise()
+            | ir.Activate()
+            | ir.Select()
+            | ir.Rotate()
+            | ir.Attend()
+            | ir.Match()
+            | ir.Looks()
+            | ir.Unexplained()
+            | ir.Vote()
         ):
             return
         case _:

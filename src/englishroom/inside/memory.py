@@ -22,19 +22,7 @@ from numpy.typing import NDArray
 from englishroom.errors import ConfigError
 from englishroom.evaluate.description import describe_program
 from englishroom.interp.vectorised import Interpreter
-from englishroom.ir.program import (
-    Block,
-    Join,
-    Linear,
-    Lookup,
-    Match,
-    Program,
-    Rules,
-    SparseTable,
-    Sum,
-    Table,
-    tables_of,
-)
+from englishroom.ir import program as ir
 from englishroom.ir.stages import Stage, stages_of
 from englishroom.ir.verify import require_valid
 
@@ -44,7 +32,7 @@ Masks = Mapping[str, NDArray[np.bool_]]
 Rows = Sequence[NDArray[np.integer]]
 
 
-def parts_of(program: Program) -> dict[str, NDArray[np.int8]]:
+def parts_of(program: ir.Program) -> dict[str, NDArray[np.int8]]:
     """Say of every feature of a sparse program which part it belongs to: variable -> part of each coordinate.
 
     Raises:
@@ -62,9 +50,9 @@ def parts_of(program: Program) -> dict[str, NDArray[np.int8]]:
     stages, found = stages_of(program), {}
     for block in program.blocks:
         size = program.space(block.space).size
-        if isinstance(block, Lookup):
+        if isinstance(block, ir.Lookup):
             found[block.name] = np.full(size, MEMORY if block.index == "token" else POSITION, np.int8)
-        elif isinstance(block, Match):
+        elif isinstance(block, ir.Match):
             found[block.name] = np.full(size, ALGORITHM, np.int8)
         elif block.name in stages:
             found[block.name] = _of_stage(stages[block.name], size, found)
@@ -73,7 +61,7 @@ def parts_of(program: Program) -> dict[str, NDArray[np.int8]]:
 
 def _of_stage(stage: Stage, size: int, found: Mapping[str, NDArray[np.int8]]) -> NDArray[np.int8]:
     """A sum or rule belongs with the latest of the parts that it reads."""
-    if isinstance(stage.adds, Rules) and stage.adds.conditions.shape[0] != size:
+    if isinstance(stage.adds, ir.Rules) and stage.adds.conditions.shape[0] != size:
         raise ConfigError(
             f"{stage.name}: {stage.adds.conditions.shape[0]} rules add to {size} features, expected one rule for each; "
             "memory and algorithm are told apart in programs that englishroom decompile wrote"
@@ -92,7 +80,7 @@ def _sources(stage: Stage, found: Mapping[str, NDArray[np.int8]]) -> NDArray[np.
     return np.concatenate([found.get(part.variable, other) for part, other in zip(stage.parts, unknown, strict=True)])
 
 
-def bits_of(program: Program) -> dict[str, int]:
+def bits_of(program: ir.Program) -> dict[str, int]:
     """Count the bits of each part under the code of ``description_bits``, each part's entries by themselves.
 
     The parts' sum is a little more or less than ``whole``, which codes all entries of a table together.
@@ -103,7 +91,7 @@ def bits_of(program: Program) -> dict[str, int]:
     voting = _voting(program)
     for block in program.blocks:
         stage = stages.get(block.name)
-        for table in tables_of(block):
+        for table in ir.tables_of(block):
             owners[table.name] = _owners(block, table, stage, parts, voting)
     bits = dict.fromkeys(PARTS, 0)
     for number, part in enumerate(PARTS):
@@ -114,14 +102,14 @@ def bits_of(program: Program) -> dict[str, int]:
     return bits | {"source": whole.source_bits, "whole": whole.bits}
 
 
-def _voting(program: Program) -> set[str]:
+def _voting(program: ir.Program) -> set[str]:
     """Name the blocks of the stages whose sums become scores of words."""
     stages = stages_of(program)
     found: set[str] = set()
     queue = list(program.vote.reads)
     while queue:
         stage = stages.get(queue.pop())
-        if stage is not None and isinstance(stage.adds, Linear):
+        if stage is not None and isinstance(stage.adds, ir.Linear):
             found |= set(stage.blocks)
             if stage.norm is None:
                 queue += [part.variable for part in stage.parts]
@@ -129,47 +117,47 @@ def _voting(program: Program) -> set[str]:
 
 
 def _owners(
-    block: Block,
-    table: Table | SparseTable,
+    block: ir.Block,
+    table: ir.Table | ir.SparseTable,
     stage: Stage | None,
     parts: Mapping[str, NDArray[np.int8]],
     voting: set[str],
 ) -> NDArray[np.int8]:
     """Say of every entry of a table which part it belongs to."""
     n = table.n_entries
-    if isinstance(block, Lookup):
+    if isinstance(block, ir.Lookup):
         return np.full(n, MEMORY if block.index == "token" else POSITION, np.int8)
-    if isinstance(block, Match):
+    if isinstance(block, ir.Match):
         return np.full(n, ALGORITHM, np.int8)
-    if isinstance(block, Rules):
+    if isinstance(block, ir.Rules):
         own = parts[block.name] if block.name in parts else np.full(block.conditions.shape[0], ALGORITHM, np.int8)
-        if isinstance(table, SparseTable):
+        if isinstance(table, ir.SparseTable):
             return own[table.rows()]
         return own if n == len(own) else np.full(n, SHARED, np.int8)
-    if stage is None or not isinstance(table, SparseTable):
+    if stage is None or not isinstance(table, ir.SparseTable):
         return np.full(n, SHARED, np.int8)
     if block.name not in voting:
-        return np.full(n, ALGORITHM if isinstance(block, Linear) else SHARED, np.int8)
-    if isinstance(block, Linear) and stage.norm is not None and not block.transposed:
+        return np.full(n, ALGORITHM if isinstance(block, ir.Linear) else SHARED, np.int8)
+    if isinstance(block, ir.Linear) and stage.norm is not None and not block.transposed:
         return _sources(stage, parts)[table.rows()]
     return np.full(n, SHARED, np.int8)
 
 
-def _restricted(table: Table | SparseTable, kept: NDArray[np.bool_]) -> Table | SparseTable:
+def _restricted(table: ir.Table | ir.SparseTable, kept: NDArray[np.bool_]) -> ir.Table | ir.SparseTable:
     """Keep some entries of a table."""
-    if isinstance(table, Table):
+    if isinstance(table, ir.Table):
         values = table.values.ravel()[kept] if not kept.all() else table.values
-        return Table(table.name, values)
+        return ir.Table(table.name, values)
     return table.keep(kept)
 
 
-def _holding(program: Program, tables: Sequence[Table | SparseTable]) -> Program:
+def _holding(program: ir.Program, tables: Sequence[ir.Table | ir.SparseTable]) -> ir.Program:
     """Make something that holds some tables and nothing else, to be described."""
-    lookups = tuple(Lookup(name=table.name, space="held", index="token", table=table) for table in tables)
+    lookups = tuple(ir.Lookup(name=table.name, space="held", index="token", table=table) for table in tables)
     return replace(program, blocks=(*lookups, program.blocks[-1]))
 
 
-def held_at_means(program: Program, fixed: Masks, means: Mapping[str, NDArray[np.floating]]) -> Program:
+def held_at_means(program: ir.Program, fixed: Masks, means: Mapping[str, NDArray[np.floating]]) -> ir.Program:
     """Hold features at their means: a program in which they say the same whatever the text.
 
     Args:
@@ -177,44 +165,44 @@ def held_at_means(program: Program, fixed: Masks, means: Mapping[str, NDArray[np
         means: variable -> the mean of each coordinate.
     """
     first = program.blocks[0]
-    blocks: list[Block] = [first]
+    blocks: list[ir.Block] = [first]
     empty = np.zeros(program.space(first.space).size + 1, np.int64)
     for block in program.blocks:
         mask, name = fixed.get(block.name), block.name
         if mask is None or not mask.any():
             blocks += [] if block is first else [block]
             continue
-        constant = Table(f"{name}.held", np.where(mask, means[name], 0).astype(np.float32))
-        nothing = SparseTable(f"{name}.unread", empty, np.zeros(0, np.int32), np.zeros(0, np.float32), len(mask))
+        constant = ir.Table(f"{name}.held", np.where(mask, means[name], 0).astype(np.float32))
+        nothing = ir.SparseTable(f"{name}.unread", empty, np.zeros(0, np.int32), np.zeros(0, np.float32), len(mask))
         if block is first:  # the constants read it, and it is read under its own name
             raise ConfigError(f"{name}: the first block of a program cannot be held")
-        mean = Linear(name=f"{name}.mean", space=block.space, reads=first.name, weight=nothing, bias=constant)
+        mean = ir.Linear(name=f"{name}.mean", space=block.space, reads=first.name, weight=nothing, bias=constant)
         if mask.all():
             blocks.append(replace(mean, name=name))
             continue
-        if not isinstance(block, Rules):
+        if not isinstance(block, ir.Rules):
             raise ConfigError(f"{name}: only some coordinates are to be held, which is for rules")
         kept = replace(
             block, name=f"{name}.kept", conditions=_without(block.conditions, mask), **_unbiased(block, mask)
         )
-        blocks += [kept, mean, Sum(name=name, space=block.space, reads=(kept.name, mean.name))]
+        blocks += [kept, mean, ir.Sum(name=name, space=block.space, reads=(kept.name, mean.name))]
     return require_valid(replace(program, blocks=tuple(blocks)))
 
 
-def silenced(program: Program, fixed: Masks, means: Mapping[str, NDArray[np.floating]]) -> Program:
+def silenced(program: ir.Program, fixed: Masks, means: Mapping[str, NDArray[np.floating]]) -> ir.Program:
     """Let features vote as at their means, whatever they are to all else.
 
     Raises:
         ConfigError: the program's features do not vote side by side.
     """
     voting = _voting(program)
-    joins = [b for b in program.blocks if isinstance(b, Join) and b.name in voting and set(b.reads) & set(fixed)]
+    joins = [b for b in program.blocks if isinstance(b, ir.Join) and b.name in voting and set(b.reads) & set(fixed)]
     if not joins:
         raise ConfigError("the features of the program do not vote side by side; decompile it again")
     spaces = {block.name: block.space for block in program.blocks}
-    blocks: list[Block] = []
+    blocks: list[ir.Block] = []
     for block in program.blocks:
-        if isinstance(block, Join) and block is joins[0]:
+        if isinstance(block, ir.Join) and block is joins[0]:
             for name in block.reads:
                 if name in fixed:
                     blocks.append(_as_at_mean(name, spaces[name], fixed[name], means[name]))
@@ -223,35 +211,32 @@ def silenced(program: Program, fixed: Masks, means: Mapping[str, NDArray[np.floa
     return require_valid(replace(program, blocks=tuple(blocks)))
 
 
-def _as_at_mean(name: str, space: str, mask: NDArray[np.bool_], mean: NDArray[np.floating]) -> Linear:
+def _as_at_mean(name: str, space: str, mask: NDArray[np.bool_], mean: NDArray[np.floating]) -> ir.Linear:
     """Copy a variable, some of its coordinates at their means."""
     kept = np.flatnonzero(~mask)
     starts = np.concatenate([[0], np.cumsum(~mask)])
-    weight = SparseTable(f"{name}.copied", starts, kept, np.ones(len(kept), np.float32), len(mask))
-    bias = Table(f"{name}.at_mean", np.where(mask, mean, 0).astype(np.float32))
-    return Linear(name=f"{name}.voting", space=space, reads=name, weight=weight, bias=bias)
+    weight = ir.SparseTable(f"{name}.copied", starts, kept, np.ones(len(kept), np.float32), len(mask))
+    bias = ir.Table(f"{name}.at_mean", np.where(mask, mean, 0).astype(np.float32))
+    return ir.Linear(name=f"{name}.voting", space=space, reads=name, weight=weight, bias=bias)
 
 
-def _without(conditions: SparseTable, mask: NDArray[np.bool_]) -> SparseTable:
+def _without(conditions: ir.SparseTable, mask: NDArray[np.bool_]) -> ir.SparseTable:
     return replace(conditions.keep(~mask[conditions.rows()]), name=f"{conditions.name}.kept")
 
 
-def _unbiased(block: Rules, mask: NDArray[np.bool_]) -> dict[str, Any]:
+def _unbiased(block: ir.Rules, mask: NDArray[np.bool_]) -> dict[str, Any]:
     """Give rules that are held a threshold that their strength, which is 0, does not exceed."""
     changed: dict[str, Any] = {}
     low = np.where(mask, 0, block.thresholds.values).astype(block.thresholds.values.dtype)
-    changed["thresholds"] = Table(f"{block.thresholds.name}.kept", low)
+    changed["thresholds"] = ir.Table(f"{block.thresholds.name}.kept", low)
     if block.biases is not None:
         biases = np.where(mask, 0, block.biases.values).astype(block.biases.values.dtype)
-        changed["biases"] = Table(f"{block.biases.name}.kept", biases)
+        changed["biases"] = ir.Table(f"{block.biases.name}.kept", biases)
     return changed
 
 
 def measure_memory(
-    program: Program,
-    fitted: Rows,
-    report: Rows,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    program: ir.Program, fitted: Rows, report: Rows, progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> dict[str, Any]:
     """Tell memory and algorithm apart, in bits and in nats.
 
@@ -264,7 +249,7 @@ def measure_memory(
         from the whole program; ``nats``: what memory adds to constants, position to that, and algorithm to both.
     """
     parts = parts_of(program)
-    makers = {b.name for b in program.blocks if isinstance(b, Lookup | Match | Rules)}
+    makers = {b.name for b in program.blocks if isinstance(b, ir.Lookup | ir.Match | ir.Rules)}
     means = _means(program, makers, fitted)
     masks = {name: part for name, part in parts.items() if name in makers}
     programs = {
@@ -295,7 +280,7 @@ def measure_memory(
         for name, found in sums.items()
     ]
     ce = {row["name"]: row["ce_nats"] for row in rows}
-    rules = np.concatenate([parts[b.name] for b in program.blocks if isinstance(b, Rules)] or [np.zeros(0, np.int8)])
+    rules = np.concatenate([parts[b.name] for b in program.blocks if isinstance(b, ir.Rules)] or [np.zeros(0, np.int8)])
     return {
         "bits": bits_of(program),
         "rules": {part: int((rules == number).sum()) for number, part in enumerate(PARTS[:SHARED])},
@@ -310,7 +295,7 @@ def measure_memory(
     }
 
 
-def _means(program: Program, names: set[str], rows: Rows) -> dict[str, NDArray[np.float64]]:
+def _means(program: ir.Program, names: set[str], rows: Rows) -> dict[str, NDArray[np.float64]]:
     interpreter = Interpreter(program, np.float32)
     sums: dict[str, NDArray[np.float64]] = {}
     for row in rows:

@@ -9,17 +9,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from englishroom.ir.condition import (
-    Condition,
-    InQuotes,
-    IntoSentence,
-    Reach,
-    Repeated,
-    Term,
-    Word,
-    WordAt,
-    WordEarlier,
-)
+from englishroom.ir.condition import Condition, InQuotes, IntoSentence, Reach, Repeated, Term, Word, WordAt, WordEarlier
 from englishroom.ir.marks import Marks
 
 Positions = NDArray[np.int64]

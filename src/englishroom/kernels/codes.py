@@ -288,8 +288,4 @@ def fire(indices, values, counts, out):  # pragma: no cover (compiled)
 
 def empty_codes(n_rows: int, n_slots: int, dtype: np.dtype) -> tuple[NDArray, NDArray, NDArray]:
     """Make room for codes: indices, values, counts."""
-    return (
-        np.zeros((n_rows, n_slots), np.int32),
-        np.zeros((n_rows, n_slots), dtype),
-        np.zeros(n_rows, np.int32),
-    )
+    return (np.zeros((n_rows, n_slots), np.int32), np.zeros((n_rows, n_slots), dtype), np.zeros(n_rows, np.int32))

@@ -20,17 +20,7 @@ from dataclasses import replace
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
-from englishroom.ir.program import (
-    Activate,
-    Linear,
-    Lookup,
-    Origin,
-    Program,
-    Select,
-    Sum,
-    Table,
-    Unexplained,
-)
+from englishroom.ir.program import Activate, Linear, Lookup, Origin, Program, Select, Sum, Table, Unexplained
 from englishroom.ir.verify import require_valid
 from englishroom.lower.lift import Lifter, rewrites_of
 from englishroom.models.load import Target

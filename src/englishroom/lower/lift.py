@@ -5,28 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from englishroom.ir.program import (
-    Activate,
-    Attend,
-    Block,
-    Linear,
-    Lookup,
-    Normalise,
-    Origin,
-    Product,
-    Program,
-    Rotate,
-    Space,
-    Sum,
-    Table,
-    Vote,
-)
+from englishroom.ir import program as ir
 from englishroom.ir.verify import require_valid
 from englishroom.models.load import Target
 from englishroom.passes.base import Record
 
 
-def lift(target: Target) -> tuple[Program, Record]:
+def lift(target: Target) -> tuple[ir.Program, Record]:
     """Write a target as an exact program: every weight becomes a table, every site a variable.
 
     1. Name the spaces: vocabulary, residual stream, heads and MLP neurons of every layer.
@@ -67,13 +52,13 @@ class Lifter:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.spec = target.spec
-        self.blocks: list[Block] = []
-        self.spaces = [Space("vocab", self.spec.d_vocab), Space("resid", self.spec.d_model)]
+        self.blocks: list[ir.Block] = []
+        self.spaces = [ir.Space("vocab", self.spec.d_vocab), ir.Space("resid", self.spec.d_model)]
 
-    def program(self) -> Program:
+    def program(self) -> ir.Program:
         spec = self.spec
         resid = self._add(
-            Lookup(
+            ir.Lookup(
                 name="hook_embed",
                 space="resid",
                 index="token",
@@ -83,7 +68,7 @@ class Lifter:
         )
         if spec.rotary_theta is None:
             position = self._add(
-                Lookup(
+                ir.Lookup(
                     name="hook_pos_embed",
                     space="resid",
                     index="position",
@@ -98,7 +83,7 @@ class Lifter:
         final = self.site("ln_final.hook_normalized", lambda name: self._norm(name, resid))
         unembed = "embed.W_E" if spec.tied else "unembed.W_U"
         logits = self._add(
-            Linear(
+            ir.Linear(
                 name="hook_logits",
                 space="vocab",
                 reads=final,
@@ -107,8 +92,8 @@ class Lifter:
                 origin=self._origin(unembed),
             )
         )
-        self._add(Vote(name="log_probs", space="vocab", reads=(logits,), origin=Origin("lift")))
-        return Program("exact", spec.n_ctx, tuple(self.spaces), tuple(self.blocks))
+        self._add(ir.Vote(name="log_probs", space="vocab", reads=(logits,), origin=ir.Origin("lift")))
+        return ir.Program("exact", spec.n_ctx, tuple(self.spaces), tuple(self.blocks))
 
     def site(self, name: str, make: Callable[[str], str]) -> str:
         """Make the variable of a site and return its name; ``make`` adds the target's own blocks under a name."""
@@ -139,7 +124,7 @@ class Lifter:
             q = self._rotate(f"{part}.hook_rot_q", q_space, q, spec.n_heads)
             k = self._rotate(f"{part}.hook_rot_k", kv_space, k, spec.n_kv_heads)
         z = self._add(
-            Attend(
+            ir.Attend(
                 name=f"{part}.hook_z",
                 space=q_space,
                 queries=q,
@@ -149,7 +134,7 @@ class Lifter:
                 n_kv_heads=spec.n_kv_heads,
                 scale=spec.attn_scale,
                 window=spec.windows[layer],
-                origin=Origin("lift"),
+                origin=ir.Origin("lift"),
             )
         )
         return self._linear(name, "resid", z, part, "O")
@@ -160,29 +145,31 @@ class Lifter:
         first = "gate" if spec.gated_mlp else "in"
         pre = self._linear(f"{part}.hook_pre", space, x, part, first)
         acted = f"{part}.hook_act" if spec.gated_mlp else f"{part}.hook_post"
-        post = self._add(Activate(name=acted, space=space, reads=pre, function=spec.activation, origin=Origin("lift")))
+        post = self._add(
+            ir.Activate(name=acted, space=space, reads=pre, function=spec.activation, origin=ir.Origin("lift"))
+        )
         if spec.gated_mlp:
             linear = self._linear(f"{part}.hook_pre_linear", space, x, part, "in")
             post = self._add(
-                Product(name=f"{part}.hook_post", space=space, reads=(post, linear), origin=Origin("lift"))
+                ir.Product(name=f"{part}.hook_post", space=space, reads=(post, linear), origin=ir.Origin("lift"))
             )
         return self._linear(name, "resid", post, part, "out")
 
-    def _add(self, block: Block) -> str:
+    def _add(self, block: ir.Block) -> str:
         self.blocks.append(block)
         return block.name
 
     def _space(self, name: str, size: int) -> str:
-        self.spaces.append(Space(name, size))
+        self.spaces.append(ir.Space(name, size))
         return name
 
-    def _table(self, name: str) -> Table:
-        return Table(name, self.target.weights[name].detach().numpy())
+    def _table(self, name: str) -> ir.Table:
+        return ir.Table(name, self.target.weights[name].detach().numpy())
 
-    def _origin(self, *names: str) -> Origin:
-        return Origin("lift", tuple(self.target.sources[name] for name in names))
+    def _origin(self, *names: str) -> ir.Origin:
+        return ir.Origin("lift", tuple(self.target.sources[name] for name in names))
 
-    def _optional(self, name: str) -> Table | None:
+    def _optional(self, name: str) -> ir.Table | None:
         return self._table(name) if name in self.target.weights else None
 
     def _linear(self, name: str, space: str, reads: str, part: str, letter: str) -> str:
@@ -192,14 +179,14 @@ class Lifter:
             names.append(bias.name)
         weight = self._table(names[0])
         return self._add(
-            Linear(name=name, space=space, reads=reads, weight=weight, bias=bias, origin=self._origin(*names))
+            ir.Linear(name=name, space=space, reads=reads, weight=weight, bias=bias, origin=self._origin(*names))
         )
 
     def _norm(self, name: str, reads: str) -> str:
         norm = name.partition(".hook_normalized")[0]
         gain, bias = self._table(f"{norm}.w"), self._optional(f"{norm}.b")
         return self._add(
-            Normalise(
+            ir.Normalise(
                 name=name,
                 space="resid",
                 reads=reads,
@@ -212,17 +199,17 @@ class Lifter:
         )
 
     def _sum(self, name: str, *reads: str) -> str:
-        return self._add(Sum(name=name, space="resid", reads=reads, origin=Origin("lift")))
+        return self._add(ir.Sum(name=name, space="resid", reads=reads, origin=ir.Origin("lift")))
 
     def _rotate(self, name: str, space: str, reads: str, n_heads: int) -> str:
         assert self.spec.rotary_theta is not None
         return self._add(
-            Rotate(
+            ir.Rotate(
                 name=name,
                 space=space,
                 reads=reads,
                 n_heads=n_heads,
                 theta=self.spec.rotary_theta,
-                origin=Origin("lift"),
+                origin=ir.Origin("lift"),
             )
         )

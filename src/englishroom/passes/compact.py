@@ -18,33 +18,7 @@ from typing import Any, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from englishroom.ir.program import (
-    Activate,
-    AnyTable,
-    Attend,
-    Block,
-    Fire,
-    Join,
-    Linear,
-    Looks,
-    Lookup,
-    Match,
-    Normalise,
-    Origin,
-    Product,
-    Program,
-    Rotate,
-    Rules,
-    Select,
-    Space,
-    SparseTable,
-    Sum,
-    Table,
-    Unexplained,
-    Vote,
-    Votes,
-    reads_of,
-)
+from englishroom.ir import program as ir
 
 Mask = NDArray[np.bool_]
 
@@ -62,7 +36,7 @@ class Compact:
 
     name = "compact"
 
-    def __call__(self, program: Program) -> tuple[Program, tuple[str, ...]]:
+    def __call__(self, program: ir.Program) -> tuple[ir.Program, tuple[str, ...]]:
         found, kept = compacted(program, self.unread)
         sizes = {block.name: program.space(block.space).size for block in program.blocks}
         rewrites = [f"{name}: left out" for name in sizes if name not in kept]
@@ -73,8 +47,8 @@ class Compact:
 
 
 def compacted(
-    program: Program, unread: bool = False, fires: Mapping[str, Mask] = MappingProxyType({})
-) -> tuple[Program, dict[str, NDArray[np.intp]]]:
+    program: ir.Program, unread: bool = False, fires: Mapping[str, Mask] = MappingProxyType({})
+) -> tuple[ir.Program, dict[str, NDArray[np.intp]]]:
     """Compact a program.
 
     Args:
@@ -93,11 +67,13 @@ def compacted(
         found, kept = smaller, {name: kept[name][places] for name, places in left.items()}
 
 
-def _once(program: Program, unread: bool, fires: Mapping[str, Mask]) -> tuple[Program, dict[str, NDArray[np.intp]]]:
+def _once(
+    program: ir.Program, unread: bool, fires: Mapping[str, Mask]
+) -> tuple[ir.Program, dict[str, NDArray[np.intp]]]:
     marks = _Marks(program, unread, fires)
     blocks = _named_apart([_smaller(block, marks) for block in program.blocks if block.name in marks.live])
     spaces = {block.space for block in blocks}
-    kept = tuple(Space(s.name, int(marks.spaces[s.name].sum())) for s in program.spaces if s.name in spaces)
+    kept = tuple(ir.Space(s.name, int(marks.spaces[s.name].sum())) for s in program.spaces if s.name in spaces)
     found = replace(program, spaces=kept, blocks=tuple(blocks))
     return found, {block.name: np.flatnonzero(marks.spaces[block.space]) for block in blocks}
 
@@ -111,9 +87,9 @@ class _Marks:
         rules: block of rules -> mask of its rules.
     """
 
-    def __init__(self, program: Program, unread: bool, fires: Mapping[str, Mask]) -> None:
+    def __init__(self, program: ir.Program, unread: bool, fires: Mapping[str, Mask]) -> None:
         self.program, self.unread, self.fires = program, unread, fires
-        self.blocks: Mapping[str, Block] = {block.name: block for block in program.blocks}
+        self.blocks: Mapping[str, ir.Block] = {block.name: block for block in program.blocks}
         self.spaces: dict[str, Mask] = {space.name: np.zeros(space.size, bool) for space in program.spaces}
         self.live: set[str] = {program.vote.name}
         self.rules: dict[str, Mask] = {}
@@ -142,52 +118,52 @@ class _Marks:
             self.live.add(variable)
             self.changed = True
 
-    def _block(self, block: Block) -> None:
+    def _block(self, block: ir.Block) -> None:
         mask = self.spaces[block.space]
         match block:
-            case Lookup():
+            case ir.Lookup():
                 pass
-            case Linear(reads=reads, weight=weight):
+            case ir.Linear(reads=reads, weight=weight):
                 self.need(reads, self.made[reads] & _reading(weight, mask, block.transposed))
-            case Sum(reads=reads) | Product(reads=reads) | Vote(reads=reads):
+            case ir.Sum(reads=reads) | ir.Product(reads=reads) | ir.Vote(reads=reads):
                 for read in reads:
                     self.need(read, mask)
-            case Join(reads=reads):
+            case ir.Join(reads=reads):
                 self._join(reads, mask)
-            case Normalise(reads=reads, form=form):
+            case ir.Normalise(reads=reads, form=form):
                 if form is None:
                     self.need(reads, True)
                 else:
                     both = np.zeros(len(mask), bool)
                     both[form.columns] = both[form.rows()] = True
                     self.need(reads, mask | both)
-            case Rotate(reads=reads):
+            case ir.Rotate(reads=reads):
                 self.need(reads, True)
-            case Activate(reads=reads) | Select(reads=reads):
-                self.need(reads, mask if not isinstance(block, Select) or block.k is None else True)
-            case Match():
+            case ir.Activate(reads=reads) | ir.Select(reads=reads):
+                self.need(reads, mask if not isinstance(block, ir.Select) or block.k is None else True)
+            case ir.Match():
                 self._match(block, mask)
-            case Rules(reads=reads):
+            case ir.Rules(reads=reads):
                 fires = self.fires.get(block.name, np.ones(block.effects.shape[0], bool))
                 whole = block.k is not None and not self.unread
                 kept = fires if whole else fires & _reading(block.effects, mask, transposed=False)
                 self.rules[block.name] = kept
                 self.need(reads, self.made[reads] & _reading(block.conditions, kept, transposed=True))
-            case Looks():
+            case ir.Looks():
                 live = _live(block, mask)
                 needed = _reading(block.conditions, mask, transposed=True)
                 needed |= _reading(block.lone_keys, live, transposed=True)
                 for table in (block.queries, block.keys):
                     needed |= _reading(table, np.repeat(live, block.matches), transposed=True)
                 self._side_by_side(block.reads, needed)
-            case Fire(reads=reads, conditions=conditions):
+            case ir.Fire(reads=reads, conditions=conditions):
                 self._side_by_side(reads, _reading(conditions, mask, transposed=True))
-            case Votes(reads=reads, weights=weights):
+            case ir.Votes(reads=reads, weights=weights):
                 self._side_by_side(reads, _reading(weights, mask, transposed=False))
-            case Attend():
-                for name in (block.name, *reads_of(block)):
+            case ir.Attend():
+                for name in (block.name, *ir.reads_of(block)):
                     self.need(name, True)
-            case Unexplained(exact=exact, explained=explained):
+            case ir.Unexplained(exact=exact, explained=explained):
                 self.need(exact, mask)
                 self.need(explained, mask)
             case _:
@@ -216,7 +192,7 @@ class _Marks:
             if part.any():
                 self.need(read, part)
 
-    def _match(self, block: Match, mask: Mask) -> None:
+    def _match(self, block: ir.Match, mask: Mask) -> None:
         asked, offered = np.zeros(len(self.of(block.queries)), bool), np.zeros(len(self.of(block.keys)), bool)
         for table in (table for tables in block.scores for table in tables):
             asked |= _held(table, 0)
@@ -231,37 +207,37 @@ class _Marks:
             self.need(block.values, np.logical_or.reduce(carried) & self.made[block.values])
 
 
-def _made(block: Block, made: Mapping[str, Mask], size: int) -> Mask:
+def _made(block: ir.Block, made: Mapping[str, Mask], size: int) -> Mask:
     """Say which coordinates of a variable can be anything but 0."""
     match block:
-        case Lookup(table=table):
+        case ir.Lookup(table=table):
             return _held(table, 1)
-        case Linear(reads=reads, weight=weight, bias=bias):
+        case ir.Linear(reads=reads, weight=weight, bias=bias):
             found = _reading(weight, made[reads], not block.transposed)
             return found if bias is None else found | (bias.values != 0)
-        case Join(reads=reads):
+        case ir.Join(reads=reads):
             return _joined(reads, made)
-        case Looks(reads=reads, conditions=conditions) | Fire(reads=reads, conditions=conditions):
+        case ir.Looks(reads=reads, conditions=conditions) | ir.Fire(reads=reads, conditions=conditions):
             read = _reading(conditions, _joined(reads, made), transposed=False)
             return read | (block.biases.values > block.thresholds.values)
-        case Votes(reads=reads, weights=weights, bias=bias):
+        case ir.Votes(reads=reads, weights=weights, bias=bias):
             found = _reading(weights, _joined(reads, made), transposed=True)
             return found if bias is None else found | (bias.values != 0)
-        case Sum(reads=reads) | Vote(reads=reads):
+        case ir.Sum(reads=reads) | ir.Vote(reads=reads):
             return np.logical_or.reduce([made[read] for read in reads])
-        case Product(reads=(a, b)):
+        case ir.Product(reads=(a, b)):
             return made[a] & made[b]
-        case Normalise(reads=reads, centred=False, bias=bias):
+        case ir.Normalise(reads=reads, centred=False, bias=bias):
             return made[reads] if bias is None else made[reads] | (bias.values != 0)
-        case Select(reads=reads):
+        case ir.Select(reads=reads):
             return made[reads]
-        case Rules(effects=effects, offset=offset):
+        case ir.Rules(effects=effects, offset=offset):
             return _held(effects, 1) if offset is None else _held(effects, 1) | (offset.values != 0)
-        case Match(values=values, moves=moves):
+        case ir.Match(values=values, moves=moves):
             if moves is None:
                 return np.tile(made[values], len(block.scores))
             return np.logical_or.reduce([_reading(table, made[values], transposed=True) for table in moves])
-        case Normalise() | Rotate() | Activate() | Attend() | Unexplained():
+        case ir.Normalise() | ir.Rotate() | ir.Activate() | ir.Attend() | ir.Unexplained():
             return np.ones(size, bool)
         case _:
             assert_never(block)
@@ -272,19 +248,19 @@ def _joined(reads: tuple[str, ...], masks: Mapping[str, Mask]) -> Mask:
     return np.concatenate([masks[read] for read in reads])
 
 
-def _live(block: Looks, moved: Mask) -> Mask:
+def _live(block: ir.Looks, moved: Mask) -> Mask:
     """Say which looks make any of the moved features that are marked."""
     return np.array([part.any() for part in _by_look(block, moved)])
 
 
-def _by_look(block: Looks, moved: Mask) -> list[Mask]:
+def _by_look(block: ir.Looks, moved: Mask) -> list[Mask]:
     """Part a mask of moved features by look."""
     return np.split(moved, np.cumsum(block.moved)[:-1])
 
 
-def _reading(table: AnyTable, outputs: Mask, transposed: bool) -> Mask:
+def _reading(table: ir.AnyTable, outputs: Mask, transposed: bool) -> Mask:
     """Say which inputs of a map have an entry towards outputs that are marked."""
-    if isinstance(table, Table):
+    if isinstance(table, ir.Table):
         held = table.values != 0
         return (held[outputs] if transposed else held[:, outputs].T).any(0)
     inputs, outs = (table.columns, table.rows()) if transposed else (table.rows(), table.columns)
@@ -293,16 +269,16 @@ def _reading(table: AnyTable, outputs: Mask, transposed: bool) -> Mask:
     return mask
 
 
-def _held(table: AnyTable, axis: int) -> Mask:
+def _held(table: ir.AnyTable, axis: int) -> Mask:
     """Say which rows, or columns, of a table have an entry."""
-    if isinstance(table, Table):
+    if isinstance(table, ir.Table):
         return (table.values != 0).any(1 - axis)
     mask = np.zeros(table.shape[axis], bool)
     mask[table.rows() if axis == 0 else table.columns] = True
     return mask
 
 
-def _smaller(block: Block, marks: _Marks) -> Block:
+def _smaller(block: ir.Block, marks: _Marks) -> ir.Block:
     """Keep what is marked of one block."""
     out = marks.spaces[block.space]
 
@@ -310,23 +286,23 @@ def _smaller(block: Block, marks: _Marks) -> Block:
         return marks.of(variable)
 
     match block:
-        case Lookup(table=table):
+        case ir.Lookup(table=table):
             return _with(block, table=_cut(table, None, out))
-        case Linear(reads=reads, weight=weight, bias=bias):
+        case ir.Linear(reads=reads, weight=weight, bias=bias):
             sides = (out, kept(reads)) if block.transposed else (kept(reads), out)
             return _with(block, weight=_cut(weight, *sides), bias=_cut(bias, out))
-        case Join(reads=reads):
+        case ir.Join(reads=reads):
             return _with(block, reads=_left(reads, marks))
-        case Normalise():
+        case ir.Normalise():
             parts = {"gain": _cut(block.gain, out), "bias": _cut(block.bias, out), "form": _cut(block.form, out, out)}
             return _with(block, **parts)
-        case Select(thresholds=thresholds, k=k):
+        case ir.Select(thresholds=thresholds, k=k):
             return _with(block, thresholds=_cut(thresholds, out), k=k)
-        case Match(moves=moves):
+        case ir.Match(moves=moves):
             asked, offered, carried = kept(block.queries), kept(block.keys), kept(block.values)
             scores = tuple(tuple(_cut(table, asked, offered) for table in tables) for tables in block.scores)
             return _with(block, scores=scores, moves=moves and tuple(_cut(table, carried, out) for table in moves))
-        case Rules():
+        case ir.Rules():
             rules = marks.rules[block.name]
             return _with(
                 block,
@@ -337,7 +313,7 @@ def _smaller(block: Block, marks: _Marks) -> Block:
                 offset=_cut(block.offset, out),
                 k=None if block.k is None or block.k >= rules.sum() else block.k,
             )
-        case Looks(reads=reads):
+        case ir.Looks(reads=reads):
             read, live = _joined(reads, {name: kept(name) for name in reads}), _live(block, out)
             matches = np.repeat(live, block.matches)
             return _with(
@@ -355,7 +331,7 @@ def _smaller(block: Block, marks: _Marks) -> Block:
                 thresholds=_cut(block.thresholds, out),
                 moved=tuple(int(part.sum()) for part in _by_look(block, out) if part.any()),
             )
-        case Fire(reads=reads):
+        case ir.Fire(reads=reads):
             return _with(
                 block,
                 reads=_left(reads, marks),
@@ -363,12 +339,12 @@ def _smaller(block: Block, marks: _Marks) -> Block:
                 biases=_cut(block.biases, out),
                 thresholds=_cut(block.thresholds, out),
             )
-        case Votes(reads=reads):
+        case ir.Votes(reads=reads):
             read = _joined(reads, {name: kept(name) for name in reads})
             return _with(
                 block, reads=_left(reads, marks), weights=_cut(block.weights, read, out), bias=_cut(block.bias, out)
             )
-        case Sum() | Product() | Rotate() | Activate() | Attend() | Unexplained() | Vote():
+        case ir.Sum() | ir.Product() | ir.Rotate() | ir.Activate() | ir.Attend() | ir.Unexplained() | ir.Vote():
             return block
         case _:
             assert_never(block)
@@ -379,14 +355,14 @@ def _left(reads: tuple[str, ...], marks: _Marks) -> tuple[str, ...]:
     return tuple(read for read in reads if read in marks.live and marks.of(read).any())
 
 
-def _named_apart(blocks: list[Block]) -> list[Block]:
+def _named_apart(blocks: list[ir.Block]) -> list[ir.Block]:
     """Give tables that were one, and of which different parts were kept, names of their own."""
-    first: dict[str, AnyTable] = {}
+    first: dict[str, ir.AnyTable] = {}
 
     def named(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(named, value))
-        if not isinstance(value, Table | SparseTable):
+        if not isinstance(value, ir.Table | ir.SparseTable):
             return value
         new, count = value, 1
         while first.setdefault(new.name, new) != new:
@@ -397,25 +373,25 @@ def _named_apart(blocks: list[Block]) -> list[Block]:
     return [_with(block, **{item.name: named(getattr(block, item.name)) for item in fields(block)}) for block in blocks]
 
 
-def _with(block: Any, **parts: Any) -> Block:
+def _with(block: Any, **parts: Any) -> ir.Block:
     """Replace parts of a block; one that is as it was stays as it is."""
     new = {name: part for name, part in parts.items() if part != getattr(block, name)}
-    return replace(block, **new, origin=Origin(Compact.name, block.origin.sources)) if new else block
+    return replace(block, **new, origin=ir.Origin(Compact.name, block.origin.sources)) if new else block
 
 
 def _cut(table: Any, *sides: Mask | None) -> Any:
     """Keep some rows and some columns of a table; ``None`` keeps all."""
     if table is None or all(side is None or side.all() for side in sides):
         return table
-    if isinstance(table, Table):
+    if isinstance(table, ir.Table):
         values = table.values
         for axis, side in enumerate(sides):
             values = values if side is None else np.compress(side, values, axis=axis)
-        return Table(table.name, values)
+        return ir.Table(table.name, values)
     return _cut_sparse(table, *sides)
 
 
-def _cut_sparse(table: SparseTable, rows: Mask | None, columns: Mask | None) -> SparseTable:
+def _cut_sparse(table: ir.SparseTable, rows: Mask | None, columns: Mask | None) -> ir.SparseTable:
     """Keep some rows and some columns of a sparse table."""
     rows = np.ones(table.shape[0], bool) if rows is None else rows
     columns = np.ones(table.n_columns, bool) if columns is None else columns
@@ -424,4 +400,4 @@ def _cut_sparse(table: SparseTable, rows: Mask | None, columns: Mask | None) -> 
     counts = np.bincount(at[kept], minlength=len(rows))[rows]
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(table.starts.dtype)
     places = (np.cumsum(columns) - 1)[table.columns[kept]].astype(table.columns.dtype)
-    return SparseTable(table.name, starts, places, table.values[kept], int(columns.sum()))
+    return ir.SparseTable(table.name, starts, places, table.values[kept], int(columns.sum()))

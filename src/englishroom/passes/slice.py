@@ -19,19 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
-from englishroom.ir.program import (
-    AnyTable,
-    Join,
-    Linear,
-    Normalise,
-    Origin,
-    Program,
-    Rotate,
-    Rules,
-    Select,
-    SparseTable,
-    Table,
-)
+from englishroom.ir import program as ir
 from englishroom.passes.base import GIVEN
 from englishroom.passes.compact import compacted
 from englishroom.passes.moments import TableMoments, folded_means
@@ -66,7 +54,7 @@ class Weighed(NamedTuple):
 class SliceResult(NamedTuple):
     """A slice in the making: the program, and which coordinates of the whole program's variables are in it."""
 
-    program: Program
+    program: ir.Program
     kept: Mapping[str, NDArray[np.intp]]
 
 
@@ -85,8 +73,8 @@ class Slice:
     """Programs tried at most."""
     fold: bool = True
     """Let biases take over what left-out entries add on average."""
-    gap: Callable[[Program], float] = field(kw_only=True, metadata=GIVEN)
-    weigh: Callable[[Program], Weighed] = field(kw_only=True, metadata=GIVEN)
+    gap: Callable[[ir.Program], float] = field(kw_only=True, metadata=GIVEN)
+    weigh: Callable[[ir.Program], Weighed] = field(kw_only=True, metadata=GIVEN)
     progress: Callable[[str, int, int], None] = field(
         default=lambda _step, _done, _total: None, kw_only=True, metadata=GIVEN
     )
@@ -99,11 +87,11 @@ class Slice:
         if self.evaluations < 1:
             raise ConfigError(f"--evaluations is {self.evaluations}, expected 1 or more")
 
-    def __call__(self, program: Program) -> tuple[Program, tuple[str, ...]]:
+    def __call__(self, program: ir.Program) -> tuple[ir.Program, tuple[str, ...]]:
         found, steps = self.search(program)
         return found.program, steps
 
-    def search(self, program: Program) -> tuple[SliceResult, tuple[str, ...]]:
+    def search(self, program: ir.Program) -> tuple[SliceResult, tuple[str, ...]]:
         """Return the slice, and what each step of the search left."""
         search = _Search(self, program)
         return search.run(), tuple(search.steps)
@@ -112,7 +100,7 @@ class Slice:
 @dataclass
 class _Search:
     options: Slice
-    whole: Program
+    whole: ir.Program
     steps: list[str] = field(default_factory=list)
     tried: int = 0
 
@@ -142,7 +130,7 @@ class _Search:
             )
         return self._note("without what the text never uses", found)
 
-    def _fits(self, program: Program, tolerance: float) -> bool:
+    def _fits(self, program: ir.Program, tolerance: float) -> bool:
         self.tried += 1
         self.options.progress("slicing", min(self.tried, self.options.evaluations - 1), self.options.evaluations)
         return self.options.gap(program) <= max(tolerance, ROUNDING_NATS)
@@ -190,7 +178,7 @@ class _Search:
 
 
 def _ranked(
-    program: Program, weights: Mapping[str, NDArray[np.float64]]
+    program: ir.Program, weights: Mapping[str, NDArray[np.float64]]
 ) -> tuple[NDArray[np.intp], Callable[[NDArray[np.intp]], dict[str, NDArray[np.bool_]]]]:
     """Rank all entries by weight, the heaviest first; and return a function that turns places among them into masks.
 
@@ -209,46 +197,46 @@ def _ranked(
     return np.argsort(-every, kind="stable"), split
 
 
-def keeping(program: Program, kept: Mapping[str, NDArray[np.bool_]], moments: TableMoments | None) -> Program:
+def keeping(program: ir.Program, kept: Mapping[str, NDArray[np.bool_]], moments: TableMoments | None) -> ir.Program:
     """Keep some entries of tables; biases take over what the others add on average, where moments say what that is."""
     tables = program.tables()
-    changed: dict[str, AnyTable] = {}
+    changed: dict[str, ir.AnyTable] = {}
     for name, mask in kept.items():
         table = tables[name]
-        if isinstance(table, SparseTable) and not mask.all():
+        if isinstance(table, ir.SparseTable) and not mask.all():
             changed[name] = table.keep(mask)
     biases = {} if moments is None else folded_means(program, changed, moments)
     return with_tables(program, changed | biases, Slice.name)
 
 
-def with_biases(program: Program) -> Program:
+def with_biases(program: ir.Program) -> ir.Program:
     """Give every sparse linear map a bias, so that it may take over what is left out."""
     blocks = []
     for block in program.blocks:
-        if isinstance(block, Linear) and isinstance(block.weight, SparseTable) and block.bias is None:
+        if isinstance(block, ir.Linear) and isinstance(block.weight, ir.SparseTable) and block.bias is None:
             size = program.space(block.space).size
-            bias = Table(f"{block.name}.alone", np.zeros(size, block.weight.values.dtype))
-            block = replace(block, bias=bias, origin=Origin(Slice.name, block.origin.sources))
+            bias = ir.Table(f"{block.name}.alone", np.zeros(size, block.weight.values.dtype))
+            block = replace(block, bias=bias, origin=ir.Origin(Slice.name, block.origin.sources))
         blocks.append(block)
     return replace(program, blocks=tuple(blocks))
 
 
-def entries_behind(program: Program) -> dict[str, NDArray[np.float64]]:
+def entries_behind(program: ir.Program) -> dict[str, NDArray[np.float64]]:
     """Count for every effect of rules, by table, the other entries that would go with it: conditions, and readers."""
     readers = {b.name: np.zeros(program.space(b.space).size) for b in program.blocks}
     found: dict[str, NDArray[np.float64]] = {}
     for block in reversed(program.blocks):
         match block:
-            case Linear(reads=reads, weight=SparseTable() as weight, transposed=flipped):
+            case ir.Linear(reads=reads, weight=ir.SparseTable() as weight, transposed=flipped):
                 at = weight.columns if flipped else weight.rows()
                 readers[reads] += np.bincount(at, minlength=len(readers[reads]))
-            case Join(reads=reads):
+            case ir.Join(reads=reads):
                 ends = np.cumsum([len(readers[read]) for read in reads])[:-1]
                 for read, part in zip(reads, np.split(readers[block.name], ends), strict=True):
                     readers[read] += part
-            case Normalise(reads=read) | Select(reads=read) | Rotate(reads=read):
+            case ir.Normalise(reads=read) | ir.Select(reads=read) | ir.Rotate(reads=read):
                 readers[read] += readers[block.name]
-            case Rules(reads=read, conditions=conditions, effects=effects):
+            case ir.Rules(reads=read, conditions=conditions, effects=effects):
                 readers[read] += np.bincount(conditions.columns, minlength=len(readers[read]))
                 makers = np.bincount(effects.columns, minlength=len(readers[block.name]))
                 own = np.diff(conditions.starts)[effects.rows()]
@@ -258,6 +246,6 @@ def entries_behind(program: Program) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def n_entries(program: Program) -> int:
+def n_entries(program: ir.Program) -> int:
     """Count the entries of sparse tables, shared ones once."""
-    return sum(table.n_entries for table in program.tables().values() if isinstance(table, SparseTable))
+    return sum(table.n_entries for table in program.tables().values() if isinstance(table, ir.SparseTable))

@@ -65,11 +65,7 @@ def positions_to_emit(program: Program) -> int:
 
 
 def measure(
-    target: Talker,
-    program: Talker,
-    same_as: tuple[str, LogProbs],
-    windows: Sequence[int | None],
-    progress: Progress,
+    target: Talker, program: Talker, same_as: tuple[str, LogProbs], windows: Sequence[int | None], progress: Progress
 ) -> Agreement:
     """Run the program on the story that the target tells greedily from its start token, and on random tokens behind it.
 

@@ -16,11 +16,7 @@ from englishroom.models.load import Target
 from englishroom.names import CIRCUITS, FIDELITY, PROBES, SCORES
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.fitting import Fitting
-from englishroom.pipeline.measuring import (
-    Measuring,
-    summary_lines_of,
-    summary_of,
-)
+from englishroom.pipeline.measuring import Measuring, summary_lines_of, summary_of
 from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import Decompilation
 from englishroom.plain import to_json
@@ -28,12 +24,7 @@ from englishroom.work import Work
 
 
 def featured(
-    config: DecompileConfig,
-    target: Target,
-    tokenizer: Tokenizer,
-    work: Work,
-    say: Say,
-    progress: Progress,
+    config: DecompileConfig, target: Target, tokenizer: Tokenizer, work: Work, say: Say, progress: Progress
 ) -> Decompilation:
     """Fit dictionaries to a target and write it, with them, as a featured program.
 

@@ -26,9 +26,7 @@ if TYPE_CHECKING:  # torch loads only where a target is needed
 
 
 def score_table(
-    config: ScoreConfig,
-    say: Say = lambda _line: None,
-    progress: Progress = lambda _step, _done, _total: None,
+    config: ScoreConfig, say: Say = lambda _line: None, progress: Progress = lambda _step, _done, _total: None
 ) -> ScoreTable:
     """Score talkers on a text, the first of them as the target; with baselines, every model beside its own.
 

@@ -37,12 +37,7 @@ START_POSITIONS = 25_000
 
 
 def sparse(
-    config: DecompileConfig,
-    target: Target,
-    tokenizer: Tokenizer,
-    work: Work,
-    say: Say,
-    progress: Progress,
+    config: DecompileConfig, target: Target, tokenizer: Tokenizer, work: Work, say: Say, progress: Progress
 ) -> Decompilation:
     """Decompile a target as far as it goes, and write it as a sparse program.
 

@@ -98,11 +98,7 @@ def _token_row(token: Mapping[str, Any]) -> Markup:
             "span",
             tag("code", part["name"]),
             " ",
-            tag(
-                "small",
-                number(part["nats"], "+.2f"),
-                class_="up" if positive(part["nats"]) else "down",
-            ),
+            tag("small", number(part["nats"], "+.2f"), class_="up" if positive(part["nats"]) else "down"),
         )
         for part in token["parts"]
     ]

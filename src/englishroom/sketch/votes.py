@@ -18,18 +18,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from englishroom.emit.prelude.sketching import NATS
+from englishroom.sketch import model
 from englishroom.sketch.keys import Readings
-from englishroom.sketch.model import (
-    CHUNK,
-    SampledPositions,
-    SketchVotes,
-    add_to_copies,
-    add_to_keys,
-    answers,
-    expected_counts,
-    kinds_of,
-    loss_and_gradient,
-)
 
 RIDGE = 0.3
 """Pull of every vote to 0, as a count of observations."""
@@ -69,7 +59,7 @@ class Costs:
         sizes[~writable] = np.inf
         return cls(sizes, np.array([len(key) for _, key in keys]) + ROW_CHARACTERS)
 
-    def of_entries(self, votes: SketchVotes) -> Counts:
+    def of_entries(self, votes: model.SketchVotes) -> Counts:
         """Return the cost of every vote by key, a row's own shared among its entries."""
         in_row = np.bincount(votes.keys, minlength=len(self.keys))
         return self.outputs[votes.outputs] + (self.keys / np.maximum(in_row, 1))[votes.keys]
@@ -87,7 +77,7 @@ class ExpectedCounts:
         copied: summed probabilities of words that may be said again, by row and kind.
     """
 
-    sample: SampledPositions
+    sample: model.SampledPositions
     place: NDArray[np.int64]
     kept: NDArray[np.int64]
     seen: Counts
@@ -95,7 +85,7 @@ class ExpectedCounts:
     copied: Counts
 
     @classmethod
-    def of(cls, sample: SampledPositions, votes: SketchVotes, usable: NDArray[np.bool_]) -> ExpectedCounts:
+    def of(cls, sample: model.SampledPositions, votes: model.SketchVotes, usable: NDArray[np.bool_]) -> ExpectedCounts:
         """Tally the talker's own expectations.
 
         Args:
@@ -109,14 +99,14 @@ class ExpectedCounts:
         kept = np.sort(kept[np.argsort(-seen[kept], kind="stable")][:MOST_KEYS])
         place = np.full(len(seen), -1)
         place[kept] = np.arange(len(kept))
-        lows = range(0, readings.n_positions, CHUNK)
-        chunks = ((low, sample.probabilities[low : low + CHUNK]) for low in lows)
+        lows = range(0, readings.n_positions, model.CHUNK)
+        chunks = ((low, sample.probabilities[low : low + model.CHUNK]) for low in lows)
         talker, copied = _tally(readings, place, len(kept), votes, chunks)
         return cls(sample, place, kept, seen[kept].astype(np.float64), talker, copied)
 
-    def sketch(self, votes: SketchVotes) -> tuple[NDArray[np.float32], Counts]:
+    def sketch(self, votes: model.SketchVotes) -> tuple[NDArray[np.float32], Counts]:
         """Tally what a sketch expects, as ``talker`` and ``copied`` do."""
-        chunks = ((low, np.exp(log, out=log)) for low, log in answers(votes, self.sample.readings))
+        chunks = ((low, np.exp(log, out=log)) for low, log in model.answers(votes, self.sample.readings))
         return _tally(self.sample.readings, self.place, len(self.kept), votes, chunks)
 
 
@@ -124,23 +114,23 @@ def _tally(
     readings: Readings,
     place: NDArray[np.int64],
     n_kept: int,
-    votes: SketchVotes,
+    votes: model.SketchVotes,
     chunks: Iterable[tuple[int, NDArray[np.float32]]],
 ) -> tuple[NDArray[np.float32], Counts]:
     by_key, by_copy = np.zeros((n_kept, votes.d_vocab), np.float32), np.zeros(votes.copies.shape)
     copies = readings.copy_starts, readings.copy_words, readings.copy_rows
     for low, p in chunks:
-        add_to_keys(low, low + len(p), readings.starts, readings.seen, place, p, by_key)
-        add_to_copies(low, low + len(p), *copies, votes.kind, p, by_copy)
-    return np.concatenate([by_key, kinds_of(by_key, votes)], axis=1), by_copy
+        model.add_to_keys(low, low + len(p), readings.starts, readings.seen, place, p, by_key)
+        model.add_to_copies(low, low + len(p), *copies, votes.kind, p, by_copy)
+    return np.concatenate([by_key, model.kinds_of(by_key, votes)], axis=1), by_copy
 
 
-def grow(votes: SketchVotes, tally: ExpectedCounts, costs: Costs, n_new: int) -> SketchVotes:
+def grow(votes: model.SketchVotes, tally: ExpectedCounts, costs: Costs, n_new: int) -> model.SketchVotes:
     """Add about ``n_new`` votes, those that gain most for each character; see the steps above."""
     found, copied = tally.sketch(votes)
     importance = found.copy()
-    for low in range(0, len(found), CHUNK):  # in blocks that stay in the cache
-        part = slice(low, low + CHUNK)
+    for low in range(0, len(found), model.CHUNK):  # in blocks that stay in the cache
+        part = slice(low, low + model.CHUNK)
         importance[part] = _gains(tally.talker[part], found[part], tally.seen[part, None].astype(np.float32))
     places = tally.place[votes.keys]
     held = places >= 0
@@ -196,16 +186,16 @@ def _best(
     return keys, outputs
 
 
-def refit(votes: SketchVotes, sample: SampledPositions, iterations: int = ITERATIONS) -> SketchVotes:
+def refit(votes: model.SketchVotes, sample: model.SampledPositions, iterations: int = ITERATIONS) -> model.SketchVotes:
     """Move all votes together to where the talker's distributions cost least (L-BFGS)."""
     free, start = votes.free(), votes.parameters()
     # In units of one over the square root of how often they count, all votes are about equally steep.
-    scale = 1 / np.sqrt(expected_counts(votes, sample)[free] + 4.0)
+    scale = 1 / np.sqrt(model.expected_counts(votes, sample)[free] + 4.0)
 
     def cost(moved: Counts) -> tuple[float, Counts]:
         numbers = start.copy()
         numbers[free] = moved * scale
-        nats, gradient = loss_and_gradient(votes.with_parameters(numbers), sample)
+        nats, gradient = model.loss_and_gradient(votes.with_parameters(numbers), sample)
         ridge = RIDGE * numbers[free]
         return nats + 0.5 * float(ridge @ numbers[free]), (gradient[free] + ridge) * scale
 
@@ -216,7 +206,9 @@ def refit(votes: SketchVotes, sample: SampledPositions, iterations: int = ITERAT
     return votes.with_parameters(numbers)
 
 
-def prune(votes: SketchVotes, sample: SampledPositions, costs: Costs, characters: float) -> SketchVotes:
+def prune(
+    votes: model.SketchVotes, sample: model.SampledPositions, costs: Costs, characters: float
+) -> model.SketchVotes:
     """Leave out the votes that matter least for each character, until about so many characters are saved."""
     loss, d_vocab, n_entries = importance_of(votes, sample), votes.d_vocab, len(votes.weights)
     cost = costs.of_entries(votes)
@@ -230,31 +222,31 @@ def prune(votes: SketchVotes, sample: SampledPositions, costs: Costs, characters
     return replace(votes.with_entries(votes.keys[kept], votes.outputs[kept], votes.weights[kept]), copies=copies)
 
 
-def importance_of(votes: SketchVotes, sample: SampledPositions) -> Counts:
+def importance_of(votes: model.SketchVotes, sample: model.SampledPositions) -> Counts:
     """Estimate what leaving each number out would cost, in nats over the sample, as in ``SketchVotes.parameters``.
 
     Where an output is unlikely and its expectation right, it falls to ``exp(-vote)`` of what it should be.
     """
     numbers = np.clip(votes.parameters(), -LARGEST_NATS, LARGEST_NATS)
-    return expected_counts(votes, sample) * (np.expm1(-numbers) + numbers)
+    return model.expected_counts(votes, sample) * (np.expm1(-numbers) + numbers)
 
 
 def round_votes(
-    votes: SketchVotes, sample: SampledPositions, progress: Callable[[], None] = lambda: None
-) -> SketchVotes:
+    votes: model.SketchVotes, sample: model.SampledPositions, progress: Callable[[], None] = lambda: None
+) -> model.SketchVotes:
     """Round every vote to what a table can hold; then move those by a step that the others' rounding left aslant."""
     best = _rounded(votes, votes.parameters())
-    loss, gradient = loss_and_gradient(best, sample)
+    loss, gradient = model.loss_and_gradient(best, sample)
     for damping in (0.7, 0.5, 0.3):
         progress()
-        move = damping * gradient / (expected_counts(best, sample) + 1.0)
+        move = damping * gradient / (model.expected_counts(best, sample) + 1.0)
         moved = _rounded(best, best.parameters() - np.clip(move, -NATS, NATS))
-        new_loss, new_gradient = loss_and_gradient(moved, sample)
+        new_loss, new_gradient = model.loss_and_gradient(moved, sample)
         if new_loss < loss:
             best, loss, gradient = moved, new_loss, new_gradient
     kept = best.weights != 0
     return best.with_entries(best.keys[kept], best.outputs[kept], best.weights[kept])
 
 
-def _rounded(votes: SketchVotes, numbers: Counts) -> SketchVotes:
+def _rounded(votes: model.SketchVotes, numbers: Counts) -> model.SketchVotes:
     return votes.with_parameters(np.where(votes.free(), np.round(numbers / NATS) * NATS, 0.0))

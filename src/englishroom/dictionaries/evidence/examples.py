@@ -141,10 +141,7 @@ def strength_keys(values: Float[NDArray, " event"]) -> UInt64[NDArray, " event"]
 
 
 def draw_keys(
-    seed: int,
-    documents: Int[NDArray, " event"],
-    positions: Int[NDArray, " event"],
-    latents: Int[NDArray, " event"],
+    seed: int, documents: Int[NDArray, " event"], positions: Int[NDArray, " event"], latents: Int[NDArray, " event"]
 ) -> UInt64[NDArray, " event"]:
     """Hash events to 64 even bits, so that the lowest keys are a fair draw of all events (SplitMix64)."""
     mixed = np.full(len(documents), seed, np.uint64)

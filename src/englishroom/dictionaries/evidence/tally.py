@@ -12,13 +12,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from englishroom.dictionaries.evidence.config import EDGES, EvidenceConfig
-from englishroom.dictionaries.evidence.examples import (
-    NO_TOKEN,
-    Examples,
-    ExampleSample,
-    draw_keys,
-    strength_keys,
-)
+from englishroom.dictionaries.evidence.examples import NO_TOKEN, Examples, ExampleSample, draw_keys, strength_keys
 from englishroom.dictionaries.evidence.masked_rows import MaskedRows
 
 STEPS = 2.0**24

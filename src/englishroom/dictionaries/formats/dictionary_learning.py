@@ -19,11 +19,7 @@ import torch
 from torch import Tensor
 
 from englishroom.dictionaries.dictionary import Dictionary
-from englishroom.dictionaries.formats.files import (
-    checked_tensors,
-    make_dictionary,
-    take_number,
-)
+from englishroom.dictionaries.formats.files import checked_tensors, make_dictionary, take_number
 from englishroom.dictionaries.formats.fold import check_holds, shift_input, thresholds, ungate
 from englishroom.dictionaries.formats.format import CodedModel, DictionaryFormat, in_new_folder
 from englishroom.dictionaries.formats.saelens import folder_name

@@ -16,11 +16,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
-from englishroom.dictionaries.formats.files import (
-    checked_tensors,
-    make_dictionary,
-    tensors_to_bytes,
-)
+from englishroom.dictionaries.formats.files import checked_tensors, make_dictionary, tensors_to_bytes
 from englishroom.dictionaries.formats.format import DictionaryFormat
 from englishroom.disk import make_folder, replace_file, translated
 from englishroom.errors import ArtifactError, ConfigError

@@ -16,12 +16,7 @@ from typing import Any
 import torch
 
 from englishroom.dictionaries.dictionary import Dictionary
-from englishroom.dictionaries.formats.files import (
-    check_keys,
-    checked_tensors,
-    make_dictionary,
-    tensors_to_bytes,
-)
+from englishroom.dictionaries.formats.files import check_keys, checked_tensors, make_dictionary, tensors_to_bytes
 from englishroom.dictionaries.formats.fold import check_holds, scale_latents, shift_input, thresholds, ungate
 from englishroom.dictionaries.formats.format import CodedModel, DictionaryFormat, in_new_folder
 from englishroom.dictionaries.formats.sites import lens_pair, to_lens

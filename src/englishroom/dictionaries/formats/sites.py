@@ -56,10 +56,7 @@ _BLOCK: Mapping[Family, tuple[str, tuple[str, ...]]] = MappingProxyType(
     {
         "gpt2": ("h", ("", "mlp", "attn", "ln_1", "ln_2", "mlp.c_proj")),
         "gpt_neo": ("h", ("", "mlp", "attn", "ln_1", "ln_2", "mlp.c_proj")),
-        "llama": (
-            "layers",
-            ("", "mlp", "self_attn", "input_layernorm", "post_attention_layernorm", "mlp.down_proj"),
-        ),
+        "llama": ("layers", ("", "mlp", "self_attn", "input_layernorm", "post_attention_layernorm", "mlp.down_proj")),
     }
 )
 _PATH = re.compile(r"(?:(?:transformer|model|base_model)\.)*(?:h|layers)\.(\d+)(?:\.(.+))?")

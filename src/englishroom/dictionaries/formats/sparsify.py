@@ -12,12 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from englishroom.dictionaries.dictionary import Dictionary
-from englishroom.dictionaries.formats.files import (
-    check_keys,
-    checked_tensors,
-    make_dictionary,
-    tensors_to_bytes,
-)
+from englishroom.dictionaries.formats.files import check_keys, checked_tensors, make_dictionary, tensors_to_bytes
 from englishroom.dictionaries.formats.fold import check_holds, shift_input
 from englishroom.dictionaries.formats.format import CodedModel, DictionaryFormat, in_new_folder
 from englishroom.dictionaries.formats.sites import module_path, module_sites

@@ -83,11 +83,7 @@ def measure_curve(
 
 
 def _measure(
-    folder: Path,
-    text: str,
-    documents: Sequence[str],
-    record: dict[str, Any],
-    progress: Callable[[str, int, int], None],
+    folder: Path, text: str, documents: Sequence[str], record: dict[str, Any], progress: Callable[[str, int, int], None]
 ) -> Curve:
     """Score the checkpoints of a run in a folder that no other run writes to."""
     sha256 = text_hash(documents)

@@ -14,9 +14,7 @@ from englishroom.talkers.text import TokenisedText
 
 
 def encode_documents(
-    documents: Sequence[str],
-    tokenizer: Tokenizer,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    documents: Sequence[str], tokenizer: Tokenizer, progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> TokenisedText:
     """Encode documents, each after the start token. About 2 million tokens, or 7 MB, take a second.
 

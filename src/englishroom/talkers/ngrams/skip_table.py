@@ -98,16 +98,7 @@ def count_skips(text: TokenisedText, bigrams: NgramTalker, nearest: int, farthes
     by_gain, by_total = np.digitize(gain[row], GAINS_NATS), np.digitize(totals[row], TOTALS)
     kinds = (by_gain * (len(TOTALS) + 1) + by_total).astype(np.uint8)
     return SkipTable(
-        nearest,
-        farthest,
-        pairs[row],
-        starts,
-        tokens,
-        counts,
-        totals[row].astype(np.int32),
-        kinds,
-        discount,
-        n_counted,
+        nearest, farthest, pairs[row], starts, tokens, counts, totals[row].astype(np.int32), kinds, discount, n_counted
     )
 
 
