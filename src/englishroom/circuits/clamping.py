@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from englishroom.circuits.attribution import Frozen, Logit, Node, active_nodes, edges_into, freeze, same_latent
 from englishroom.circuits.basis import Basis
-from englishroom.circuits.heads import Progress, unwatched
 from englishroom.circuits.pair_sums import PairSums
 from englishroom.dictionaries.code import Codes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
+from englishroom.steps import Progress, silent
 
 Hold = Literal["features", "sets", "nothing"]
 Question = Literal["edge_held", "edge_free", "total_free"]
@@ -193,7 +193,7 @@ def sum_edges(
     generator: torch.Generator,
     n_targets: int = 8,
     n_sources: int = 4,
-    progress: Progress = unwatched,
+    progress: Progress = silent,
 ) -> EdgeSums:
     """Predict by linearity what clamping features to zero does, then do it; :func:`tabulate_edges` compares the two.
 

@@ -25,18 +25,13 @@ from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
 from englishroom.models.forward import Tap, final_normalized, visible_keys
 from englishroom.models.spec import ModelSpec
+from englishroom.steps import Progress, silent
 
 Runner = Callable[[Tensor, Tap], object]
 """Reads tokens [batch, pos] and shows a tap every site, ``hook_pattern`` among them."""
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and of how much."""
 Detector = Literal["previous", "duplicate", "induction"]
 DETECTORS: tuple[Detector, ...] = get_args(Detector)
 TOKENS_AT_ONCE = 1024
-
-
-def unwatched(_step: str, _done: int, _total: int) -> None:
-    """Ignore progress."""
 
 
 def target_runner(spec: ModelSpec, weights: Mapping[str, Tensor]) -> Runner:
@@ -137,7 +132,7 @@ def sum_attention(spec: ModelSpec, run: Runner, tokens: Int[Tensor, "batch pos"]
 
 
 def score_heads(
-    spec: ModelSpec, run: Runner, rows: Int[Tensor, "row pos"], rows_at_once: int = 8, progress: Progress = unwatched
+    spec: ModelSpec, run: Runner, rows: Int[Tensor, "row pos"], rows_at_once: int = 8, progress: Progress = silent
 ) -> list[HeadRow]:
     """Score every head of a model by every detector, on random repeated tokens or on text.
 

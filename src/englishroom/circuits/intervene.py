@@ -22,13 +22,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from englishroom.circuits.heads import Progress, unwatched
 from englishroom.circuits.pair_sums import PairSums
 from englishroom.circuits.parts import Direction, Head, How, Intervention, Mlp, Part
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
 from englishroom.models.forward import Tap, final_normalized, fused_attend, unembedding
 from englishroom.models.spec import ModelSpec, site_sizes
+from englishroom.steps import Progress, silent
 
 Measure = Literal["next_token", "centred"]
 MEASURES: tuple[Measure, ...] = ("next_token", "centred")
@@ -92,7 +92,7 @@ def sum_effects(
     mean_rows: Int[Tensor, "mean_row mean_pos"],
     interventions: Sequence[Intervention],
     rows_at_once: int = 2,
-    progress: Progress = unwatched,
+    progress: Progress = silent,
 ) -> Effects:
     """Change the same parts in a target and a program, and sum the effects, for :func:`tabulate_effects`.
 

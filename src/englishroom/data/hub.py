@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from englishroom.data.corpus import BlankLines, cut_documents
 from englishroom.data.documents import pick_column, text_of_row
 from englishroom.errors import ConfigError, one_line
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of the step at hand, how much of it is done, and how much there is."""
+from englishroom.steps import Progress, silent
 
 DEFAULT_SPLIT = "train"
 
@@ -50,10 +48,7 @@ class HubDocuments:
 
 
 def read_hub(
-    source: HubText,
-    limit: int,
-    progress: Progress = lambda _step, _done, _total: None,
-    blank_lines: BlankLines = "collapse",
+    source: HubText, limit: int, progress: Progress = silent, blank_lines: BlankLines = "collapse"
 ) -> HubDocuments:
     """Read the first documents of a dataset on the hub without fetching the rest; no code of the dataset is run.
 

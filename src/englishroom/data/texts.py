@@ -14,8 +14,9 @@ from typing import Any
 
 from englishroom.data.corpus import BlankLines, text_hash
 from englishroom.data.documents import OTHER_FORMATS, TABLES, TEXT_SUFFIXES, check_regular, kind_of, stream_documents
-from englishroom.data.hub import DEFAULT_SPLIT, HubText, Progress, read_hub
+from englishroom.data.hub import DEFAULT_SPLIT, HubText, read_hub
 from englishroom.errors import ArtifactError, ConfigError
+from englishroom.steps import Progress, silent
 
 READY = "sampled"
 PARTS = ("fit", "choose", "report")
@@ -87,7 +88,7 @@ class Text:
 
 def open_text(
     name: str | Path,
-    progress: Progress = lambda _step, _done, _total: None,
+    progress: Progress = silent,
     max_documents: int | None = None,
     blank_lines: BlankLines = "collapse",
 ) -> Text:

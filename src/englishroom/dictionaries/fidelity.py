@@ -12,7 +12,7 @@ the share at every position (``_with_specials``). Divergences and active latents
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,8 +25,7 @@ from englishroom.dictionaries.losses import kl_nats
 from englishroom.dictionaries.replacement import Replacement, clean_run
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.models.forward import Tap, unembedding
-
-Progress = Callable[[int, int], None]
+from englishroom.steps import StepProgress, silent
 
 
 @dataclass
@@ -109,7 +108,7 @@ def measure_fidelity(
     rows: TokenRows,
     batch: int = 8,
     limit: int | None = None,
-    progress: Progress = lambda _done, _total: None,
+    progress: StepProgress = silent,
     alone: bool = True,
 ) -> Fidelity:
     """Measure a set of dictionaries on the rows of a text, by all three protocols.

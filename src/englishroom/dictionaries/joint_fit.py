@@ -38,6 +38,7 @@ from englishroom.models.forward import Tap, unembedding
 from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec
 from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
+from englishroom.steps import silent
 
 START_ROWS = 16
 """Rows whose values set the scale of the first weights."""
@@ -238,10 +239,7 @@ class Fit:
 
 
 def fit(
-    run: Fit,
-    checkpoint: Path,
-    on_step: Callable[[Fit, float], None] = lambda _run, _loss: None,
-    save_every_s: float = 60.0,
+    run: Fit, checkpoint: Path, on_step: Callable[[Fit, float], None] = silent, save_every_s: float = 60.0
 ) -> Replacement:
     """Fit to the end, or go on from ``checkpoint`` where it exists."""
     fit_to_end(run, checkpoint, on_step, save_every_s)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import get_args
 
 import torch
@@ -28,13 +28,13 @@ from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.models.compress.quantise import BITS, quantise_best
 from englishroom.models.compress.smallest import prune
 from englishroom.models.load import Target
+from englishroom.steps import Progress
 from englishroom.talkers.ngrams.encode import encode_documents
 from englishroom.talkers.ngrams.infini import InfiniTalker, fit_infini
 from englishroom.talkers.ngrams.skip import SkipTalker, fit_skips
 from englishroom.talkers.ngrams.talker import NgramTalker, fit_orders
 from englishroom.talkers.ngrams.template import template_rules
 
-Progress = Callable[[str, int, int], None]
 KEPT_SHARES = (0.5, 0.25, 0.1)
 """Shares of the weights that pruned targets keep."""
 CALIBRATION_ROWS = 64

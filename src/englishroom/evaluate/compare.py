@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from englishroom.evaluate.score_table import CategoryRow, category_rows
 from englishroom.evaluate.sums import Judgement
 from englishroom.evaluate.talk import TalkOptions, talk
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.steps import StepProgress, silent
 from englishroom.talker import Talker
 
 CONTEXT_TOKENS = 16
@@ -117,7 +118,7 @@ def compare(
     seed: int = 0,
     top: int = 8,
     story: TalkOptions | None = None,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: StepProgress = silent,
 ) -> Comparison:
     """Compare two talkers that read the same tokens.
 

@@ -10,7 +10,7 @@ among the rules could reach, and no talker's score. Everything here says so in i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from englishroom.errors import ConfigError
 from englishroom.evaluate import per_token
 from englishroom.evaluate.honesty import Examiner
 from englishroom.evaluate.score import answers, batches, comparable, cut_windows, encode, pad
+from englishroom.steps import StepProgress, silent
 from englishroom.talker import Talker
 
 
@@ -55,10 +56,7 @@ class HindsightScore:
 
 
 def hindsight(
-    rules: Sequence[Talker],
-    target: Talker,
-    documents: Sequence[str],
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    rules: Sequence[Talker], target: Talker, documents: Sequence[str], progress: StepProgress = silent
 ) -> HindsightScore:
     """Pick, at every position of the documents, the rule nearest to the target, knowing the target's answer.
 

@@ -11,7 +11,7 @@ import json
 import platform
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -28,6 +28,7 @@ from englishroom.errors import ConfigError
 from englishroom.evaluate.config import SampleOptions, SampleTextConfig
 from englishroom.evaluate.sample import samples
 from englishroom.plain import to_json
+from englishroom.steps import Progress, silent
 from englishroom.talker import Talker
 
 FORMAT = "englishroom sample"
@@ -36,7 +37,6 @@ SUFFIXES = (".txt", ".xz")
 DOCUMENTS = 1000
 """Documents of a text where no number is given."""
 _LINE_END = re.compile(r"\s*\n\s*")
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,7 @@ class Drawn:
 
 
 def write_sample(
-    talker: Talker,
-    source: SampledModel,
-    config: SampleTextConfig,
-    out: Path,
-    progress: Progress = lambda _step, _done, _total: None,
+    talker: Talker, source: SampledModel, config: SampleTextConfig, out: Path, progress: Progress = silent
 ) -> dict[str, Any]:
     """Sample documents into a text file; run again to go on after a kill.
 
@@ -100,11 +96,7 @@ def write_sample(
 
 
 def write_parts(
-    talker: Talker,
-    source: SampledModel,
-    config: SampleTextConfig,
-    out: Path,
-    progress: Progress = lambda _step, _done, _total: None,
+    talker: Talker, source: SampledModel, config: SampleTextConfig, out: Path, progress: Progress = silent
 ) -> dict[str, Any]:
     """Sample a corpus of three parts without a common document, to fit on, to choose on and to report on.
 

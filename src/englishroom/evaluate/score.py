@@ -24,12 +24,12 @@ from englishroom.evaluate.honesty import Examiner
 from englishroom.evaluate.metrics import METRICS
 from englishroom.evaluate.per_token import Answers, agreement
 from englishroom.evaluate.sums import Calibration, Judgement, MetricSums
+from englishroom.steps import StepProgress, silent
 from englishroom.talker import Talker
 
 BATCH_TOKENS = 4096
 BATCH_NUMBERS = 2**24
 """Log-probabilities held at once (64 MB in float32)."""
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ Observe = Callable[[int, Sequence[Window], NDArray[np.bool_], NDArray[np.floatin
 """Sees (talker, windows, scored [window, pos], log-probabilities [window, pos, d_vocab]); ``i`` predicts ``i + 1``."""
 
 
-def score(talker: Talker, documents: Sequence[str], progress: Progress = lambda _done, _total: None) -> Score:
+def score(talker: Talker, documents: Sequence[str], progress: StepProgress = silent) -> Score:
     """Score every document from its start token; longer ones than the context in windows that overlap by half.
 
     Raises:
@@ -104,9 +104,9 @@ def judge(
     documents: Sequence[str],
     reference: Talker | None = None,
     categories: bool = False,
-    progress: Progress = lambda _done, _total: None,
+    progress: StepProgress = silent,
     part: range | None = None,
-    observe: Observe = lambda _talker, _batch, _scored, _log_probs: None,
+    observe: Observe = silent,
 ) -> list[Judgement]:
     """Measure talkers on documents; those that read the reference's tokens are also compared with it, token by token.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,11 @@ from englishroom.evaluate.metrics import Extra, Role
 from englishroom.evaluate.score import Score, comparable, judge
 from englishroom.evaluate.score_table import CategoryRow, ScoreRow, category_rows, make_row, with_loss_recovered
 from englishroom.evaluate.sums import Judgement
+from englishroom.steps import Progress
 from englishroom.talker import Talker
 from englishroom.talkers.ladder import LadderRun
 from englishroom.talkers.record import Curve
 
-Progress = Callable[[str, int, int], None]
 GREEDY_ROLES = ("target", "talker", "quantised", "pruned")
 """Roles whose greedy text is worth comparing with the target's."""
 

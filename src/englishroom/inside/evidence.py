@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,9 +19,9 @@ from englishroom.interp.recorded_run import attention_weights
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import AnyTable, Linear, Lookup, Match, Program, Rules, SparseTable, Table
 from englishroom.ir.stages import Stage, stages_of
+from englishroom.steps import StepProgress, silent
 
 Csr = scipy.sparse.csr_array
-Progress = Callable[[int, int], None]
 ROWS_FOLLOWED = 64
 """Rows of text on which the outputs of heads are followed back to where they come from."""
 HERE, BEFORE, FURTHER = range(3)
@@ -71,15 +71,13 @@ class FeatureEvidence:
     importance: Mapping[str, NDArray[np.float64]]
 
 
-def gather(
-    program: Program, rows: Sequence[NDArray[np.integer]], progress: Progress = lambda _d, _t: None
-) -> FeatureEvidence:
+def gather(program: Program, rows: Sequence[NDArray[np.integer]], progress: StepProgress = silent) -> FeatureEvidence:
     """Run a program over rows of tokens and gather what there is to see of its features."""
     return _Gathering(program, rows, progress).evidence()
 
 
 class _Gathering:
-    def __init__(self, program: Program, rows: Sequence[NDArray[np.integer]], progress: Progress) -> None:
+    def __init__(self, program: Program, rows: Sequence[NDArray[np.integer]], progress: StepProgress) -> None:
         self.program, self.rows, self.progress = program, rows, progress
         self.stages = stages_of(program)
         self.sizes = {block.name: program.space(block.space).size for block in program.blocks}

@@ -11,7 +11,7 @@ that adds it up later, the same rules firing and heads looking where they looked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,8 +27,8 @@ from englishroom.inside.shares import Shares, shares
 from englishroom.interp.recorded_run import RecordedRun
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Program, Rules
+from englishroom.steps import Progress, silent
 
-Progress = Callable[[str, int, int], None]
 ADD_UP_NATS = 1e-6
 """By how much shares may fail to add up to the log-probability."""
 DIRECT_NATS = 1e-9
@@ -99,10 +99,7 @@ class ExplainCheck:
 
 
 def check_explanations(
-    program: Program,
-    texts: Sequence[NDArray[np.integer]],
-    config: CheckConfig,
-    progress: Progress = lambda _step, _done, _total: None,
+    program: Program, texts: Sequence[NDArray[np.integer]], config: CheckConfig, progress: Progress = silent
 ) -> ExplainCheck:
     """Check the explanations of a sparse program on texts.
 

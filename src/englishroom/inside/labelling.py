@@ -16,7 +16,7 @@ root of the frequency.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -29,6 +29,7 @@ from englishroom.ir.program import Linear, Lookup, Match, Program, Rules, Sparse
 from englishroom.ir.stages import stages_of
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.wording import as_word, distinct, token_words
+from englishroom.steps import StepProgress, silent
 
 LISTED = 6
 """Tokens, contexts and votes that are kept as evidence."""
@@ -50,7 +51,7 @@ def label(
     tokenizer: Tokenizer,
     rows: Sequence[NDArray[np.integer]],
     text: str = "",
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: StepProgress = silent,
 ) -> Labels:
     """Name the features of a sparse program after what is seen of them on rows of tokens.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, assert_never
 
 import numpy as np
@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir import program as ir
 from englishroom.passes.moments import Axis, InputMoments, TableMoments
+from englishroom.steps import StepProgress, silent
 
 Rows = NDArray[Any]
 
 
 def measure_moments(
-    program: ir.Program,
-    text: str,
-    documents: Sequence[NDArray[np.integer]],
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    program: ir.Program, text: str, documents: Sequence[NDArray[np.integer]], progress: StepProgress = silent
 ) -> TableMoments:
     """Run a program over documents and average what every table of it is multiplied with.
 

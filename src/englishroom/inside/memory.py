@@ -12,7 +12,7 @@ that is run on held-out text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from englishroom.interp.vectorised import Interpreter
 from englishroom.ir import program as ir
 from englishroom.ir.stages import Stage, stages_of
 from englishroom.ir.verify import require_valid
+from englishroom.steps import StepProgress, silent
 
 PARTS = ("memory", "position", "algorithm", "shared")
 MEMORY, POSITION, ALGORITHM, SHARED = range(4)
@@ -235,9 +236,7 @@ def _unbiased(block: ir.Rules, mask: NDArray[np.bool_]) -> dict[str, Any]:
     return changed
 
 
-def measure_memory(
-    program: ir.Program, fitted: Rows, report: Rows, progress: Callable[[int, int], None] = lambda _done, _total: None
-) -> dict[str, Any]:
+def measure_memory(program: ir.Program, fitted: Rows, report: Rows, progress: StepProgress = silent) -> dict[str, Any]:
     """Tell memory and algorithm apart, in bits and in nats.
 
     Args:

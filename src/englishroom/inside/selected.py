@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Program, Select
+from englishroom.steps import StepProgress, silent
 
 
 def count_selected(
-    program: Program,
-    texts: Sequence[NDArray[np.integer]],
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    program: Program, texts: Sequence[NDArray[np.integer]], progress: StepProgress = silent
 ) -> float | None:
     """Count the features that all selections of a program keep at a position, on average over texts.
 

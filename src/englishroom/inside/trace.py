@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from englishroom.interp.pointwise import strongest
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Linear, Match, Program, Rules, SparseTable, Vote, reads_of
+from englishroom.steps import StepProgress, silent
 
 ALWAYS = "always"
 """Name of a feature that is on whatever the text says: a constant, not something that a rule reads."""
@@ -20,10 +21,7 @@ HEADS = re.compile(r"heads\.\d+\.sums")
 
 
 def trace_of(
-    program: Program,
-    text: str,
-    tokens: Sequence[NDArray[np.integer]],
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    program: Program, text: str, tokens: Sequence[NDArray[np.integer]], progress: StepProgress = silent
 ) -> dict[str, Any]:
     """Say how much of a program works at a position of a text, and how much its rules read.
 
@@ -44,9 +42,7 @@ def trace_of(
 
 
 def measure_trace(
-    program: Program,
-    texts: Sequence[NDArray[np.integer]],
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    program: Program, texts: Sequence[NDArray[np.integer]], progress: StepProgress = silent
 ) -> tuple[dict[str, Any], NDArray[np.bool_]]:
     """Run a program over texts and count, at every position, what works.
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from englishroom.ir.program import Program
 from englishroom.ir.verify import require_valid
+from englishroom.steps import silent
 
 GIVEN = MappingProxyType({"given": True})
 """Metadata of a field of a pass that is no option, since it follows from program and text."""
@@ -56,7 +57,7 @@ def options_of(step: object) -> dict[str, Any]:
 
 
 def run_passes(
-    program: Program, passes: Sequence[Pass], each: Callable[[Record], None] = lambda _record: None
+    program: Program, passes: Sequence[Pass], each: Callable[[Record], None] = silent
 ) -> tuple[Program, tuple[Record, ...]]:
     """Run passes in order, verifying after each.
 

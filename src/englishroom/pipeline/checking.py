@@ -12,7 +12,7 @@ from englishroom.errors import ConfigError
 from englishroom.evaluate.talk import TalkOptions, continuation
 from englishroom.ir.program import Attend, Looks, Lookup, Match, Program, tables_of
 from englishroom.pipeline.evidence import Agreement, CheckedText, EmittedAgreement
-from englishroom.pipeline.steps import Progress
+from englishroom.steps import Progress
 from englishroom.talker import Talker
 
 if TYPE_CHECKING:

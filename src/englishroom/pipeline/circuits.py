@@ -19,7 +19,7 @@ from englishroom.circuits.qk import Usage, distance_buckets, qk_circuit, top_pai
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.models.load import Target
-from englishroom.pipeline.steps import Progress
+from englishroom.steps import Progress
 
 REPEATED_ROWS, REPEATED_LENGTH = 16, 50
 """Random tokens, said twice, on which heads are told apart."""

@@ -11,8 +11,8 @@ from englishroom.errors import ConfigError
 from englishroom.models.spec import LONGEST_CONTEXT
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.opening import check_forward, open_target, say_rows
-from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import Decompilation, draft_decompiled_room, write
+from englishroom.steps import Progress, Say, silent
 from englishroom.store import Manifest, check_out
 from englishroom.work import Work
 
@@ -21,12 +21,7 @@ if TYPE_CHECKING:  # torch loads only where a target is needed
     from englishroom.models.load import Target
 
 
-def decompile(
-    config: DecompileConfig,
-    out: Path,
-    say: Say = lambda _line: None,
-    progress: Progress = lambda _step, _done, _total: None,
-) -> Manifest:
+def decompile(config: DecompileConfig, out: Path, say: Say = silent, progress: Progress = silent) -> Manifest:
     """Decompile a model into a room.
 
     1. Read the target and, where asked, compare it with its reference implementation.

@@ -14,9 +14,9 @@ from englishroom.ir.tokenizer import Tokenizer
 from englishroom.names import LABELS
 from englishroom.passes.base import Record
 from englishroom.pipeline.checking import lengthened, positions_to_emit
-from englishroom.pipeline.steps import Progress
 from englishroom.pipeline.writing import draft_room, plain_record, versions, write
 from englishroom.plain import to_json
+from englishroom.steps import Progress
 from englishroom.store import Manifest, StoredRoom
 
 

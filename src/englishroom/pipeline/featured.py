@@ -17,9 +17,9 @@ from englishroom.names import CIRCUITS, FIDELITY, PROBES, SCORES
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.measuring import Measuring, summary_lines_of, summary_of
-from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import Decompilation
 from englishroom.plain import to_json
+from englishroom.steps import Progress, Say
 from englishroom.work import Work
 
 

@@ -37,9 +37,9 @@ from englishroom.ir.tokenizer import Tokenizer
 from englishroom.models.load import Target
 from englishroom.pipeline.config import OWN_SAMPLES, DecompileConfig
 from englishroom.pipeline.measuring import Texts
-from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import TalkerTexts
 from englishroom.sparse.start import dictionaries_of
+from englishroom.steps import Progress, Say
 from englishroom.work import Work
 
 

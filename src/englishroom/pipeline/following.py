@@ -14,7 +14,7 @@ from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.labels import Labels
 from englishroom.ir.program import Program
 from englishroom.ir.tokenizer import Tokenizer
-from englishroom.pipeline.steps import Progress
+from englishroom.steps import Progress
 from englishroom.talker import Talker
 
 SENTENCES = 3

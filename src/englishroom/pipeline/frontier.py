@@ -49,10 +49,10 @@ from englishroom.pipeline.labelling import rows_of
 from englishroom.pipeline.opening import open_original, original_name
 from englishroom.pipeline.refitting import Smaller, refit
 from englishroom.pipeline.scoring import known_of
-from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import TalkerTexts
 from englishroom.plain import to_json
 from englishroom.report.frontier import FIRED, LENGTH, RECOVERED, picture
+from englishroom.steps import Progress, Say, silent
 from englishroom.store import StoredRoom, check_apart, read_room, sha256, write_room
 from englishroom.work import Work
 
@@ -67,12 +67,7 @@ SMALLER = ("quantised", "pruned", "n-gram")
 Point = dict[str, Any]
 
 
-def frontier(
-    config: FrontierConfig,
-    out: Path,
-    say: Say = lambda _line: None,
-    progress: Progress = lambda _step, _done, _total: None,
-) -> dict[str, Any]:
+def frontier(config: FrontierConfig, out: Path, say: Say = silent, progress: Progress = silent) -> dict[str, Any]:
     """Measure all points, write ``frontier.json`` and its pictures, and return what the former holds.
 
     Raises:

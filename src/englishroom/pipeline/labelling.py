@@ -27,9 +27,9 @@ from englishroom.pipeline.commands import LABEL_ROWS, LabelConfig, MemoryConfig
 from englishroom.pipeline.config import OWN_SAMPLES
 from englishroom.pipeline.opening import may_open_text, open_original
 from englishroom.pipeline.presets import settings_of
-from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import open_again
 from englishroom.pipeline.writing import draft_room, plain_record, write
+from englishroom.steps import Progress, Say, silent
 from englishroom.store import Manifest, StoredRoom, read_manifest, read_room
 from englishroom.untrusted import parse_python
 
@@ -75,9 +75,7 @@ def memory_of_room(config: MemoryConfig, progress: Progress) -> dict[str, Any]:
     return memory_of(program, tokenizer, fitted, held_out, progress)
 
 
-def relabel(
-    config: LabelConfig, say: Say = lambda _line: None, progress: Progress = lambda _s, _d, _t: None
-) -> Manifest:
+def relabel(config: LabelConfig, say: Say = silent, progress: Progress = silent) -> Manifest:
     """Name the features of a sparse room after what is seen on a text, and write its program with these names.
 
     ``labels.json``, ``program.py`` and ``origins.json`` change, and with them the manifest; the program does not.

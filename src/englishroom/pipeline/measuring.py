@@ -30,8 +30,8 @@ from englishroom.pipeline.circuits import describe_circuits
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.evidence import FeaturedSummary
 from englishroom.pipeline.scoring import known_of
-from englishroom.pipeline.steps import Progress
 from englishroom.report.sections import PROTOCOLS
+from englishroom.steps import Progress
 
 EVIDENCE_ROWS_AT_ONCE = 16
 

@@ -15,8 +15,8 @@ from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.pipeline.checking import TOLERANCE_NATS, positions_to_read
 from englishroom.pipeline.presets import settings_of
-from englishroom.pipeline.steps import Say
 from englishroom.sketch.folder import SOURCE, looks_like_sketch, read_sketch
+from englishroom.steps import Say, silent
 from englishroom.store import Manifest, looks_like_room, read_manifest, sha256
 from englishroom.talker import Talker
 from englishroom.talkers.shipped import shipped_names, shipped_path
@@ -34,7 +34,7 @@ def open_talker(
     name_or_path: str,
     tokenizer: str | Path | None = None,
     check: bool = True,
-    say: Say = lambda _line: None,
+    say: Say = silent,
     dtype: DTypeLike = np.float32,
     context: int | None = None,
     run_code: bool = False,

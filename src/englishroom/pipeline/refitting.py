@@ -16,12 +16,12 @@ from englishroom.lower.sparsify import sparsify
 from englishroom.models.load import Target
 from englishroom.passes.base import Record
 from englishroom.passes.quantise import Bits
-from englishroom.pipeline.steps import Progress
 from englishroom.pipeline.threads import threads_for
 from englishroom.sparse.config import SparseConfig
 from englishroom.sparse.fit import SparseFit, fit_sparse
 from englishroom.sparse.model import SparseModel
 from englishroom.sparse.prune import fan_in
+from englishroom.steps import Progress, silent
 
 RATE = 0.01
 """Peak rate of a refit; what stands is fitted already."""
@@ -53,7 +53,7 @@ def refit(
     checkpoint: Path,
     identity: dict[str, Any],
     seed: int = 0,
-    progress: Progress = lambda _step, _done, _total: None,
+    progress: Progress = silent,
 ) -> tuple[Program, list[Record]]:
     """Make a sparse program smaller while it is refitted to its target; goes on from ``checkpoint`` where it exists.
 

@@ -28,11 +28,11 @@ from englishroom.pipeline.labelling import rows_of
 from englishroom.pipeline.opening import may_open_text, open_original, original_name, original_tokenizer
 from englishroom.pipeline.presets import command_of, nearest_preset, settings_of
 from englishroom.pipeline.scoring import score_table
-from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import open_again
 from englishroom.plain import from_json, to_json
 from englishroom.report.forms import FORMS, REPORTED
 from englishroom.report.page import page
+from englishroom.steps import Progress, Say, silent
 from englishroom.store import Manifest, StoredRoom, read_room, sha256
 from englishroom.untrusted import parse_plain, read_bytes
 
@@ -46,12 +46,7 @@ TRACED_DOCUMENTS = 12
 IMPORTANT_RULES = 40
 
 
-def report(
-    config: ReportConfig,
-    out: Path,
-    say: Say = lambda _line: None,
-    progress: Progress = lambda _step, _done, _total: None,
-) -> dict[str, Any]:
+def report(config: ReportConfig, out: Path, say: Say = silent, progress: Progress = silent) -> dict[str, Any]:
     """Write the report of a room as ``report.html`` and ``report.json`` into a folder.
 
     1. Read what the room holds.

@@ -12,8 +12,8 @@ from englishroom.errors import ConfigError
 from englishroom.evaluate.rising_loss import rising_loss
 from englishroom.pipeline.commands import ScoreConfig
 from englishroom.pipeline.opening import open_talker
-from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import TalkerTexts
+from englishroom.steps import Progress, Say, silent
 from englishroom.talker import Talker
 from englishroom.talkers.ladder import read_runs
 from englishroom.talkers.record import find_curve, read_training
@@ -25,9 +25,7 @@ if TYPE_CHECKING:  # torch loads only where a target is needed
     from englishroom.evaluate.talkers.target import TargetTalker
 
 
-def score_table(
-    config: ScoreConfig, say: Say = lambda _line: None, progress: Progress = lambda _step, _done, _total: None
-) -> ScoreTable:
+def score_table(config: ScoreConfig, say: Say = silent, progress: Progress = silent) -> ScoreTable:
     """Score talkers on a text, the first of them as the target; with baselines, every model beside its own.
 
     1. Open the talkers, and read the texts as these say blank lines; none may share a document with the one that is

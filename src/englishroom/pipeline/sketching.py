@@ -21,8 +21,8 @@ from englishroom.errors import ConfigError
 from englishroom.evaluate.rising_loss import rising_loss
 from englishroom.pipeline.commands import SketchConfig
 from englishroom.pipeline.opening import open_talker, talker_sha256
-from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.texts import TalkerTexts
+from englishroom.steps import Progress, Say, silent
 from englishroom.store import check_apart
 from englishroom.work import Kept
 
@@ -41,12 +41,7 @@ JUDGED_POSITIONS = 10_000
 """Positions of the choosing text that lengths are chosen on."""
 
 
-def sketch(
-    config: SketchConfig,
-    out: Path,
-    say: Say = lambda _line: None,
-    progress: Progress = lambda _step, _done, _total: None,
-) -> SketchRecord:
+def sketch(config: SketchConfig, out: Path, say: Say = silent, progress: Progress = silent) -> SketchRecord:
     """Sketch a talker into a folder, and return its record.
 
     1. Read the texts: fit on one, choose on another, report on a third.

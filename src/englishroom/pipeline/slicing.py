@@ -30,18 +30,13 @@ from englishroom.passes.slice import Slice, SliceResult, n_entries
 from englishroom.pipeline.checking import positions_to_emit
 from englishroom.pipeline.commands import SliceConfig
 from englishroom.pipeline.evidence import CheckedText
-from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import draft_room, plain_record, versions, write
 from englishroom.plain import to_json
+from englishroom.steps import Progress, Say, silent
 from englishroom.store import Manifest, check_apart, check_out, read_manifest
 
 
-def slice_room(
-    config: SliceConfig,
-    out: Path,
-    say: Say = lambda _line: None,
-    progress: Progress = lambda _step, _done, _total: None,
-) -> Manifest:
+def slice_room(config: SliceConfig, out: Path, say: Say = silent, progress: Progress = silent) -> Manifest:
     """Write the room of the smallest program found that says the same on a text.
 
     1. Read the room; let its program read the text.

@@ -23,13 +23,13 @@ from englishroom.pipeline.evidence import SparseSummary
 from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.labelling import labels_of, memory_of, rows_of
 from englishroom.pipeline.measuring import Measuring, Texts
-from englishroom.pipeline.steps import Progress, Say
 from englishroom.pipeline.writing import Decompilation
 from englishroom.plain import to_json
 from englishroom.sparse.fit import SparseFit, fit_sparse
 from englishroom.sparse.model import SparseModel
 from englishroom.sparse.saved import started_once
 from englishroom.sparse.start import start
+from englishroom.steps import Progress, Say
 from englishroom.work import Work
 
 START_POSITIONS = 25_000

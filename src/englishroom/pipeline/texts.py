@@ -13,7 +13,7 @@ from englishroom.errors import ArtifactError, ConfigError
 from englishroom.evaluate.blank_lines import SAYS_BLANK_LINES, blank_lines_for
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.pipeline.config import ReadBlankLines
-from englishroom.pipeline.steps import Progress, Say
+from englishroom.steps import Progress, Say, silent
 from englishroom.talker import Talker
 
 DECIDING_DOCUMENTS = 64
@@ -32,8 +32,8 @@ class TalkerTexts:
         self,
         talkers: Sequence[Talker],
         blank_lines: ReadBlankLines = "auto",
-        say: Say = lambda _line: None,
-        progress: Progress = lambda _step, _done, _total: None,
+        say: Say = silent,
+        progress: Progress = silent,
     ) -> None:
         self.talkers, self.say, self.progress = talkers, say, progress
         self.decided: BlankLines | None = None if blank_lines == "auto" else blank_lines

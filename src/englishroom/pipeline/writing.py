@@ -25,7 +25,7 @@ from englishroom.names import LABELS, ORIGINS, PROGRAM, TABLES
 from englishroom.passes.base import Record
 from englishroom.pipeline.checking import LogProbs, check_emitted, measure, positions_to_emit, windows_of
 from englishroom.pipeline.evidence import CheckedText, FeaturedSummary, SparseSummary
-from englishroom.pipeline.steps import Progress, Say
+from englishroom.steps import Progress, Say
 from englishroom.store import SCHEMA_VERSION, Manifest, sha256, write_room
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from englishroom.emit.prelude import sketching
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.sketch.sampling import Heard
+from englishroom.steps import StepProgress, silent
 
 GEARS: Mapping[str, Callable[[sketching.Story], Iterable[str]]] = {
     gear.__name__: gear
@@ -134,7 +135,7 @@ def read(
     tokens_of: Mapping[str, int],
     kinds: Mapping[str, str],
     gears: Sequence[str],
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: StepProgress = silent,
 ) -> Readings:
     """Read texts token by token, and list what every gear sees at the positions that count.
 

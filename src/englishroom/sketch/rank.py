@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +10,7 @@ from englishroom.sketch.keys import COPYING
 from englishroom.sketch.model import SampledPositions, SketchVotes
 from englishroom.sketch.studio import Studio
 from englishroom.sketch.votes import refit
+from englishroom.steps import StepProgress, silent
 
 REFITS = 6
 """Iterations in which the votes of the gears at hand make up for those that are missing."""
@@ -35,10 +35,7 @@ class GearRow:
 
 
 def rank_gears(
-    votes: SketchVotes,
-    studio: Studio,
-    report: SampledPositions,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    votes: SketchVotes, studio: Studio, report: SampledPositions, progress: StepProgress = silent
 ) -> list[GearRow]:
     """Rank the gears of a sketch, each next one that which lowers the divergence on the choosing text most.
 

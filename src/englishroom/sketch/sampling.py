@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from englishroom.data.corpus import windows
 from englishroom.data.spelling import encoded
 from englishroom.errors import ConfigError
+from englishroom.steps import StepProgress, silent
 from englishroom.talker import Talker
 
 NUMBERS = 2**27
@@ -46,11 +47,7 @@ class Heard:
 
 
 def listen(
-    talker: Talker,
-    documents: Sequence[str],
-    positions: int,
-    ends: bool,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    talker: Talker, documents: Sequence[str], positions: int, ends: bool, progress: StepProgress = silent
 ) -> Heard:
     """Let a talker read documents from their start token, by the windows that ``score`` reads.
 

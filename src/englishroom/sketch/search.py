@@ -17,6 +17,7 @@ from englishroom.sketch.model import SketchVotes
 from englishroom.sketch.studio import Studio
 from englishroom.sketch.votes import ExpectedCounts, grow, importance_of, prune, refit, round_votes
 from englishroom.sketch.write import WIDTH
+from englishroom.steps import silent
 
 Keep = Callable[[Growth], None]
 FIRST_VOTES = 200
@@ -55,7 +56,7 @@ class FittedSketch:
     kept: bool
 
 
-def search(studio: Studio, keep: Keep = lambda _growth: None, kept: Growth | None = None) -> FittedSketch:
+def search(studio: Studio, keep: Keep = silent, kept: Growth | None = None) -> FittedSketch:
     """Search for a sketch; see the steps above.
 
     Args:

@@ -6,7 +6,7 @@ text, keeps nothing of it, the talker itself all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from englishroom.sketch.model import SampledPositions, SketchVotes, answers, los
 from englishroom.sketch.sampling import Heard
 from englishroom.sketch.votes import Costs, importance_of
 from englishroom.sketch.write import Tables, source, spell_out
+from englishroom.steps import Progress
 
 ALL_GEARS = (*GEARS, COPYING)
 CODE_LINES = 100
@@ -27,7 +28,7 @@ CODE_LINES = 100
 HEADING_LINES, REMARK_CHARACTERS = 10, 45
 """What is set aside for the docstring of the file, and for what is said above a gear."""
 
-Step = Callable[[str, int, int], None]
+Step = Progress
 
 
 @dataclass(frozen=True)

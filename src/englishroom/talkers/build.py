@@ -24,6 +24,7 @@ from englishroom.disk import is_leftover, locked, make_folder, replace_file, rep
 from englishroom.errors import ConfigError
 from englishroom.models.adapters import gpt2
 from englishroom.models.adapters.mapping import Family, write_weights
+from englishroom.steps import Progress, Say, silent
 from englishroom.talkers.config import TalkerConfig
 from englishroom.talkers.record import FILE, json_bytes, read_training
 from englishroom.talkers.text import TokenisedText, learn_bpe, tokenise
@@ -43,9 +44,9 @@ def build_talker(
     config: TalkerConfig,
     out: Path,
     measure: Measure,
-    say: Callable[[str], None] = lambda _line: None,
-    progress: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
-    on_step: Callable[[Run, float], None] = lambda _run, _loss: None,
+    say: Say = silent,
+    progress: Progress = silent,
+    on_step: Callable[[Run, float], None] = silent,
 ) -> Run:
     """Train a talker on texts and write it to ``out`` as a GPT-2 folder; run again to resume after a kill.
 
@@ -68,8 +69,8 @@ def _build(
     config: TalkerConfig,
     out: Path,
     measure: Measure,
-    say: Callable[[str], None],
-    progress: Callable[[str, int, int], None],
+    say: Say,
+    progress: Progress,
     on_step: Callable[[Run, float], None],
 ) -> Run:
     """Build a talker in a folder that no other run writes to."""
@@ -177,7 +178,7 @@ def _work(out: Path, config: TalkerConfig) -> Work:
     return Work(work, {"config": asdict(config.training), "texts": texts, "blank_lines": config.blank_lines})
 
 
-def _prepare(config: TalkerConfig, work: Path, progress: Callable[[str, int, int], None]) -> None:
+def _prepare(config: TalkerConfig, work: Path, progress: Progress) -> None:
     vocabulary = config.training.vocabulary
     documents = {
         name: open_text(name, progress, blank_lines=config.blank_lines).documents for name in set(config.texts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from englishroom.data.corpus import SEPARATOR
+from englishroom.steps import StepProgress, silent
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,7 @@ def learn_bpe(documents: Sequence[str], vocabulary: int) -> tokenizers.Tokenizer
 
 
 def tokenise(
-    tokenizer: tokenizers.Tokenizer,
-    documents: Sequence[str],
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    tokenizer: tokenizers.Tokenizer, documents: Sequence[str], progress: StepProgress = silent
 ) -> TokenisedText:
     """Encode documents, each preceded by ``<|endoftext|>``."""
     start = tokenizer.token_to_id(SEPARATOR)

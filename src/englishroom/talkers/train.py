@@ -19,6 +19,7 @@ from englishroom.errors import ConfigError
 from englishroom.models.forward import final_normalized, unembedding
 from englishroom.models.spec import ModelSpec, training_flops, weight_shapes
 from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
+from englishroom.steps import silent
 from englishroom.talkers.config import TrainConfig
 from englishroom.talkers.kernels import LinearCrossEntropy, explicit_attend
 from englishroom.talkers.text import TokenisedText
@@ -144,7 +145,7 @@ def train(
     fit: TokenisedText,
     checkpoint: Path,
     measure: Callable[[Run], dict[str, float]],
-    on_step: Callable[[Run, float], None] = lambda _run, _loss: None,
+    on_step: Callable[[Run, float], None] = silent,
     save_every_s: float = 60.0,
     identity: Mapping[str, Any] = MappingProxyType({}),
 ) -> Run:

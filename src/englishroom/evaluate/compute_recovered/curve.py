@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.models.adapters.mapping import Family, read_weights
 from englishroom.models.load import Target, read_config, read_safetensors
 from englishroom.plain import to_json
+from englishroom.steps import Progress, silent
 from englishroom.talkers.build import checkpoint_path
 from englishroom.talkers.record import (
     FILE,
@@ -51,12 +52,7 @@ def measure_run(run: Run, folder: Path, documents: Sequence[str]) -> dict[str, f
     return {"nats_per_token": result.nats_per_token, "bits_per_byte": result.bits_per_byte}
 
 
-def measure_curve(
-    folder: Path,
-    text: str,
-    documents: Sequence[str],
-    progress: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
-) -> Curve:
+def measure_curve(folder: Path, text: str, documents: Sequence[str], progress: Progress = silent) -> Curve:
     """Score every kept checkpoint of a finished run and add the curve to its ``training.json``.
 
     What is measured is kept after every checkpoint, so the same call goes on after a kill; a curve that is there
@@ -82,9 +78,7 @@ def measure_curve(
         return _measure(folder, text, documents, record, progress)
 
 
-def _measure(
-    folder: Path, text: str, documents: Sequence[str], record: dict[str, Any], progress: Callable[[str, int, int], None]
-) -> Curve:
+def _measure(folder: Path, text: str, documents: Sequence[str], record: dict[str, Any], progress: Progress) -> Curve:
     """Score the checkpoints of a run in a folder that no other run writes to."""
     sha256 = text_hash(documents)
     work = folder / "work"

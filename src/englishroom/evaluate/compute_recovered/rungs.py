@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,19 @@ from englishroom.evaluate.compute_recovered.curve import measure_run
 from englishroom.evaluate.score import score
 from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.models.load import load_target
+from englishroom.steps import Progress, Say, silent
 from englishroom.talkers.build import build_talker
 from englishroom.talkers.config import TalkerConfig, TrainConfig
 from englishroom.talkers.ladder import LADDER, LadderRun, LadderScore, read_runs, run_folders, write_runs
 from englishroom.talkers.record import read_training
-
-Say = Callable[[str], None]
-Progress = Callable[[str, int, int], None]
 
 
 def rebuild_ladder(
     texts: Sequence[str],
     ladder: Path,
     settings: Mapping[str, TrainConfig] = LADDER,
-    say: Say = lambda _line: None,
-    progress: Progress = lambda _step, _done, _total: None,
+    say: Say = silent,
+    progress: Progress = silent,
 ) -> None:
     """Train every run that is not finished, each in its own folder of ``ladder``; call again to go on after a kill.
 
@@ -55,8 +53,8 @@ def measure_ladder(
     texts: Mapping[str, Sequence[str]],
     runs_file: Path,
     settings: Mapping[str, TrainConfig] = LADDER,
-    say: Say = lambda _line: None,
-    progress: Progress = lambda _step, _done, _total: None,
+    say: Say = silent,
+    progress: Progress = silent,
 ) -> list[LadderRun]:
     """Score the final weights of every finished run on texts (name -> documents), and write what they score to a file.
 

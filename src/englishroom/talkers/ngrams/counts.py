@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
+from englishroom.steps import StepProgress, silent
 from englishroom.talkers.ngrams.search import begins
 from englishroom.talkers.text import TokenisedText
 
@@ -83,11 +84,7 @@ class NgramCounts:
 
 
 def count_ngrams(
-    text: TokenisedText,
-    start_id: int,
-    d_vocab: int,
-    order: int = 5,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    text: TokenisedText, start_id: int, d_vocab: int, order: int = 5, progress: StepProgress = silent
 ) -> NgramCounts:
     """Count the n-grams of 1 to ``order`` tokens within documents.
 

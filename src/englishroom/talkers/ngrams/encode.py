@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from englishroom.data.spelling import encoded
 from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.steps import StepProgress, silent
 from englishroom.talkers.text import TokenisedText
 
 
-def encode_documents(
-    documents: Sequence[str], tokenizer: Tokenizer, progress: Callable[[int, int], None] = lambda _done, _total: None
-) -> TokenisedText:
+def encode_documents(documents: Sequence[str], tokenizer: Tokenizer, progress: StepProgress = silent) -> TokenisedText:
     """Encode documents, each after the start token. About 2 million tokens, or 7 MB, take a second.
 
     Raises:

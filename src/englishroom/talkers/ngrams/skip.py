@@ -13,7 +13,7 @@ each pair (A, B) has a row of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from englishroom.data.corpus import document_marks, text_hash
 from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.steps import Progress, silent
 from englishroom.talkers.ngrams.counts import count_ngrams
 from englishroom.talkers.ngrams.encode import encode_documents
 from englishroom.talkers.ngrams.kneser_ney import fit_kneser_ney
@@ -163,7 +164,7 @@ def fit_skips(
     tokenizer: Tokenizer,
     window: int = 32,
     budget: int = BUDGET,
-    progress: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
+    progress: Progress = silent,
 ) -> SkipTalker:
     """Fit a talker: count ``documents``, and fit the scores on ``choose``, which must be other documents.
 

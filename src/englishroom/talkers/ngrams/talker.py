@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,13 +12,13 @@ from numpy.typing import DTypeLike, NDArray
 from englishroom.data.corpus import document_marks, text_hash
 from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.steps import Progress, silent
 from englishroom.talkers.ngrams.counts import count_ngrams
 from englishroom.talkers.ngrams.encode import encode_documents
 from englishroom.talkers.ngrams.kneser_ney import KneserNey, fit_kneser_ney
 from englishroom.talkers.ngrams.mixture import Mixture
 
 N_CTX = 2**20
-Progress = Callable[[str, int, int], None]
 NO_MARKS = np.zeros(0, np.uint64)
 
 
@@ -105,20 +105,14 @@ class NgramReading:
 
 
 def fit_ngrams(
-    documents: Sequence[str],
-    tokenizer: Tokenizer,
-    order: int = 5,
-    progress: Progress = lambda _step, _done, _total: None,
+    documents: Sequence[str], tokenizer: Tokenizer, order: int = 5, progress: Progress = silent
 ) -> NgramTalker:
     """Fit an n-gram talker on the different documents of a text, as :func:`fit_orders` does."""
     return fit_orders(documents, tokenizer, (order,), progress)[0]
 
 
 def fit_orders(
-    documents: Sequence[str],
-    tokenizer: Tokenizer,
-    orders: Sequence[int] = (1, 2, 3, 4, 5),
-    progress: Progress = lambda _step, _done, _total: None,
+    documents: Sequence[str], tokenizer: Tokenizer, orders: Sequence[int] = (1, 2, 3, 4, 5), progress: Progress = silent
 ) -> list[NgramTalker]:
     """Fit n-gram talkers of several orders on the different documents of a text, which is counted once.
 
