@@ -149,9 +149,7 @@ def check_out(path: Path) -> Path:
     if path.is_dir():
         strangers = _strangers(path)
         if strangers:
-            raise ConfigError(
-                f"{path}: is a folder with other things in it ({strangers[0]}), not just a room; choose another --out"
-            )
+            raise ConfigError(f"{path}: holds other things than a room ({strangers[0]}); choose another --out")
     elif path.exists():
         raise ConfigError(f"{path}: is a file; choose another --out")
     with translated(path):

@@ -238,7 +238,7 @@ REFUSED = {
     "features 0 to": lambda m, b: b.name(10**6),
     "no features named 'rule.9'": lambda m, b: b.find("rule.9.0"),
     "rule.0.0 to rule.0.23": lambda m, b: b.find("rule.0.24"),
-    "not a site of the residual stream": lambda m, b: b.before("blocks.0.hook_mlp_out"),
+    "not in the residual stream": lambda m, b: b.before("blocks.0.hook_mlp_out"),
     "no such norm": lambda m, b: reading(m.spec, m.weights, "blocks.9.ln1"),
     "no head 4 in layer 0": lambda m, b: qk_circuit(b, m, 0, 4),
     "no site nowhere": lambda m, b: observe(b, m, tokens_for(m), ["nowhere"]),

@@ -81,7 +81,7 @@ NO_FALLBACK = "found BPE without byte fallback, pre_tokenizer"
         (GPT2, "pre_tokenizer.use_regex", False, "found pre_tokenizer.use_regex = False"),
         (GPT2, "pre_tokenizer", None, f"{NO_FALLBACK} none"),
         (GPT2, "pre_tokenizer", {"type": "Split"}, f"{NO_FALLBACK} Split"),
-        (GPT2, "model.vocab.\u4f60\u4f60", 6, "found the piece '\u4f60\u4f60', which is not in GPT-2's byte alphabet"),
+        (GPT2, "model.vocab.\u4f60\u4f60", 6, "piece '\u4f60\u4f60' is not in GPT-2's byte alphabet"),
         (LLAMA, "normalizer", {"type": "NFKC"}, "found normalizer {'type': 'NFKC'}"),
         (LLAMA, "pre_tokenizer", {"type": "Split"}, "found pre_tokenizer {'type': 'Split'}"),
         (LLAMA, "normalizer", None, "found no step that writes spaces as U+2581"),
@@ -109,7 +109,7 @@ NO_FALLBACK = "found BPE without byte fallback, pre_tokenizer"
             {"id": 3, "content": "<0x0A>", "special": True},
             "found the added token '<0x0A>', which plain text produces too",
         ),
-        (LLAMA, "model.vocab. a", 7, "found tokens 6 and 7 for the same bytes b' a'"),
+        (LLAMA, "model.vocab. a", 7, "tokens 6 and 7 both spell b' a'"),
     ],
 )
 def test_other_kinds_of_tokenizer_are_refused_by_name(

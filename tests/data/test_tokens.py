@@ -289,10 +289,10 @@ GOOD = llama2c_bytes(SPECIALS + LETTERS)
         (b"", "found 0 bytes, expected a llama2.c tokenizer"),
         (GOOD + b"\0" * 5, "the file ends inside piece 7; it is cut off, fetch it again"),
         (GOOD[:-1], "found 0 bytes of piece 6, expected 1; the file is cut off, or no llama2.c tokenizer"),
-        (GOOD + struct.pack("<fi", 1.0, -5), "found piece 7 with length -5 and score 1.0; no llama2.c tokenizer"),
+        (GOOD + struct.pack("<fi", 1.0, -5), "piece 7 of length -5, score 1.0; no llama2.c tokenizer"),
         (
             GOOD + struct.pack("<fi", float("nan"), 0),
-            "found piece 7 with length 0 and score nan; no llama2.c tokenizer",
+            "piece 7 of length 0, score nan; no llama2.c tokenizer",
         ),
         (
             GOOD[:-9],

@@ -173,9 +173,7 @@ def test_features_of_other_alphabets_are_named_in_them() -> None:
 def test_labels_that_do_not_print_are_refused_in_one_short_line(place: str, text: str) -> None:
     feature = {"label": "fine", place: text if place in ("label", "group") else [[text, 1.0]]}
     data = json.dumps({"about": {}, "features": {"rules.0": [{"label": "first"}, feature]}}).encode()
-    with pytest.raises(
-        ArtifactError, match=r"^labels.json: rules.0\[1\]: the text .* does not print, expected"
-    ) as error:
+    with pytest.raises(ArtifactError, match=r"^labels.json: rules.0\[1\]: .* does not print, expected") as error:
         labels_from_json(data)
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 400

@@ -230,7 +230,7 @@ def test_a_run_of_other_settings_a_damaged_one_and_one_under_way_are_refused(tal
     with pytest.raises(KeyboardInterrupt):
         write_sample(talker, SOURCE, settings(9), out, progress=stop_after(5))
     for source, config in ((SOURCE, settings(9, seed=1)), (SampledModel("tiny", "1" * 64), settings(9))):
-        with pytest.raises(ConfigError, match=r"text.txt.part: an unfinished sample with another model, seed or sett"):
+        with pytest.raises(ConfigError, match=r"text.txt.part: an unfinished sample of another model, seed or sett"):
             write_sample(talker, source, config, out)
     with locked(out), pytest.raises(ConfigError, match=r"text.txt: another englishroom is writing there"):
         write_sample(talker, SOURCE, settings(9), out)

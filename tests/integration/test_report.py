@@ -63,7 +63,7 @@ def test_what_was_measured_stays_until_something_changes(options, tmp_path, caps
 def test_a_room_without_its_target_is_still_reported_on(options, tmp_path) -> None:
     assert main(["report", *options, "--model", "tiny-1l"]) == 0
     facts = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert "not the model that this room was made of" in facts["not_compared"]
+    assert "not the model of this room" in facts["not_compared"]
     assert "No stories were told: tiny-1l" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
@@ -91,7 +91,7 @@ def test_a_frontier_that_is_none_is_refused(tiny_room, tmp_path, content, messag
 
 def test_no_room_ships_where_none_does(monkeypatch) -> None:
     monkeypatch.setattr(shipped, "ROOMS", "nowhere")
-    with pytest.raises(ArtifactError, match=r"no room ships with this installation; name a room, or make one"):
+    with pytest.raises(ArtifactError, match=r"no shipped room; name one, or make one"):
         shipped.shipped_room()
 
 

@@ -84,8 +84,8 @@ def hostile(text: str) -> dict[str, object]:
         (edited(mean=float("nan")), r"here: features.words.1.mean: Input should be a finite number"),
         (edited(explanation={"condition": 1}), r"words.1.explanation.condition: Input should be an object"),
         (edited(explanation=hostile("a\x1b")), r"words.1.explanation.* Value error, the text 'a\\x1b' of token 1"),
-        (edited(label=""), r"here: words\[1\]: the label is empty, expected one of its own"),
-        (edited(label="word:she/her"), r"here: words\[1\]: the label is 'word:she/her', which stands there before"),
+        (edited(label=""), r"here: words\[1\]: label is empty, expected one of its own"),
+        (edited(label="word:she/her"), r"here: words\[1\]: label is 'word:she/her', which stands there before"),
     ],
 )
 def test_a_damaged_file_is_refused_in_one_line(data: bytes, message: str) -> None:

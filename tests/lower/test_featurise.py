@@ -199,5 +199,5 @@ def test_the_dictionaries_can_be_read_back(errors: bool, activation: Activation,
 
 
 def test_an_exact_program_has_no_dictionaries(gpt2: Target):
-    with pytest.raises(ConfigError, match="a program at the exact level has no dictionaries"):
+    with pytest.raises(ConfigError, match="the program is exact and has no dictionaries"):
         dictionaries_of(lift(gpt2)[0])

@@ -322,7 +322,7 @@ def test_shares_that_there_are_not(keep: float, gpt2: Target):
         ),
         (
             torch.zeros(1, 41, dtype=torch.int64),
-            "calibration: rows of 41 tokens, gpt2 reads at most 40; give shorter rows",
+            "calibration: rows of 41 tokens, gpt2 reads 40; cut them",
         ),
         (
             torch.tensor([[3, 300]]),

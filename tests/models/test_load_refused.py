@@ -113,7 +113,7 @@ def test_other_architectures(kind: str | None, tmp_path: Path):
 def test_quantised_weights(tmp_path: Path):
     edit_config(make_llama(tmp_path), quantization_config={"quant_method": "gptq", "bits": 4})
     message = refusal(UnsupportedModelError, tmp_path)
-    assert message == "/config.json: the weights are quantised (gptq); supported: float16, bfloat16, float32"
+    assert message == "/config.json: weights are quantised (gptq); supported: float16, bfloat16, float32"
 
 
 @pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
@@ -173,17 +173,17 @@ def test_parts_that_are_not_supported(
         (
             make_gpt_neo,
             {"attention_types": [[["global", "local"], 2]]},
-            "attention_types [[['global', 'local'], 2]] does not give global or local for each of 2 layers",
+            "attention_types [[['global', 'local'], 2]] is not global or local for each of 2 layers",
         ),
         (
             make_gpt_neo,
             {"attention_types": [[["global", "sparse"], 1]]},
-            "attention_types [[['global', 'sparse'], 1]] does not give global or local for each of 2 layers",
+            "attention_types [[['global', 'sparse'], 1]] is not global or local for each of 2 layers",
         ),
         (
             make_gpt_neo,
             {"attention_types": "global"},
-            "attention_types 'global' does not give global or local for each of 2 layers",
+            "attention_types 'global' is not global or local for each of 2 layers",
         ),
         (
             make_llama,
@@ -391,7 +391,7 @@ def test_a_torch_file_that_holds_code_is_not_run(tmp_path: Path):
     torch.save(tensors | {"transformer.wte.weight": Intruder(trace)}, tmp_path / "pytorch_model.bin")
     message = refusal(ArtifactError, tmp_path)
     assert message == (
-        "/pytorch_model.bin: holds more than weights, or is damaged; only tensors are read, convert it to safetensors"
+        "/pytorch_model.bin: is more than weights, or damaged; only tensors are read, convert it to safetensors"
     )
     assert not trace.exists()
     with (tmp_path / "pytorch_model.bin").open("wb") as file:
@@ -435,7 +435,7 @@ def test_llama2c_files_of_a_wrong_length(tmp_path: Path):
         f": longer than its header implies: {size + 1:,} bytes, expected {size:,}; fetch the file again"
     )
     path.write_bytes(data[:20])
-    message = ": 20 bytes, too short for a llama2.c header of 28; fetch the file again"
+    message = ": 20 bytes, too short for a header of 28; fetch the file again"
     assert refusal(ArtifactError, path) == message
 
 

@@ -97,14 +97,11 @@ def freeze(
     """
     spec, weights = replacement.spec, replacement.weights
     if missing := [site for site in block_outputs(spec) if site not in replacement.written]:
-        raise ConfigError(
-            f"attribution: no dictionary writes {', '.join(missing)}; give one for every attention and MLP output"
-        )
+        raise ConfigError(f"attribution: no dictionary writes {', '.join(missing)}; give one for each of them")
     for dictionary in replacement.dictionaries:
         if not dictionary.spec.reads.endswith((".hook_attn_out", ".hook_normalized")):
             raise ConfigError(
-                f"attribution: {dictionary.spec.name} reads {dictionary.spec.reads}; expected an attention output or "
-                "the output of a norm"
+                f"attribution: {dictionary.spec.name} reads {dictionary.spec.reads}; expected attention or norm outputs"
             )
     layers = range(spec.n_layers)
     norms = [*(f"blocks.{layer}.{norm}" for layer in layers for norm in ("ln1", "ln2")), "ln_final"]

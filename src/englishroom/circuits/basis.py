@@ -334,7 +334,5 @@ def _read_depth(site: str) -> int:
     found = _SITE.fullmatch(site)
     after = {"hook_resid_pre": 0, "hook_resid_mid": 1, "hook_resid_post": 2}
     if found is None or found[2] not in after:
-        raise ConfigError(
-            f"{site}: not a site of the residual stream; expected blocks.<layer>.hook_resid_pre, _mid or _post"
-        )
+        raise ConfigError(f"{site}: not in the residual stream; expected blocks.<layer>.hook_resid_pre, _mid or _post")
     return 2 * int(found[1]) + after[found[2]]

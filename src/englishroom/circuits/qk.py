@@ -124,8 +124,7 @@ def head_part(replacement: Replacement, layer: int, head: int) -> str:
     spec = replacement.spec
     if not (0 <= layer < spec.n_layers and 0 <= head < spec.n_heads):
         raise ConfigError(
-            f"no head {head} in layer {layer}; the model has layers 0 to {spec.n_layers - 1} "
-            f"of heads 0 to {spec.n_heads - 1}"
+            f"no head {head} in layer {layer}: layers are 0 to {spec.n_layers - 1}, heads 0 to {spec.n_heads - 1}"
         )
     return f"blocks.{layer}.attn"
 
@@ -258,9 +257,7 @@ def distance_buckets(starts: Sequence[int], n_ctx: int) -> tuple[range, ...]:
         ConfigError: the starts do not begin at 0 and rise.
     """
     if not starts or starts[0] != 0 or list(starts) != sorted(set(starts)) or starts[-1] >= n_ctx:
-        raise ConfigError(
-            f"distance buckets start at {list(starts)}; expected 0 first, then rising distances below {n_ctx}"
-        )
+        raise ConfigError(f"distance buckets start at {list(starts)}; expected 0 first, then rising ones below {n_ctx}")
     return tuple(range(low, high) for low, high in zip(starts, [*starts[1:], n_ctx], strict=True))
 
 

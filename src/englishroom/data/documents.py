@@ -152,9 +152,7 @@ def text_of_row(where: str, row: Mapping[str, Any], column: str, how: str) -> st
     """
     found = row.get(column)
     if found is not None and not isinstance(found, str):
-        raise ConfigError(
-            f"{where}: column {column!r} holds {type(found).__name__}, expected text; name a column of text as {how}"
-        )
+        raise ConfigError(f"{where}: column {column!r} holds {type(found).__name__}, expected text; name one as {how}")
     if found and not found.isascii() and any("\ud800" <= c <= "\udfff" for c in found):
         raise ArtifactError(f"{where}: holds half of a surrogate pair, which is no character; write it again as UTF-8")
     return found or ""

@@ -149,9 +149,7 @@ def _read_scored_pieces(path: Path) -> tuple[list[bytes], list[float]]:
         score, length = struct.unpack_from("<fi", data, at)
         at += 8
         if length < 0 or not math.isfinite(score):
-            raise ArtifactError(
-                f"{path}: found piece {len(pieces)} with length {length} and score {score}; no llama2.c tokenizer"
-            )
+            raise ArtifactError(f"{path}: piece {len(pieces)} of length {length}, score {score}; no llama2.c tokenizer")
         if len(data) < at + length:
             raise ArtifactError(
                 f"{path}: found {len(data) - at} bytes of piece {len(pieces)}, expected {length}; the file is cut off, "
@@ -238,9 +236,7 @@ def _check_distinct(pieces: Sequence[bytes], barred: set[int], path: Path) -> No
     owners: dict[bytes, int] = {}
     for token, piece in enumerate(pieces):
         if token not in barred and piece and owners.setdefault(piece, token) != token:
-            raise UnsupportedModelError(
-                f"{path}: found tokens {owners[piece]} and {token} for the same bytes {piece!r}; {SUPPORTED}"
-            )
+            raise UnsupportedModelError(f"{path}: tokens {owners[piece]} and {token} both spell {piece!r}; {SUPPORTED}")
 
 
 def _llama_bytes(name: str) -> bytes:
@@ -255,9 +251,7 @@ def _gpt2_bytes(name: str, path: Path) -> bytes:
     try:
         return bytes(GPT2_ALPHABET[character] for character in name)
     except KeyError:
-        raise UnsupportedModelError(
-            f"{path}: found the piece {name!r}, which is not in GPT-2's byte alphabet; {SUPPORTED}"
-        ) from None
+        raise UnsupportedModelError(f"{path}: piece {name!r} is not in GPT-2's byte alphabet; {SUPPORTED}") from None
 
 
 def _gpt2_alphabet() -> dict[str, int]:

@@ -60,9 +60,7 @@ class Replacement:
             if site not in self.written:
                 raise ConfigError(f"{site}: has a table of tokens, but no dictionary writes it")
             if table.shape != (self.spec.d_vocab, sizes[site]):
-                raise ConfigError(
-                    f"{site}: a table of {tuple(table.shape)}, expected {(self.spec.d_vocab, sizes[site])}"
-                )
+                raise ConfigError(f"{site}: table of {tuple(table.shape)}, expected {(self.spec.d_vocab, sizes[site])}")
 
     @cached_property
     def written(self) -> frozenset[str]:

@@ -226,9 +226,7 @@ def _read_part(file: IO[bytes], path: Path, heading: str) -> list[Drawn]:
         file.write(heading.encode() + b"\n")
         return []
     if lines[0].decode(errors="replace").rstrip("\n") != heading:
-        raise ConfigError(
-            f"{path}: an unfinished sample with another model, seed or settings; delete it or choose another --out"
-        )
+        raise ConfigError(f"{path}: an unfinished sample of another model, seed or settings; delete it or change --out")
     try:
         return [Drawn(**json.loads(line)) for line in lines[1:]]
     except (ValueError, TypeError):

@@ -45,9 +45,7 @@ def parts_of(program: ir.Program) -> dict[str, NDArray[np.int8]]:
             "yet, give a room of the older form"
         )
     if program.level != "sparse":
-        raise ConfigError(
-            f"the program is {program.level}; memory and algorithm are told apart in sparse programs only"
-        )
+        raise ConfigError(f"the program is {program.level}; memory and algorithm are told apart in sparse ones only")
     stages, found = stages_of(program), {}
     for block in program.blocks:
         size = program.space(block.space).size

@@ -172,18 +172,14 @@ def labels_from_json(data: bytes, where: str = LABELS) -> Labels:
                 _check_prints(text, f"{where}: {variable}[{index}]")
             if not feature.label or feature.label in seen:
                 found = f"is {feature.label!r}, which stands there before" if feature.label else "is empty"
-                raise ArtifactError(
-                    f"{where}: {variable}[{index}]: the label {found}, expected one of its own; {_ADVICE}"
-                )
+                raise ArtifactError(f"{where}: {variable}[{index}]: label {found}, expected one of its own; {_ADVICE}")
             seen.add(feature.label)
     return Labels(file.features, file.about)
 
 
 def _check_prints(text: str, where: str) -> None:
     if not text.isprintable():
-        raise ArtifactError(
-            f"{where}: the text {bounded(text, 60)!r} does not print, expected texts on one line, escaped; {_ADVICE}"
-        )
+        raise ArtifactError(f"{where}: {bounded(text, 60)!r} does not print, expected one line, escaped; {_ADVICE}")
 
 
 def check_labels(labels: Labels, program: Program, where: str = LABELS) -> Labels:

@@ -58,9 +58,7 @@ def featurise(target: Target, replacement: Replacement, errors: bool = False) ->
     for spec in (d.spec for d in replacement.dictionaries):
         for site in (spec.reads, *spec.writes):
             if site != FINAL and not site.endswith(SITES):
-                raise ConfigError(
-                    f"{spec.name}: programs have no variable for {site}; they have {', '.join(SITES)} of each layer"
-                )
+                raise ConfigError(f"{spec.name}: programs have no variable for {site}; they have {', '.join(SITES)}")
     featuriser = _Featuriser(replace(target, weights=replacement.weights), replacement, errors)
     program = require_valid(replace(featuriser.program(), level="featured"))
     rewrites = (*rewrites_of(target), *featuriser.rewrites)

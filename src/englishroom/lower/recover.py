@@ -26,9 +26,7 @@ def dictionaries_of(program: Program) -> list[Dictionary]:
         if isinstance(select, Select) and select.origin.made_by == MADE_BY:
             found.append(_dictionary(select, linears, sites))
     if not found:
-        raise ConfigError(
-            f"a program at the {program.level} level has no dictionaries; decompile with --level featured"
-        )
+        raise ConfigError(f"the program is {program.level} and has no dictionaries; decompile with --level featured")
     return found
 
 

@@ -20,10 +20,7 @@ def checked_rows(target: Target, rows: Tensor | None, what: str) -> Tensor:
     if rows is None or not rows.numel():
         raise ConfigError(f"{what}: found no tokens for {target.name}, expected rows of text; give some text")
     if rows.shape[1] > target.spec.n_ctx:
-        raise ConfigError(
-            f"{what}: rows of {rows.shape[1]} tokens, {target.name} reads at most {target.spec.n_ctx}; "
-            "give shorter rows"
-        )
+        raise ConfigError(f"{what}: rows of {rows.shape[1]} tokens, {target.name} reads {target.spec.n_ctx}; cut them")
     low, high = int(rows.min()), int(rows.max())
     if low < 0 or high >= target.spec.d_vocab:
         raise ConfigError(

@@ -134,9 +134,7 @@ def read_config(folder: Path) -> Family:
     method = values.get("quantization_config")
     if method is not None:
         method = method.get("quant_method", "unknown") if isinstance(method, dict) else method
-        raise UnsupportedModelError(
-            f"{where}: the weights are quantised ({method}); supported: float16, bfloat16, float32"
-        )
+        raise UnsupportedModelError(f"{where}: weights are quantised ({method}); supported: float16, bfloat16, float32")
     return _ADAPTERS[kind](Config(values, str(where)))
 
 
@@ -197,9 +195,7 @@ def read_torch(path: Path, remedy: str) -> dict[str, Tensor]:
                     raise ArtifactError(f"{path}: is compressed, as torch files never are; {remedy}")
         tensors = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError:
-        raise ArtifactError(
-            f"{path}: holds more than weights, or is damaged; only tensors are read, {remedy}"
-        ) from None
+        raise ArtifactError(f"{path}: is more than weights, or damaged; only tensors are read, {remedy}") from None
     except ArtifactError:
         raise
     except Exception as error:  # what a damaged file raises depends on where it is damaged

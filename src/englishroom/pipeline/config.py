@@ -143,6 +143,5 @@ class DecompileConfig(Settings):
             return
         if chosen.moved and not chosen.rules and chosen.moved_from >= spec.n_layers:
             raise ConfigError(
-                f"--moved-from is {chosen.moved_from} and --rules is 0, which leaves no dictionary for a model of "
-                f"{spec.n_layers} layers"
+                f"--moved-from is {chosen.moved_from} and --rules is 0, leaving no dictionary in {spec.n_layers} layers"
             )

@@ -154,10 +154,7 @@ def fit_text(room: Path, text: str | None, flag: str, limit: int, progress: Prog
     documents: list[str] = []
     for name in names:
         if text is None and not may_open_text(manifest, name):
-            raise ConfigError(
-                f"{room}: was fitted on {name}, which is not read unasked, as the room was not written here; give "
-                f"{flag}"
-            )
+            raise ConfigError(f"{room}: was not written here, so its text {name} is not read unasked; give {flag}")
         found = open_again({"name": name, "blank_lines": read}, tokenizer, progress)
         if found.sha256 == texts.get("report", {}).get("sha256"):
             raise ConfigError(f"{name}: is the text that the room is judged on; give {flag} another one")

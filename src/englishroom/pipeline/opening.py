@@ -155,9 +155,7 @@ def open_original(room: Path, manifest: Manifest, n_ctx: int, given: str | None)
     target, tokenizer = open_target(name, original_tokenizer(manifest))
     expected = manifest.target.get("sha256")
     if target.sha256 != expected:
-        raise ConfigError(
-            f"{name}: not the model that this room was made of (sha256 {str(expected)[:16]}); name it with --model"
-        )
+        raise ConfigError(f"{name}: not the model of this room (sha256 {str(expected)[:16]}); name it with --model")
     return TargetTalker(in_context(target, n_ctx), tokenizer)
 
 

@@ -182,7 +182,5 @@ def _run_file(
     finally:
         running.close()
     if not gap <= TOLERANCE_NATS:
-        raise ConfigError(
-            f"the written sketch differs from the fitted one by {gap:.2g} nats; please report this talker"
-        )
+        raise ConfigError(f"the written sketch differs from the fitted one by {gap:.2g} nats; please report it")
     return gap

@@ -33,9 +33,7 @@ def shipped_room() -> Path:
     """
     path = _folder().with_name(ROOMS) / DEFAULT
     if not path.is_dir():
-        raise ArtifactError(
-            f"{path}: no room ships with this installation; name a room, or make one with englishroom decompile"
-        )
+        raise ArtifactError(f"{path}: no shipped room; name one, or make one with englishroom decompile")
     return path
 
 

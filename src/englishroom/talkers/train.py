@@ -160,13 +160,10 @@ def train(
     """
     if len(fit.tokens) <= config.n_ctx:
         raise ConfigError(
-            f"{len(fit.tokens)} tokens to fit on are too few for a context of {config.n_ctx}; "
-            "give more text or lower --n-ctx"
+            f"{len(fit.tokens)} tokens are too few for a context of {config.n_ctx}; give more text or lower --n-ctx"
         )
     if fit.n_windows < config.batch:
-        raise ConfigError(
-            f"the text has {fit.n_windows} windows, fewer than one batch of {config.batch}; give more text"
-        )
+        raise ConfigError(f"the text has {fit.n_windows} windows, fewer than a batch of {config.batch}; give more text")
     run = Run(config, identity)
     if checkpoint.exists():
         run.restore(checkpoint)

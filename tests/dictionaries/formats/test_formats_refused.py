@@ -79,7 +79,7 @@ def edit(path: Path, **changes: Any) -> None:
         (
             {"reshape_activations": "hook_z"},
             UnsupportedModelError,
-            "reshape_activations = 'hook_z' is not supported; supported: 'none'",
+            "reshape_activations = 'hook_z' is unknown; supported: 'none'",
         ),
         (
             {"metadata": {"hook_name": "blocks.0.attn.hook_q", "hook_head_index": 3}},
@@ -89,12 +89,12 @@ def edit(path: Path, **changes: Any) -> None:
         (
             {"metadata": {"model_name": "tiny"}},
             UnsupportedModelError,
-            "metadata.hook_name is None, expected the name of a site; write it into the config",
+            "metadata.hook_name is None, expected the name of a site; repair it",
         ),
         (
             {"metadata": {"hook_name": "blocks.0.attn.hook_z"}},
             UnsupportedModelError,
-            "site 'blocks.0.attn.hook_z' is not supported; supported in a block: attn.hook_in, mlp.hook_in, "
+            "site 'blocks.0.attn.hook_z' is unknown; supported in a block: attn.hook_in, mlp.hook_in, "
             "hook_resid_pre, hook_attn_out, hook_resid_mid, hook_mlp_out, hook_resid_post, mlp.hook_pre, "
             "mlp.hook_pre_linear, mlp.hook_post, attn.hook_out, mlp.hook_out",
         ),
@@ -329,7 +329,7 @@ def test_a_torch_file_that_holds_code_is_not_run(tmp_path: Path):
     folder = written(tmp_path, "dictionary_learning", coder())
     torch.save({"b_dec": Intruder(tmp_path / "was-run")}, folder / "ae.pt")
     assert refusal(ArtifactError, folder) == (
-        "/ae.pt: holds more than weights, or is damaged; only tensors are read, save its state_dict()"
+        "/ae.pt: is more than weights, or damaged; only tensors are read, save its state_dict()"
     )
     assert not (tmp_path / "was-run").exists()
     torch.load(folder / "ae.pt", weights_only=False)
@@ -368,7 +368,7 @@ def layers(n: int = 2, **options: Any) -> list[Dictionary]:
         (
             {"transcoders": ["hf://a/b/c.npz"]},
             UnsupportedModelError,
-            "transcoders lie elsewhere (hf://a/b/c.npz); fetch them first",
+            "transcoders lie elsewhere (hf://a/b/c.npz); fetch them",
         ),
         ({"feature_input_hook": ...}, ArtifactError, "feature_input_hook is missing; restore the file"),
         ({"feature_input_hook": 3}, ArtifactError, "feature_input_hook is 3, expected a text; repair the config"),

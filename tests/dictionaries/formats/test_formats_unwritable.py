@@ -49,13 +49,12 @@ PAIR = f"blocks.0.ln2.hook_normalized -> {OUT}"
         (
             "sparsify",
             [coder(activation="jumprelu")],
-            "blocks.0.hook_attn_out: sparsify knows TopK only, not jumprelu; write it as saelens",
+            "blocks.0.hook_attn_out: sparsify knows TopK only, not jumprelu; use saelens",
         ),
         (
             "sparsify",
             [coder("blocks.0.hook_resid_mid")],
-            "blocks.0.hook_resid_mid -> blocks.0.hook_resid_mid: no module of a gpt2 model reads the one and writes "
-            "the other",
+            "blocks.0.hook_resid_mid -> blocks.0.hook_resid_mid: no module of gpt2 reads the one and writes the other",
         ),
         (
             "sparsify",

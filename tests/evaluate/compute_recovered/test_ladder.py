@@ -175,7 +175,7 @@ def test_equivalent_parameters_at_and_between_models() -> None:
 @pytest.mark.parametrize(
     ("models", "said"),
     [
-        (rungs()[:4], "4 models are scored on this text, a fit needs 5 or more; measure more of them"),
+        (rungs()[:4], "4 models are scored on this text, a fit needs 5; measure more"),
         (
             [*rungs()[:7], dataclasses.replace(rungs()[7], nats=math.nan)],
             "a model's compute or CE is no number above 0",
@@ -194,7 +194,7 @@ def test_ladders_that_will_not_do(models: list[Rung], said: str) -> None:
 def test_a_ce_that_is_no_number(ce: float, se: float) -> None:
     fit = fit_ladder(rungs(), n_draws=5)
     for ask in (lambda: ladder_compute_recovered(fit, ce, 2.0, se), lambda: equivalent_parameters(fit, ce, se)):
-        with pytest.raises(ConfigError, match="expected numbers, the error 0 or more; score again"):
+        with pytest.raises(ConfigError, match="expected numbers; score again"):
             ask()
 
 
@@ -215,7 +215,7 @@ def test_runs_survive_the_disk_in_order_of_compute(tmp_path: Path) -> None:
 
 
 def test_models_trained_on_different_texts_are_no_ladder() -> None:
-    with pytest.raises(ConfigError, match="b was trained on another text than a; a ladder differs in size alone"):
+    with pytest.raises(ConfigError, match="b was trained on another text than a; train it again"):
         rungs_on([run_of("a", 100, 3.0), run_of("b", 200, 2.0, "e" * 64)], "a" * 64)
 
 
@@ -307,7 +307,7 @@ def test_rebuild_measure_and_show(
     (tmp_path / "aside.json").rename(out / "ladder-8" / "training.json")
     assert [run.name for run in read_runs(runs)] == ["ladder-4", "ladder-12", "ladder-16", "ladder-160"]
     assert main(["ladder", "show", "--runs", str(runs)]) == 0
-    assert "4 models are scored on this text, a fit needs 5 or more" in capsys.readouterr().err
+    assert "4 models are scored on this text, a fit needs 5; measure more" in capsys.readouterr().err
     before = read_runs(runs)
     assert main(measure) == 0
     assert [run for run in read_runs(runs) if run.name != "ladder-8"] == before
@@ -345,7 +345,7 @@ def test_another_run_in_the_place_of_a_rung_is_refused(tmp_path: Path, tiny_talk
     ladder = tmp_path / "ladder"
     ladder.mkdir()
     (ladder / "ladder-4").symlink_to(tiny_talker)
-    with pytest.raises(ConfigError, match=r"holds a run with other settings than ladder-4 \(batch, d_model, n_ctx"):
+    with pytest.raises(ConfigError, match=r"has a run with other settings than ladder-4 \(batch, d_model, n_ctx"):
         measure_ladder(ladder, {"text": ["Once"]}, tmp_path / "runs.json", SMALL)
 
 

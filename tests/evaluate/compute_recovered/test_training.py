@@ -162,10 +162,10 @@ def test_a_flat_curve_is_below_or_above() -> None:
         ([], [], "has 0 points with compute for 0, expected 4 or more"),
         ([3, 2, 1], [1, 2, 3], "has 3 points with compute for 3, expected 4 or more of both; measure it at more"),
         ([4, 3, 2, 1], [1, 2, 3], "has 4 points with compute for 3"),
-        ([4, math.nan, 2, 1], [1, 2, 3, 4], "has points that are no numbers, or compute that does not grow"),
+        ([4, math.nan, 2, 1], [1, 2, 3, 4], "has points that are no numbers, or compute not rising from 0"),
         ([4, math.inf, 2, 1], [1, 2, 3, 4], "the curve on a text has points that are no numbers"),
-        ([4, 3, 2, 1], [1, 2, 2, 4], "compute that does not grow"),
-        ([4, 3, 2, 1], [0, 1, 2, 3], "compute that does not grow"),
+        ([4, 3, 2, 1], [1, 2, 2, 4], "compute not rising from 0"),
+        ([4, 3, 2, 1], [0, 1, 2, 3], "compute not rising from 0"),
         ([4, 3, 2, 1], [1, 2, 3, 3.001], "has 3 points that do not stand side by side, expected 4 or more"),
         ([4, 3, 2, 1], [1, 2, math.nan, 4], "measure it again"),
     ],
@@ -177,7 +177,7 @@ def test_curves_that_will_not_do(nats: list[float], steps: list[float], said: st
 
 @pytest.mark.parametrize(("ce", "se"), [(math.nan, 0.0), (2.0, math.nan), (2.0, -1.0), (2.0, math.inf)])
 def test_a_ce_that_is_no_number(ce: float, se: float) -> None:
-    with pytest.raises(ConfigError, match="expected numbers, the error 0 or more; score again"):
+    with pytest.raises(ConfigError, match="expected numbers; score again"):
         training_compute_recovered(curve_of(power_law(SHARES)), ce, se)
 
 

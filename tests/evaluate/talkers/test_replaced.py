@@ -161,7 +161,7 @@ def test_another_seed_draws_others(talker: TargetTalker, tokens: NDArray, choosi
     ("rows", "message"),
     [
         (None, "found no tokens for model, expected rows of text; give some text"),
-        (np.zeros((1, 41), dtype=np.int64), "rows of 41 tokens, model reads at most 40; give shorter rows"),
+        (np.zeros((1, 41), dtype=np.int64), "rows of 41 tokens, model reads 40; cut them"),
         (
             np.array([[0, 999]]),
             "tokens from 0 to 999, model knows 0 to {last}; encode the text with the model's own tokenizer",

@@ -390,7 +390,7 @@ def test_what_does_not_fit_is_refused() -> None:
             with pytest.raises(ConfigError, match=r"a token is outside the vocabulary, expected 0\.\.3"):
                 read(np.array(tokens))
     text = TokenisedText(np.array([0, 1], np.uint16), np.array([0]))
-    with pytest.raises(ConfigError, match="the order is 4, expected 1 to 3, the longest n-grams counted"):
+    with pytest.raises(ConfigError, match="the order is 4, expected 1 to 3; count longer n-grams"):
         fit_kneser_ney(count_ngrams(text, 0, 4, 3), 4)
 
 

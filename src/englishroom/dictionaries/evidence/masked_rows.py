@@ -51,9 +51,7 @@ class MaskedRows:
             raise ConfigError(f"rows of {self.tokens.shape[1]} tokens, the model reads at most {n_ctx}; cut them")
         low, high = int(self.tokens.min(initial=0)), int(self.tokens.max(initial=0))
         if low < 0 or high >= d_vocab:
-            raise ConfigError(
-                f"tokens from {low} to {high}, the model knows 0 to {d_vocab - 1}; encode the text with its tokenizer"
-            )
+            raise ConfigError(f"tokens from {low} to {high}, the model knows 0 to {d_vocab - 1}; use its tokenizer")
 
 
 def rows_of(

@@ -54,9 +54,7 @@ def read(folder: Path) -> list[Dictionary]:
     kind = config.require("model_kind", ("transcoder_set", "cross_layer_transcoder"), None)
     config.require("activation", ("relu", "jump_relu"), "jump_relu")
     if values.get("transcoders"):
-        raise UnsupportedModelError(
-            f"{where}: transcoders lie elsewhere ({values['transcoders'][0]}); fetch them first"
-        )
+        raise UnsupportedModelError(f"{where}: transcoders lie elsewhere ({values['transcoders'][0]}); fetch them")
     tails = [read_text(values, f"feature_{side}_hook", where) for side in ("input", "output")]
     if kind == "transcoder_set":
         n_layers = _count(folder, "layer_{}.safetensors")

@@ -93,9 +93,7 @@ def from_lens(name: str, where: Path) -> str:
             "fold the gain into the encoder and name the site blocks.{i}.mlp.hook_in (or attn.hook_in)"
         )
     if layer is None or rest not in _FROM_LENS:
-        raise UnsupportedModelError(
-            f"{where}: site {name!r} is not supported; supported in a block: {', '.join(_FROM_LENS)}"
-        )
+        raise UnsupportedModelError(f"{where}: site {name!r} is unknown; supported in a block: {', '.join(_FROM_LENS)}")
     return f"blocks.{layer}.{_FROM_LENS[rest]}"
 
 
@@ -126,9 +124,7 @@ def module_path(reads: str, writes: str, family: Family) -> str:
     for module in modules:
         if _MODULES[module][1] == rest and (reads == writes or split(reads) == (layer, _MODULES[module][0])):
             return f"{stem}.{layer}.{module}".removesuffix(".")
-    raise UnsupportedModelError(
-        f"{reads} -> {writes}: no module of a {family} model reads the one and writes the other"
-    )
+    raise UnsupportedModelError(f"{reads} -> {writes}: no module of {family} reads the one and writes the other")
 
 
 def lens_pair(metadata: Mapping[str, Any], where: Path) -> tuple[str, str]:
@@ -136,7 +132,5 @@ def lens_pair(metadata: Mapping[str, Any], where: Path) -> tuple[str, str]:
     name = metadata.get("hook_name")
     out = metadata.get("hook_name_out") or name
     if not isinstance(name, str) or not isinstance(out, str):
-        raise UnsupportedModelError(
-            f"{where}: metadata.hook_name is {name!r}, expected the name of a site; write it into the config"
-        )
+        raise UnsupportedModelError(f"{where}: metadata.hook_name is {name!r}, expected the name of a site; repair it")
     return from_lens(name, where), from_lens(out, where)

@@ -92,9 +92,7 @@ def contents(dictionaries: Sequence[Dictionary], model: CodedModel) -> dict[str,
         spec = dictionary.spec
         check_holds(dictionary, NAME)
         if spec.activation != "topk":
-            raise UnsupportedModelError(
-                f"{spec.name}: sparsify knows TopK only, not {spec.activation}; write it as saelens"
-            )
+            raise UnsupportedModelError(f"{spec.name}: sparsify knows TopK only, not {spec.activation}; use saelens")
         folder = module_path(spec.reads, spec.writes[0], model.family)
         if f"{folder}/{CONFIG}" in files:
             raise UnsupportedModelError(f"{spec.name}: another dictionary stands at {folder}; write them apart")

@@ -67,9 +67,7 @@ def measure_curve(folder: Path, text: str, documents: Sequence[str], progress: P
     """
     record = read_training(folder)
     if record is None:
-        raise ConfigError(
-            f"{folder}: no {FILE} in it, so no finished run; give the --out folder of englishroom train after its end"
-        )
+        raise ConfigError(f"{folder}: no {FILE} in it, so no finished run; give the --out folder of englishroom train")
     found = find_curve(record, text_hash(documents))
     if found is not None:
         _kept(folder, record, found.sha256).path.unlink(missing_ok=True)  # a run was killed before it could

@@ -21,7 +21,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
-from englishroom.evaluate.compute_recovered.training import LEVEL, Recovered
+from englishroom.evaluate.compute_recovered.training import LEVEL, Recovered, check_ce
 from englishroom.talkers.ladder import LadderRun
 
 MIN_RUNGS = 5
@@ -127,10 +127,7 @@ def rungs_on(runs: Sequence[LadderRun], text_sha256: str) -> list[Rung]:
     scored = [run for run in runs if text_sha256 in run.scores]
     other = [run.name for run in scored if run.fit_sha256 != scored[0].fit_sha256]
     if other:
-        raise ConfigError(
-            f"ladder: {other[0]} was trained on another text than {scored[0].name}; a ladder differs in size alone, "
-            "train it again"
-        )
+        raise ConfigError(f"ladder: {other[0]} was trained on another text than {scored[0].name}; train it again")
     rungs = [Rung(run.name, run.parameters, float(run.flops), run.scores[text_sha256].nats_per_token) for run in scored]
     return sorted(rungs, key=lambda rung: rung.flops)
 
@@ -148,10 +145,7 @@ def fit_ladder(rungs: Sequence[Rung], seed: int = 0, n_draws: int = DRAWS) -> La
         ConfigError: the models are too few, have no numbers, or do not get better with compute.
     """
     if len(rungs) < MIN_RUNGS:
-        raise ConfigError(
-            f"ladder: {len(rungs)} models are scored on this text, a fit needs {MIN_RUNGS} or more; "
-            "measure more of them"
-        )
+        raise ConfigError(f"ladder: {len(rungs)} models are scored on this text, a fit needs {MIN_RUNGS}; measure more")
     rungs = sorted(rungs, key=lambda rung: rung.flops)
     flops, nats = (np.array([getattr(rung, key) for rung in rungs], dtype=np.float64) for key in ("flops", "nats"))
     if not (np.isfinite(flops).all() and np.isfinite(nats).all() and flops[0] > 0 and nats.min() > 0):
@@ -160,9 +154,7 @@ def fit_ladder(rungs: Sequence[Rung], seed: int = 0, n_draws: int = DRAWS) -> La
         raise ConfigError("ladder: two models have the same compute, expected each its own; measure the ladder again")
     slope = float(np.polyfit(np.log(flops), np.log(nats), 1)[0])
     if slope >= 0:
-        raise ConfigError(
-            "ladder: the models do not get better with compute, so no curve can be fitted; train them again"
-        )
+        raise ConfigError("ladder: the models do not get better with compute, so no curve can be fitted; train again")
     x = np.log(flops)
     pivot = float(x.mean())
     x -= pivot
@@ -222,8 +214,8 @@ def ladder_compute_recovered(
     Raises:
         ConfigError: a CE is no number.
     """
-    _check_ce(ce_nats, ce_se_nats)
-    _check_ce(ce_target_nats, 0.0)
+    check_ce(ce_nats, ce_se_nats)
+    check_ce(ce_target_nats, 0.0)
     lowest, highest = fit.range_nats
     worse = ce_nats > highest
     ce = highest if worse else ce_nats
@@ -247,7 +239,7 @@ def equivalent_parameters(fit: LadderFit, ce_nats: float, ce_se_nats: float = 0.
     Raises:
         ConfigError: the CE is no number.
     """
-    _check_ce(ce_nats, ce_se_nats)
+    check_ce(ce_nats, ce_se_nats)
     lowest, highest = fit.range_nats
     smallest, largest = fit.rungs[0].parameters, fit.rungs[-1].parameters
     if ce_nats > highest:
@@ -267,13 +259,6 @@ def equivalent_parameters(fit: LadderFit, ce_nats: float, ce_se_nats: float = 0.
         float(sizes[2]) if high <= log_flops[-1] else None,
         "inside",
     )
-
-
-def _check_ce(ce_nats: float, ce_se_nats: float) -> None:
-    if math.isnan(ce_nats) or not 0 <= ce_se_nats < math.inf:
-        raise ConfigError(
-            f"the CE is {ce_nats} with standard error {ce_se_nats}, expected numbers, the error 0 or more; score again"
-        )
 
 
 def _log_flops(fit: LadderFit, parameters: Numbers, ce_nats: Numbers) -> Numbers:

@@ -117,7 +117,5 @@ def _finished(folder: Path, name: str, config: TrainConfig) -> dict[str, Any] | 
     wanted = asdict(config)
     changed = sorted(key for key in wanted | record["config"] if wanted.get(key) != record["config"].get(key))
     if changed:
-        raise ConfigError(
-            f"{folder}: holds a run with other settings than {name} ({', '.join(changed)}); use another folder"
-        )
+        raise ConfigError(f"{folder}: has a run with other settings than {name} ({', '.join(changed)}); use another")
     return record

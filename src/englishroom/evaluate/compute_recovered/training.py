@@ -105,10 +105,7 @@ def training_compute_recovered(curve: Curve, ce_nats: float, ce_se_nats: float =
     Raises:
         ConfigError: the CE is no number, or the curve is too short or damaged.
     """
-    if math.isnan(ce_nats) or not 0 <= ce_se_nats < math.inf:
-        raise ConfigError(
-            f"the CE is {ce_nats} with standard error {ce_se_nats}, expected numbers, the error 0 or more; score again"
-        )
+    check_ce(ce_nats, ce_se_nats)
     smoothed = smooth(curve)
     x, nats, sd_nats = _dense(smoothed)
     quantile = float(scipy.special.stdtrit(smoothed.dof, (1 + LEVEL) / 2))
@@ -122,6 +119,12 @@ def training_compute_recovered(curve: Curve, ce_nats: float, ce_se_nats: float =
         first = math.exp(x[0] - x[-1])
         return Recovered(first, 0.0, max(first, high), "below")
     return Recovered(share, low, high, "inside")
+
+
+def check_ce(ce_nats: float, ce_se_nats: float) -> None:
+    """Refuse a CE that no talker can have."""
+    if math.isnan(ce_nats) or not 0 <= ce_se_nats < math.inf:
+        raise ConfigError(f"the CE is {ce_nats} with standard error {ce_se_nats}, expected numbers; score again")
 
 
 def smooth(curve: Curve) -> SmoothedCurve:
@@ -141,15 +144,12 @@ def smooth(curve: Curve) -> SmoothedCurve:
         )
     usable = np.isfinite(curve.nats).all() and np.isfinite(curve.flops).all()
     if not usable or not (curve.flops[0] > 0 and (np.diff(curve.flops) > 0).all()):
-        raise ConfigError(
-            f"{where} has points that are no numbers, or compute that does not grow from 0 up; measure it again"
-        )
+        raise ConfigError(f"{where} has points that are no numbers, or compute not rising from 0; measure it again")
     apart = np.append(np.diff(np.log(curve.flops)) > CLOSEST, True)
     x, nats = np.log(curve.flops[apart]), curve.nats[apart]
     if len(x) < MIN_POINTS:
         raise ConfigError(
-            f"{where} has {len(x)} points that do not stand side by side, expected {MIN_POINTS} or more; "
-            "measure it at more checkpoints"
+            f"{where} has {len(x)} points that do not stand side by side, expected {MIN_POINTS} or more; measure more"
         )
     rough, basis = np.linalg.eigh(_roughness(x))
     rough = np.maximum(rough, 0)

@@ -33,9 +33,7 @@ def read_spec(path: Path) -> ModelSpec:
     with require_file(path, "fetch the file again").open("rb") as file:
         head = file.read(HEADER.size)
     if len(head) < HEADER.size:
-        raise ArtifactError(
-            f"{path}: {len(head)} bytes, too short for a llama2.c header of {HEADER.size}; fetch the file again"
-        )
+        raise ArtifactError(f"{path}: {len(head)} bytes, too short for a header of {HEADER.size}; fetch the file again")
     header = dict(zip(_FIELDS, HEADER.unpack(head), strict=True))
     tied, vocabulary = header["vocab_size"] > 0, abs(header["vocab_size"])
     sizes = {**header, "vocab_size": vocabulary}

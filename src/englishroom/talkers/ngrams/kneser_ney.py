@@ -80,9 +80,7 @@ def fit_kneser_ney(counts: NgramCounts, order: int | None = None) -> KneserNey:
     """
     order = counts.order if order is None else order
     if not 1 <= order <= counts.order:
-        raise ConfigError(
-            f"the order is {order}, expected 1 to {counts.order}, the longest n-grams counted; count longer ones"
-        )
+        raise ConfigError(f"the order is {order}, expected 1 to {counts.order}; count longer n-grams")
     levels: list[SmoothedOrder] = []
     for length, grams in enumerate(counts.grams[:order], 1):
         adjusted = grams.counts if length == order else grams.extensions
