@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NotRequired
 
 from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
+import englishroom
 from englishroom.errors import ArtifactError
 from englishroom.names import MANIFEST
 from englishroom.plain import restored, storable
@@ -144,3 +147,9 @@ def is_plain(name: str) -> bool:
 def manifest_to_bytes(manifest: Manifest) -> bytes:
     """Write what ``parse_manifest`` reads, but for the hash, which the caller puts in."""
     return json.dumps(storable(asdict(manifest)), indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """Return the versions of englishroom, of Python and of packages, for what records them."""
+    found = {"englishroom": englishroom.__version__, "python": platform.python_version()}
+    return found | {name: metadata.version(name) for name in packages}

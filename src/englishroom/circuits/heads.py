@@ -155,16 +155,11 @@ def tabulate_heads(sums: HeadSums) -> list[HeadRow]:
     attention, even = sums.attention / sums.queries[..., None], sums.even / sums.queries
     return [
         HeadRow(
-            layer,
-            head,
-            detector,
-            float(attention[at, layer, head]),
-            float(even[at, layer]),
-            int(sums.queries[at, layer]),
+            layer, head, detector, float(attention[i, layer, head]), float(even[i, layer]), int(sums.queries[i, layer])
         )
         for layer in range(attention.shape[1])
         for head in range(attention.shape[2])
-        for at, detector in enumerate(DETECTORS)
+        for i, detector in enumerate(DETECTORS)
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -49,7 +50,7 @@ class Command:
                 config.seed,
                 config.top,
                 TalkOptions(max_tokens=NEW_TOKENS),
-                lambda done, total: progress("comparing", done, total),
+                partial(progress, "comparing"),
             )
         one, two = found.names
         show(f"A = {one}, B = {two}, on {text.name}: {found.documents:,} documents, {found.tokens:,} tokens")

@@ -171,14 +171,7 @@ class SparseMap(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        w_enc: Tensor,
-        _b_enc: Tensor,
-        w_dec: Tensor,
-        b_dec: Tensor,
-        codes: Codes,
-        offered: bool = False,
+        ctx, x: Tensor, w_enc: Tensor, _b_enc: Tensor, w_dec: Tensor, b_dec: Tensor, codes: Codes, offered: bool = False
     ) -> Tensor:
         values = codes.values.clamp(min=0) if offered else codes.values
         ctx.offered = offered
@@ -306,14 +299,7 @@ class JumpMap(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        w_enc: Tensor,
-        b_enc: Tensor,
-        w_dec: Tensor,
-        b_dec: Tensor,
-        threshold: Tensor,
-        bandwidth: float,
+        ctx, x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, b_dec: Tensor, threshold: Tensor, bandwidth: float
     ) -> tuple[Tensor, Tensor]:
         near = find_codes(x, w_enc, b_enc, None, (threshold - bandwidth / 2).clamp(min=0))
         bounds = threshold.detach()[near.indices.long()]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import get_args
 
 import torch
@@ -99,7 +100,7 @@ def hindsight_row(target: TargetTalker, fit: Text, text: Text, progress: Progres
     documents = text.documents[:HINDSIGHT_DOCUMENTS]
     counted = encode_documents(fit.documents[:HINDSIGHT_FIT_DOCUMENTS], target.tokenizer)
     rules = template_rules(counted, target.tokenizer, reach=4)
-    found = hindsight(rules, target, documents, progress=lambda done, total: progress("hindsight", done, total))
+    found = hindsight(rules, target, documents, progress=partial(progress, "hindsight"))
     n_bytes = sum(len(document.encode()) for document in documents)
     nats = found.hindsight_nats_per_token
     return ScoreRow(

@@ -8,13 +8,11 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +25,7 @@ from englishroom.disk import locked, make_folder, replace_files, translated
 from englishroom.errors import ConfigError
 from englishroom.evaluate.config import SampleOptions, SampleTextConfig
 from englishroom.evaluate.sample import samples
+from englishroom.manifest import versions_of
 from englishroom.plain import to_json
 from englishroom.steps import Progress, silent
 from englishroom.talker import Talker
@@ -281,12 +280,7 @@ def _record(source: SampledModel, config: SampleTextConfig) -> dict[str, Any]:
         **asdict(config.drawing),
         "unfinished_documents": config.unfinished,
         "blank_lines": config.blank_lines,
-        "versions": {
-            "englishroom": englishroom.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "torch": metadata.version("torch"),
-        },
+        "versions": versions_of("numpy", "torch"),
     }
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import io
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-import englishroom
 from englishroom.disk import replace_files
 from englishroom.errors import ConfigError
 from englishroom.evaluate.categories import LABELS
 from englishroom.evaluate.metrics import METRICS, Extra, MeasuredTalker, Role, pair
 from englishroom.evaluate.score import Score
 from englishroom.evaluate.sums import Judgement
+from englishroom.manifest import versions_of
 from englishroom.number import NONE, number, plus_minus
 from englishroom.plain import to_json
 from englishroom.store import sha256
@@ -153,11 +150,7 @@ class ScoreTable:
         return {
             "text": dict(self.text),
             "settings": dict(self.settings),
-            "versions": {
-                "englishroom": englishroom.__version__,
-                "python": platform.python_version(),
-                "numpy": np.__version__,
-            },
+            "versions": versions_of("numpy"),
             "rows": [row.as_dict() for row in self.rows],
             "categories": [row.as_dict() for row in self.categories],
         }

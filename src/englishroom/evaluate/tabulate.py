@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from englishroom.data.texts import Text
@@ -62,13 +63,7 @@ def tabulate(
         greedy_prompts: beginnings of documents from which greedy texts are compared; 0 leaves that out.
     """
     talkers = [entry.talker for entry in entries]
-    judged = judge(
-        talkers,
-        text.documents,
-        reference,
-        categories=True,
-        progress=lambda done, total: progress("scoring", done, total),
-    )
+    judged = judge(talkers, text.documents, reference, categories=True, progress=partial(progress, "scoring"))
     agreed = _greedy(entries, reference, text.documents, greedy_prompts, progress)
     fit = _ladder(known.ladder, text.sha256, seed)
     own = [j for entry, j in zip(entries, judged, strict=True) if entry.talker is reference]

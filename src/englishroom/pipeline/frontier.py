@@ -15,7 +15,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -164,25 +164,22 @@ class _Sweep:
     def made_of(self, room: StoredRoom, steps: list[Bits]) -> Iterator[Point]:
         """Quantise a sparse room at every precision, prune it to every share, and measure each."""
         program, tokenizer = load_program(room.path)
-        moments: list[TableMoments] = []
 
-        def known_moments() -> TableMoments:
-            if not moments:
-                tokens = rows_of(self.fit, program, tokenizer, MOMENT_DOCUMENTS)
-                each = partial(self.progress, "averaging what tables read")
-                moments.append(measure_moments(program, self.fit.name, tokens, each))
-            return moments[0]
+        @cache
+        def moments() -> TableMoments:
+            tokens = rows_of(self.fit, program, tokenizer, MOMENT_DOCUMENTS)
+            return measure_moments(program, self.fit.name, tokens, partial(self.progress, "averaging what tables read"))
 
         n_edges = sum(table.n_entries for table in edge_tables(program).values())
         base = room.path.resolve().name
         for bits in steps:
             label = "ternary" if bits == "ternary" else f"{bits} bits"
-            made = partial(_quantise, bits, known_moments)
+            made = partial(_quantise, bits, moments)
             smaller = Smaller(bits, 1.0, self.config.refit)
             yield self._derived(room, tokenizer, program, "sparse, quantised", f"{base}, {label}", label, made, smaller)
         for share in self.config.keep:
             label, n_kept = f"{100 * share:g}%", round(share * n_edges)
-            made = partial(_prune, n_kept, known_moments)
+            made = partial(_prune, n_kept, moments)
             name, smaller = f"{base}, {label} of its edges", Smaller(KEPT_BITS, share, self.config.refit)
             yield self._derived(room, tokenizer, program, "sparse, pruned", name, label, made, smaller)
 
@@ -199,7 +196,7 @@ class _Sweep:
     ) -> Point:
         """Make a program of that of a room, by a pass, or by a refit where one is asked for."""
         name, kind = (f"{what}, refitted" if smaller.tokens else what for what in (name, kind))
-        place = Path(POINTS) / _slug(name)
+        place, text = self.out / POINTS / _slug(name), self.text.documents[0]
         known = {"room": _program_sha256(room), "fit": self.fit.sha256}
         settings = json.dumps([known, asdict(smaller), self.config.seed], sort_keys=True)
         checkpoint = self.out / WORK / f"{_slug(name)}.{sha256(settings.encode())[:8]}.pt"
@@ -210,38 +207,22 @@ class _Sweep:
                 checkpoint.parent.mkdir(parents=True, exist_ok=True)
                 rows = TokenRows.of(tokenizer, self.fit.documents, program.n_ctx)
                 changed, records = refit(
-                    program,
-                    self.target.target,
-                    rows,
-                    smaller,
-                    checkpoint,
-                    known,
-                    seed=self.config.seed,
-                    progress=self.progress,
+                    program, self.target.target, rows, smaller, checkpoint, known, self.config.seed, self.progress
                 )
             else:
                 changed, records = run_passes(program, [step()])
-            point, files = self._of_program(changed, tokenizer, name, kind, str(self.out / place), label)
+            point, files = self._of_program(changed, tokenizer, name, kind, str(place), label)
             summary_lines = (
                 f"Made of the room {room.path.resolve().name} by {records[0].made_by}: {_summary(records[0])}.",
                 *_summary_lines(point),
             )
             written = write_derived(
-                room,
-                changed,
-                tokenizer,
-                records,
-                summary_lines,
-                files,
-                self.text.documents[0],
-                self.out / place,
-                self.progress,
-                same_features=not smaller.tokens,
+                room, changed, tokenizer, records, summary_lines, files, text, place, self.progress, not smaller.tokens
             )
             return point | {"manifest": written.sha256}
 
         identity = {"room": _program_sha256(room), "fit": self.fit.sha256, "kind": kind, "smaller": asdict(smaller)}
-        found = self._kept(_slug(name), identity, measure, self.out / place)
+        found = self._kept(_slug(name), identity, measure, place)
         for old in (self.out / WORK).glob(f"{_slug(name)}.*.pt"):
             old.unlink()
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,14 @@ def labels_of(
 ) -> Labels:
     """Name the features of a program on the beginning of a text that was fitted or chosen on."""
     rows = rows_of(text, program, tokenizer, n_rows)
-    return label(program, tokenizer, rows, text.name, lambda done, total: progress("naming features", done, total))
+    return label(program, tokenizer, rows, text.name, partial(progress, "naming features"))
 
 
 def memory_of(program: Program, tokenizer: Tokenizer, fit: Text, report: Text, progress: Progress) -> dict[str, Any]:
     """Tell memory and algorithm apart, on the reporting text; means come from the fitting text."""
     fitted, held_out = (rows_of(text, program, tokenizer, MEMORY_ROWS) for text in (fit, report))
     about = {"text": report.name, "text_sha256": report.sha256, "means_from": fit.name}
-    return about | measure_memory(
-        program, fitted, held_out, lambda done, total: progress("memory and algorithm", done, total)
-    )
+    return about | measure_memory(program, fitted, held_out, partial(progress, "memory and algorithm"))
 
 
 def memory_of_room(config: MemoryConfig, progress: Progress) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,10 +76,7 @@ class Measuring:
         report = self.texts.report
         rows = TokenRows.of(self.tokenizer, report.documents, self.target.spec.n_ctx)
         found = measure_fidelity(
-            self.replacement,
-            self.target.weights,
-            rows,
-            progress=lambda done, total: self.progress("three protocols", done, total),
+            self.replacement, self.target.weights, rows, progress=partial(self.progress, "three protocols")
         )
         return {"text": report.name, "text_sha256": report.sha256, **asdict(found)}
 

@@ -28,50 +28,30 @@ def _featured() -> dict[str, DecompileConfig]:
         fit=FitConfig(joint_tokens=1_000_000, batch=4, align=0.5, ablate=0.1, trainer=TrainerConfig(rate=8e-3)),
     )
     long = replace(fast.fit, batch=2, ablate=0.3, trainer=TrainerConfig(rate=6e-3))
-    return {
-        "fast": fast,
-        "standard": replace(
-            fast,
-            texts=STANDARD_TEXTS,
-            dictionaries=wide,
-            fit=replace(long, local_tokens=100_000, joint_tokens=8_000_000),
-            measure=STANDARD_MEASURE,
-        ),
-        "full": replace(
-            fast,
-            texts=FULL_TEXTS,
-            dictionaries=wide,
-            fit=replace(long, local_tokens=200_000, joint_tokens=40_000_000),
-            measure=FULL_MEASURE,
-        ),
-    }
+    standard = replace(long, local_tokens=100_000, joint_tokens=8_000_000)
+    return _sizes(fast, wide, standard, full=replace(long, local_tokens=200_000, joint_tokens=40_000_000))
 
 
 def _sparse() -> dict[str, DecompileConfig]:
     """Return the presets of the sparse level: fewer features than at the featured level, and fewer of them active."""
     fast = DecompileConfig()
     wide = DictionariesConfig(moved=512, moved_active=48, rules=2048, rules_active=72)
-    start = replace(fast.start, reads=None)
+    found = _sizes(fast, wide, replace(fast.fit, joint_tokens=2_000_000), replace(fast.fit, joint_tokens=6_000_000))
+    for name, tokens, edges in (("standard", 1_500_000, 400_000), ("full", 4_500_000, 500_000)):
+        sparse = replace(fast.sparse, tokens=tokens, edges=edges)
+        found[name] = replace(found[name], start=replace(fast.start, reads=None), sparse=sparse)
+    return found
+
+
+def _sizes(
+    fast: DecompileConfig, wide: DictionariesConfig, standard: FitConfig, full: FitConfig
+) -> dict[str, DecompileConfig]:
+    """Return the presets of a level: larger ones have wider dictionaries, fitted and measured on more."""
+    larger = replace(fast, dictionaries=wide)
     return {
         "fast": fast,
-        "standard": replace(
-            fast,
-            texts=STANDARD_TEXTS,
-            dictionaries=wide,
-            fit=replace(fast.fit, joint_tokens=2_000_000),
-            start=start,
-            sparse=replace(fast.sparse, tokens=1_500_000, edges=400_000),
-            measure=STANDARD_MEASURE,
-        ),
-        "full": replace(
-            fast,
-            texts=FULL_TEXTS,
-            dictionaries=wide,
-            fit=replace(fast.fit, joint_tokens=6_000_000),
-            start=start,
-            sparse=replace(fast.sparse, tokens=4_500_000, edges=500_000),
-            measure=FULL_MEASURE,
-        ),
+        "standard": replace(larger, fit=standard, texts=STANDARD_TEXTS, measure=STANDARD_MEASURE),
+        "full": replace(larger, fit=full, texts=FULL_TEXTS, measure=FULL_MEASURE),
     }
 
 

@@ -266,7 +266,7 @@ class _Measuring:
             prompts,
             self.config.seed,
             story=TalkOptions(max_tokens=160),
-            progress=lambda done, total: self.progress("comparing with the target", done, total),
+            progress=partial(self.progress, "comparing with the target"),
         )
         alike = [asdict(story) | {"alike": story.alike} for story in found.stories]
         return found.as_dict() | {"stories": alike, "text": self.text.name}

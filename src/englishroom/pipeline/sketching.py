@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from englishroom.data.texts import Text, check_name
 from englishroom.disk import locked
 from englishroom.errors import ConfigError
 from englishroom.evaluate.rising_loss import rising_loss
+from englishroom.manifest import versions_of
 from englishroom.pipeline.commands import SketchConfig
 from englishroom.pipeline.opening import open_talker, talker_sha256
 from englishroom.pipeline.texts import TalkerTexts
@@ -83,7 +84,7 @@ def _sketch(config: SketchConfig, out: Path, say: Say, progress: Progress) -> Sk
 
     def heard(text: Text, positions: int, ends: bool = False) -> Heard:
         step = f"listening to {config.talker}: {text.name}"
-        return listen(talker, text.documents, positions, ends, lambda done, total: progress(step, done, total))
+        return listen(talker, text.documents, positions, ends, partial(progress, step))
 
     ask = Ask(config.share, config.lines, config.words, config.kinds)
     studio = Studio(
@@ -105,7 +106,7 @@ def _sketch(config: SketchConfig, out: Path, say: Say, progress: Progress) -> Sk
     heard_report = heard(report, config.report_positions)
     sample = studio.sample(heard_report, "reading to report")
     judged, chosen = studio.judge(found.votes, sample), studio.judge(found.votes, studio.choose)
-    rows = rank_gears(found.votes, studio, sample, lambda done, total: progress("ranking gears", done, total))
+    rows = rank_gears(found.votes, studio, sample, partial(progress, "ranking gears"))
     tables = studio.tables(found.votes)
     summary_lines = _summary_lines(talker.name, judged, report, tables.n_entries)
     remarks = {row.gear: f"Adds {row.adds_nats:.3f} nats to the gears before it." for row in rows}
@@ -136,7 +137,7 @@ def _sketch(config: SketchConfig, out: Path, say: Say, progress: Progress) -> Sk
             "search": [asdict(point) for point in found.path],
             "texts": about,
             "config": settings,
-            "versions": {"englishroom": englishroom.__version__, "python": platform.python_version()},
+            "versions": versions_of(),
         },
     )
     growing.path.unlink(missing_ok=True)

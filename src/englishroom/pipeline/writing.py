@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-import englishroom
 from englishroom.emit.python import Header, emit
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.ir.labels import Labels, labels_from_json
 from englishroom.ir.program import Program
 from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.manifest import versions_of
 from englishroom.names import LABELS, ORIGINS, PROGRAM, TABLES
 from englishroom.passes.base import Record
 from englishroom.pipeline.checking import LogProbs, check_emitted, measure, positions_to_emit, windows_of
@@ -188,9 +186,4 @@ def identity_of(target: Target) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Name what took part."""
-    names = ("torch", "transformers", "numpy", "scipy", "safetensors", "numba")
-    return {
-        "englishroom": englishroom.__version__,
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in names},
-    }
+    return versions_of("torch", "transformers", "numpy", "scipy", "safetensors", "numba")

@@ -172,21 +172,7 @@ def kinds_of(by_token: NDArray, votes: SketchVotes) -> NDArray:
 
 @compiled()
 def _add_votes(
-    low,
-    high,
-    starts,
-    seen,
-    row_starts,
-    outputs,
-    weights,
-    copy_starts,
-    copy_words,
-    copy_rows,
-    copies,
-    kind,
-    always,
-    by_kind,
-    out,
+    low, high, starts, seen, begins, outputs, weights, copy_starts, words, copy_rows, copies, kind, always, by_kind, out
 ):  # pragma: no cover (compiled)
     """Add up all votes at positions ``low`` to ``high - 1``."""
     d_vocab = len(always)
@@ -196,33 +182,20 @@ def _add_votes(
         by_kind[:] = 0
         for at in range(starts[i], starts[i + 1]):
             key = seen[at]
-            for e in range(row_starts[key], row_starts[key + 1]):
+            for e in range(begins[key], begins[key + 1]):
                 if outputs[e] < d_vocab:
                     row[outputs[e]] += weights[e]
                 else:
                     by_kind[outputs[e] - d_vocab] += weights[e]
         for at in range(copy_starts[i], copy_starts[i + 1]):
-            row[copy_words[at]] += copies[copy_rows[at], kind[copy_words[at]]]
+            row[words[at]] += copies[copy_rows[at], kind[words[at]]]
         for token in range(d_vocab):
             row[token] += by_kind[kind[token]]
 
 
 @compiled()
 def _sum_votes(
-    low,
-    high,
-    starts,
-    seen,
-    row_starts,
-    outputs,
-    copy_starts,
-    copy_words,
-    copy_rows,
-    kind,
-    by_kind,
-    values,
-    by_entry,
-    by_copy,
+    low, high, starts, seen, begins, outputs, copy_starts, words, copy_rows, kind, by_kind, values, by_entry, by_copy
 ):  # pragma: no cover (compiled)
     """Add the values of everything that is voted for at positions ``low`` to ``high - 1``."""
     d_vocab = values.shape[1]
@@ -233,10 +206,10 @@ def _sum_votes(
             by_kind[kind[token]] += row[token]
         for at in range(starts[i], starts[i + 1]):
             key = seen[at]
-            for e in range(row_starts[key], row_starts[key + 1]):
+            for e in range(begins[key], begins[key + 1]):
                 by_entry[e] += row[outputs[e]] if outputs[e] < d_vocab else by_kind[outputs[e] - d_vocab]
         for at in range(copy_starts[i], copy_starts[i + 1]):
-            word = copy_words[at]
+            word = words[at]
             by_copy[copy_rows[at], kind[word]] += row[word]
 
 
@@ -251,9 +224,9 @@ def add_to_keys(low, high, starts, seen, place, by_token, out):  # pragma: no co
 
 
 @compiled()
-def add_to_copies(low, high, copy_starts, copy_words, copy_rows, kind, by_token, out):  # pragma: no cover (compiled)
+def add_to_copies(low, high, copy_starts, words, copy_rows, kind, by_token, out):  # pragma: no cover (compiled)
     """Add numbers of the words that may be said again to those of their row and kind."""
     for i in range(low, high):
         for at in range(copy_starts[i], copy_starts[i + 1]):
-            word = copy_words[at]
+            word = words[at]
             out[copy_rows[at], kind[word]] += by_token[i - low, word]

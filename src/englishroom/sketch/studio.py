@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +111,7 @@ class Studio:
     def sample(self, heard: Heard, step: str) -> SampledPositions:
         """Read texts with every gear, under the names of the fitting text."""
         read_as = self.spelling.read_as(self.tokenizer)
-        report = lambda done, total: self.progress(step, done, total)  # noqa: E731
+        report = partial(self.progress, step)
         readings = read(heard, read_as, self._tokens, self._kinds, self.ask.gears, report)
         if hasattr(self, "fit"):
             readings = readings.under(self.fit.readings)

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import io
 import json
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
 import tokenizers
-import torch
 
-import englishroom
 from englishroom.data.corpus import SEPARATOR, split, text_hash, write_documents
 from englishroom.data.documents import read_documents
 from englishroom.data.overlap import MARKS_FILE, write_marks
 from englishroom.data.texts import open_text, text_identity
 from englishroom.disk import is_leftover, locked, make_folder, replace_file, replace_files
 from englishroom.errors import ConfigError
+from englishroom.manifest import versions_of
 from englishroom.models.adapters import gpt2
 from englishroom.models.adapters.mapping import Family, write_weights
 from englishroom.steps import Progress, Say, silent
@@ -61,75 +60,57 @@ def build_talker(
     _check_out(out)
     make_folder(out.absolute().parent)
     with locked(out), _work(out, config).held() as kept:
-        return _build(kept, config, out, measure, say, progress, on_step)
+        training = config.training
+        work = kept.folder
+        if not (work / "text.npz").exists():  # it is written last
+            say("reading and tokenising the text")
+            _prepare(config, work, progress)
+        bpe = tokenizers.Tokenizer.from_file(str(work / "tokenizer.json"))
+        settings = json.dumps(gpt2.config_of(training.spec(), bpe.get_vocab()[SEPARATOR]), indent=2) + "\n"
+        replace_file(work / "config.json", settings.encode())
+        choose = read_documents(work / "choose.txt", "keep")
+        held = choose[:: max(1, len(choose) // CURVE_DOCUMENTS)][:CURVE_DOCUMENTS]
+        with np.load(work / "text.npz") as arrays:
+            fit = TokenisedText(arrays["fit_tokens"], arrays["fit_starts"])
+            fit_hash = str(arrays["fit_hash"])
+        say(f"training: {len(fit.tokens):,} tokens of text, {training.n_steps:,} steps")
 
+        def measure_and_keep(run: Run) -> dict[str, float]:
+            path = checkpoint_path(out, run.step)
+            make_folder(path.parent)
+            replace_file(path, weights_of(run))
+            return measure(run, work, held)
 
-def _build(
-    kept: Work,
-    config: TalkerConfig,
-    out: Path,
-    measure: Measure,
-    say: Say,
-    progress: Progress,
-    on_step: Callable[[Run, float], None],
-) -> Run:
-    """Build a talker in a folder that no other run writes to."""
-    training = config.training
-    work = kept.folder
-    if not (work / "text.npz").exists():  # it is written last
-        say("reading and tokenising the text")
-        _prepare(config, work, progress)
-    bpe = tokenizers.Tokenizer.from_file(str(work / "tokenizer.json"))
-    settings = json.dumps(gpt2.config_of(training.spec(), bpe.get_vocab()[SEPARATOR]), indent=2) + "\n"
-    replace_file(work / "config.json", settings.encode())
-    choose = read_documents(work / "choose.txt", "keep")
-    held = choose[:: max(1, len(choose) // CURVE_DOCUMENTS)][:CURVE_DOCUMENTS]
-    with np.load(work / "text.npz") as arrays:
-        fit = TokenisedText(arrays["fit_tokens"], arrays["fit_starts"])
-        fit_hash = str(arrays["fit_hash"])
-    say(f"training: {len(fit.tokens):,} tokens of text, {training.n_steps:,} steps")
+        def after_step(run: Run, loss: float) -> None:
+            progress("training", run.step, training.n_steps)
+            on_step(run, loss)
 
-    def measure_and_keep(run: Run) -> dict[str, float]:
-        path = checkpoint_path(out, run.step)
-        make_folder(path.parent)
-        replace_file(path, weights_of(run))
-        return measure(run, work, held)
-
-    def after_step(run: Run, loss: float) -> None:
-        progress("training", run.step, training.n_steps)
-        on_step(run, loss)
-
-    run = train(training, fit, work / "checkpoint.pt", measure_and_keep, after_step, identity=kept.identity)
-    curve: dict[str, Any] = {
-        "text": "held out of the training text by hash",
-        "sha256": text_hash(held),
-        "documents": len(held),
-        "points": run.curve,
-    }
-    record = {
-        "config": asdict(training),
-        "texts": [_short_name(name) for name in config.texts],
-        "fit_sha256": fit_hash,
-        "blank_lines": config.blank_lines,
-        "versions": {
-            "englishroom": englishroom.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "device": run.device.type,
-        },
-        "curves": [curve, *_other_curves(out, curve)],
-    }
-    replace_files(
-        out,
-        {
-            "tokenizer.json": bpe.to_str(pretty=True).encode(),
-            "config.json": settings.encode(),
-            MARKS_FILE: (work / MARKS_FILE).read_bytes(),
-            "model.safetensors": weights_of(run),
-            FILE: json_bytes(record),
-        },
-    )
-    return run
+        run = train(training, fit, work / "checkpoint.pt", measure_and_keep, after_step, identity=kept.identity)
+        curve: dict[str, Any] = {
+            "text": "held out of the training text by hash",
+            "sha256": text_hash(held),
+            "documents": len(held),
+            "points": run.curve,
+        }
+        record = {
+            "config": asdict(training),
+            "texts": [_short_name(name) for name in config.texts],
+            "fit_sha256": fit_hash,
+            "blank_lines": config.blank_lines,
+            "versions": versions_of("torch") | {"device": run.device.type},
+            "curves": [curve, *_other_curves(out, curve)],
+        }
+        replace_files(
+            out,
+            {
+                "tokenizer.json": bpe.to_str(pretty=True).encode(),
+                "config.json": settings.encode(),
+                MARKS_FILE: (work / MARKS_FILE).read_bytes(),
+                "model.safetensors": weights_of(run),
+                FILE: json_bytes(record),
+            },
+        )
+        return run
 
 
 def _other_curves(out: Path, own: dict[str, Any]) -> list[Any]:
@@ -193,7 +174,7 @@ def _prepare(config: TalkerConfig, work: Path, progress: Progress) -> None:
     replace_file(work / "tokenizer.json", bpe.to_str(pretty=True).encode())
     write_documents(work / "choose.txt", choose)
     write_marks(work / MARKS_FILE, fit)
-    text = tokenise(bpe, fit, lambda done, total: progress("tokenising", done, total))
+    text = tokenise(bpe, fit, partial(progress, "tokenising"))
     data = io.BytesIO()
     np.savez(data, fit_hash=np.array(text_hash(fit)), fit_tokens=text.tokens, fit_starts=text.starts)
     replace_file(work / "text.npz", data.getvalue())

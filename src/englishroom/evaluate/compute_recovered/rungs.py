@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +74,9 @@ def measure_ladder(
             continue
         finished += 1
         target = load_target(str(folder))
-        end = record["curves"][0]["points"][-1]
+        end, fit = record["curves"][0]["points"][-1], record["fit_sha256"]
         run = LadderRun(
-            name,
-            asdict(settings[name]),
-            target.parameter_count,
-            end["tokens"],
-            end["flops"],
-            record["fit_sha256"],
-            target.sha256,
-            {},
+            name, asdict(settings[name]), target.parameter_count, end["tokens"], end["flops"], fit, target.sha256, {}
         )
         before = known.get(name)
         if before is not None and replace(before, scores={}) == run:
@@ -93,7 +87,7 @@ def measure_ladder(
             if sha256 in run.scores:
                 continue
             step = f"{name} on {text}"
-            result = score(talker, documents, lambda done, total, step=step: progress(step, done, total))
+            result = score(talker, documents, partial(progress, step))
             scores = LadderScore(
                 text, len(documents), result.tokens, result.bytes, result.nats_per_token, result.bits_per_byte
             )

@@ -36,6 +36,7 @@ INFINI_STEP = f"""{READ.format(memory="the story so far")}\
         chances = mix_matches(chances, TOKENS, PLACES, low, high, weight, LIMIT)
     return list(map(math.log, chances))
 """
+MODULES = (mixing, matching, attending)
 SKIP_STEP = f"""{READ.format(memory="the last tokens of the story")}\
     del memory[: max(0, len(memory) - WINDOW - 1)]
     chances = mix(UNIGRAMS, NGRAMS[1], token)
@@ -123,13 +124,6 @@ def _write(
         *header,
     ]
     program = spell_program(
-        head,
-        step,
-        calls,
-        (mixing, matching, attending),
-        "\n".join(definitions),
-        talker.tokenizer,
-        talker.n_ctx,
-        sha256(tables),
+        head, step, calls, MODULES, "\n".join(definitions), talker.tokenizer, talker.n_ctx, sha256(tables)
     )
     write_folder(out, {PROGRAM: program.encode(), TABLES: tables})

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -181,7 +182,7 @@ def fit_skips(
     marks = document_marks(documents)
     if np.isin(document_marks(choose), marks).any():
         raise ConfigError("documents to choose scores on are among those counted; hold other ones out")
-    text = encode_documents(documents, tokenizer, lambda done, total: progress("tokenising", done, total))
+    text = encode_documents(documents, tokenizer, partial(progress, "tokenising"))
     counts = count_ngrams(text, tokenizer.start_id, len(tokenizer.pieces), 2)
     bigrams = NgramTalker(fit_kneser_ney(counts), tokenizer, text_hash(documents), marks)
     tables = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -124,13 +124,9 @@ def fit_orders(
         ConfigError: the text cannot be encoded, or a setting is out of range.
     """
     different = list(dict.fromkeys(documents))
-    text = encode_documents(different, tokenizer, lambda done, total: progress("tokenising", done, total))
+    text = encode_documents(different, tokenizer, partial(progress, "tokenising"))
     counts = count_ngrams(
-        text,
-        tokenizer.start_id,
-        len(tokenizer.pieces),
-        max(orders),
-        lambda done, total: progress("counting n-grams", done, total),
+        text, tokenizer.start_id, len(tokenizer.pieces), max(orders), partial(progress, "counting n-grams")
     )
     text_sha256, marks = text_hash(documents), document_marks(documents)
     return [NgramTalker(fit_kneser_ney(counts, order), tokenizer, text_sha256, marks) for order in orders]
