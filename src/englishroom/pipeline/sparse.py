@@ -109,7 +109,7 @@ def summary_of(measured: dict[str, Any], texts: Texts) -> SparseSummary:
     """Pick what the manifest and the header of the emitted file say."""
     rows = measured[SCORES]["rows"]
     program, target = (next(row for row in rows if row["role"] == role) for role in ("talker", "target"))
-    trace = measured[TRACE]
+    trace, reads = measured[TRACE], ("reads_per_rule", "reads_per_rule_that_fired", "reads_per_number")
     return SparseSummary(
         kl_target_program_nats=program["kl_target_talker"],
         ce_increase_nats=program["ce_increase"],
@@ -119,13 +119,8 @@ def summary_of(measured: dict[str, Any], texts: Texts) -> SparseSummary:
         target_description_bits=target["description_bits"],
         rules=trace["rules"],
         rules_fired_mean=trace["rules_fired"]["mean"],
-        reads_per_rule_median=trace["reads_per_rule"]["median"],
-        reads_per_rule_p95=trace["reads_per_rule"]["p95"],
         rules_that_fired=trace["rules_that_fired"],
-        reads_per_rule_that_fired_median=trace["reads_per_rule_that_fired"]["median"],
-        reads_per_rule_that_fired_p95=trace["reads_per_rule_that_fired"]["p95"],
-        reads_per_number_median=trace["reads_per_number"]["median"],
-        reads_per_number_p95=trace["reads_per_number"]["p95"],
+        **{f"{name}_{at}": trace[name][at] for name in reads for at in ("median", "p95")},
         texts=texts.about(),
         warnings=list(texts.warnings),
     )

@@ -175,13 +175,8 @@ def making(facts: Facts) -> Markup:
     settings = {name: value for name, value in room["config"].items() if value not in (None, [], ())}
     measured = {name: value for name, value in room["evidence"].items() if name not in ("texts", "warnings")}
     files = [
-        tag(
-            "tr",
-            tag("td", name, class_="left"),
-            tag("td", count(file["bytes"])),
-            tag("td", tag("code", file["sha256"])),
-        )
-        for name, file in room["files"].items()
+        tag("tr", tag("td", name, class_="left"), tag("td", count(one["bytes"])), tag("td", tag("code", one["sha256"])))
+        for name, one in room["files"].items()
     ]
     for title, shown in (
         ("All settings", _nested(settings)),

@@ -46,15 +46,9 @@ class Examples:
     @staticmethod
     def none(window: int) -> Examples:
         """Return no examples."""
-        return Examples(
-            np.zeros(0, np.int64),
-            np.zeros(0, np.uint64),
-            np.zeros(0, np.int64),
-            np.zeros(0, np.int64),
-            np.zeros(0, np.float32),
-            np.zeros((0, window), np.int32),
-            np.zeros((0, window), np.float32),
-        )
+        numbers, windows = np.zeros(0, np.int64), np.zeros((0, window), np.int32)
+        keys, values = numbers.astype(np.uint64), numbers.astype(np.float32)
+        return Examples(numbers, keys, numbers, numbers, values, windows, windows.astype(np.float32))
 
     def take(self, chosen: NDArray) -> Examples:
         """Return the events of some indices, in their order."""
@@ -144,11 +138,15 @@ def draw_keys(
     seed: int, documents: Int[NDArray, " event"], positions: Int[NDArray, " event"], latents: Int[NDArray, " event"]
 ) -> UInt64[NDArray, " event"]:
     """Hash events to 64 even bits, so that the lowest keys are a fair draw of all events (SplitMix64)."""
-    mixed = np.full(len(documents), seed, np.uint64)
-    for part in (documents, positions, latents):
-        mixed = mixed ^ part.astype(np.uint64)
-        mixed += np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed = mixed ^ (mixed >> np.uint64(31))
-    return mixed
+    return mixed(np.full(len(documents), seed, np.uint64), documents, positions, latents)
+
+
+def mixed(start: NDArray[np.uint64], *parts: NDArray[np.integer]) -> NDArray[np.uint64]:
+    """Mix numbers, of shapes that broadcast, into 64 even bits each (SplitMix64)."""
+    for part in parts:
+        start = start ^ part.astype(np.uint64)
+        start = start + np.uint64(0x9E3779B97F4A7C15)
+        start = (start ^ (start >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        start = (start ^ (start >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        start = start ^ (start >> np.uint64(31))
+    return start

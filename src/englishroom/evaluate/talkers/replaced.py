@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from englishroom.dictionaries.evidence.examples import mixed
 from englishroom.dictionaries.replacement import clean_run
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.models.checked_rows import checked_rows
@@ -79,7 +80,8 @@ class ReplacedTalker:
         bank = self._bank[site].to(value.dtype)
         if self.how == "mean":
             return bank.expand_as(value)
-        drawn = _hash(self.seed, sites(self.target).index(site), start + np.arange(tokens.shape[1]), tokens.numpy())
+        at = np.array(sites(self.target).index(site)), start + np.arange(tokens.shape[1]), tokens.numpy()
+        drawn = mixed(np.zeros(tokens.shape, np.uint64), np.array(self.seed), *at)
         return bank[torch.from_numpy((drawn % np.uint64(len(bank))).astype(np.int64))]
 
 
@@ -114,15 +116,3 @@ def _activations(target: Target, choosing: Tensor) -> Mapping[str, Tensor]:
         for rows in choosing.split(ROWS_AT_ONCE)
     ]
     return {site: torch.cat([part[site].flatten(0, 1) for part in parts]) for site in sites(target)}
-
-
-def _hash(seed: int, site: int, positions: NDArray[np.integer], tokens: NDArray[np.integer]) -> NDArray[np.uint64]:
-    """Mix seed, site, position [pos] and token [batch, pos] to 64 even bits each, [batch, pos] (SplitMix64)."""
-    mixed = np.zeros(tokens.shape, np.uint64)
-    for part in (np.array(seed), np.array(site), positions, tokens):
-        mixed = mixed ^ part.astype(np.uint64)
-        mixed = mixed + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed = mixed ^ (mixed >> np.uint64(31))
-    return mixed
