@@ -84,7 +84,7 @@ def test_places_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match="is a file"):
         check_out(tmp_path / "file")
-    with pytest.raises(ConfigError, match="other things in it"):
+    with pytest.raises(ConfigError, match="other things than a room"):
         check_out(tmp_path)
     check_out(tmp_path / "new")
     (tmp_path / "empty").mkdir()
@@ -160,7 +160,7 @@ def test_a_manifest_that_is_no_file_is_refused(tmp_path: Path, make: Callable[[P
     assert not looks_like_room(tmp_path)
     with pytest.raises(ArtifactError, match=r"manifest\.json: is a"):
         read_manifest(tmp_path)
-    with pytest.raises(ConfigError, match="other things in it"):
+    with pytest.raises(ConfigError, match="other things than a room"):
         check_out(tmp_path)
 
 

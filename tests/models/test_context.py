@@ -161,7 +161,7 @@ def test_sizes_that_the_weights_do_not_bear_out_are_refused_before_anything_is_m
 
 def test_attention_types_without_end_are_refused_at_once(tmp_path: Path):
     path = edit_config(make_gpt_neo(tmp_path), attention_types=[[["global"], 10**12], [[], 10**12]])
-    with pytest.raises(ArtifactError, match="is not global or local for each of 2 layers"):
+    with pytest.raises(ArtifactError, match="does not give global or local for each of 2 layers"):
         load_target(str(path))
 
 

@@ -173,17 +173,17 @@ def test_parts_that_are_not_supported(
         (
             make_gpt_neo,
             {"attention_types": [[["global", "local"], 2]]},
-            "attention_types [[['global', 'local'], 2]] is not global or local for each of 2 layers",
+            "attention_types [[['global', 'local'], 2]] does not give global or local for each of 2 layers",
         ),
         (
             make_gpt_neo,
             {"attention_types": [[["global", "sparse"], 1]]},
-            "attention_types [[['global', 'sparse'], 1]] is not global or local for each of 2 layers",
+            "attention_types [[['global', 'sparse'], 1]] does not give global or local for each of 2 layers",
         ),
         (
             make_gpt_neo,
             {"attention_types": "global"},
-            "attention_types 'global' is not global or local for each of 2 layers",
+            "attention_types 'global' does not give global or local for each of 2 layers",
         ),
         (
             make_llama,

@@ -79,7 +79,7 @@ def edit(path: Path, **changes: Any) -> None:
         (
             {"reshape_activations": "hook_z"},
             UnsupportedModelError,
-            "reshape_activations = 'hook_z' is unknown; supported: 'none'",
+            "reshape_activations = 'hook_z' is not supported; supported: 'none'",
         ),
         (
             {"metadata": {"hook_name": "blocks.0.attn.hook_q", "hook_head_index": 3}},

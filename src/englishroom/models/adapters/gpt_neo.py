@@ -55,7 +55,8 @@ def _kinds(config: Config, n_layers: int) -> list[str]:
         kinds = []
     if len(kinds) != n_layers or set(kinds) - {"global", "local"}:
         raise ArtifactError(
-            f"{config.where}: attention_types {given!r} is not global or local for each of {n_layers} layers; repair it"
+            f"{config.where}: attention_types {given!r} does not give global or local for each of {n_layers} layers; "
+            "repair the config"
         )
     return kinds
 
