@@ -35,13 +35,10 @@ class PairSums:
     @property
     def _centred(self) -> tuple[float, float, float]:
         n = max(1, self.n)
-        xx, yy = self.xx - self.x**2 / n, self.yy - self.y**2 / n
+        spreads = ((self.xx - self.x**2 / n, self.xx), (self.yy - self.y**2 / n, self.yy))
         rounding = 1e-12  # of a sum of squares: less than this share of it is a constant, not a spread
-        return (
-            xx if xx > rounding * self.xx else 0.0,
-            yy if yy > rounding * self.yy else 0.0,
-            self.xy - self.x * self.y / n,
-        )
+        xx, yy = (spread if spread > rounding * squares else 0.0 for spread, squares in spreads)
+        return xx, yy, self.xy - self.x * self.y / n
 
     @property
     def pearson(self) -> float:

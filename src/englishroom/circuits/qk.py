@@ -86,11 +86,8 @@ class QKCircuit:
         Args:
             distances: between query and key, for rotary positions; the table is their mean.
         """
-        return (
-            self.scale
-            * self.queries[torch.as_tensor(queries)]
-            @ self.turned(self.keys[torch.as_tensor(keys)], distances).T
-        )
+        asking, asked = self.queries[torch.as_tensor(queries)], self.keys[torch.as_tensor(keys)]
+        return self.scale * asking @ self.turned(asked, distances).T
 
 
 def qk_circuit(basis: Basis, replacement: Replacement, layer: int, head: int) -> QKCircuit:

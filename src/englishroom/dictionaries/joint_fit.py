@@ -268,9 +268,7 @@ def featured_specs(
             site = f"{block}.hook_attn_out"
             found.append(DictionarySpec(site, (site,), d, d, config.moved, activation, config.moved_active))
         if config.rules:
-            latents, active = config.rules, config.rules_active
+            size, active = config.rules, config.rules_active
             site = f"{block}.ln2.hook_normalized"
-            found.append(
-                DictionarySpec(site, (f"{block}.hook_mlp_out",), d, d, latents, activation, active, config.skip)
-            )
+            found.append(DictionarySpec(site, (f"{block}.hook_mlp_out",), d, d, size, activation, active, config.skip))
     return tuple(found)

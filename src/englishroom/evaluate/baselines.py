@@ -134,7 +134,5 @@ def _compressed(target: TargetTalker, fit: Text, choose: Text, progress: Progres
         yield ScoredTalker(TargetTalker(found.target, tokenizer), "quantised", name, describe(found).bits)
     progress("quantising", len(BITS), len(BITS))
     for keep in KEPT_SHARES:
-        pruned = prune(target.target, keep)
-        yield ScoredTalker(
-            TargetTalker(pruned, tokenizer), "pruned", f"{keep:.0%} of the weights", describe(pruned).bits
-        )
+        left = prune(target.target, keep)
+        yield ScoredTalker(TargetTalker(left, tokenizer), "pruned", f"{keep:.0%} of the weights", describe(left).bits)

@@ -193,6 +193,5 @@ def _deflated(data: bytes) -> int:
 def _lzma(data: bytes) -> int:
     shortest, longest = _DICTIONARY
     reach = min(max(len(data), shortest), longest)
-    return len(
-        lzma.compress(data, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": reach}])
-    )
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": reach}]
+    return len(lzma.compress(data, lzma.FORMAT_RAW, filters=filters))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from englishroom.errors import ConfigError
 from englishroom.evaluate.metrics import pair
 from englishroom.evaluate.score import Score, Window, comparable, judge, pad
-from englishroom.evaluate.score_table import CategoryRow, category_rows
+from englishroom.evaluate.score_table import category_rows
 from englishroom.evaluate.sums import Judgement
 from englishroom.evaluate.talk import TalkOptions, talk
 from englishroom.ir.tokenizer import Tokenizer
@@ -163,9 +163,7 @@ def compare(
 def _rank(a: Judgement, b: Judgement, seed: int) -> list[CategoryDifference]:
     gain = a.sums["nats_per_token"] - b.sums["nats_per_token"]
     spread, whole = gain.intervals(seed), gain.total
-    rows: list[tuple[CategoryRow, CategoryRow]] = list(
-        zip(category_rows("", a, seed), category_rows("", b, seed), strict=True)
-    )
+    rows = list(zip(category_rows("", a, seed), category_rows("", b, seed), strict=True))
     kept = np.flatnonzero(gain.counts.sum(axis=0))
     found = [
         CategoryDifference(

@@ -235,9 +235,7 @@ def _read_part(file: IO[bytes], path: Path, heading: str) -> list[Drawn]:
 def _select(drawn: Sequence[Drawn], config: SampleTextConfig, earlier: Any = ()) -> tuple[list[str], dict[str, Any]]:
     """Return the documents to write, and the counts that say what became of the others."""
     white_space = _white_space(drawn)
-    drawn = [
-        replace(document, text="".join(corpus.cut_documents(document.text, config.blank_lines))) for document in drawn
-    ]
+    drawn = [replace(one, text="".join(corpus.cut_documents(one.text, config.blank_lines))) for one in drawn]
     kept = [document for document in drawn if document.text and (document.finished or config.unfinished == "keep")]
     fresh = ~np.isin(corpus.marks_in_order([document.text for document in kept]), earlier)
     documents = [document for document, new in zip(kept, fresh, strict=True) if new]

@@ -190,10 +190,7 @@ class _Work:
     def _labels(self, batch: Sequence[Window]) -> NDArray[np.int64]:
         if self.labels is None:
             return np.empty((sum(map(_n_scored, batch)), 0), np.int64)
-        cut = [
-            self.labels[window.document][window.start + window.scored_from - 1 :][: _n_scored(window)]
-            for window in batch
-        ]
+        cut = [self.labels[one.document][one.start + one.scored_from - 1 :][: _n_scored(one)] for one in batch]
         return np.concatenate(cut) if cut else np.empty((0, len(WAYS)), np.int64)
 
 

@@ -34,10 +34,8 @@ class MetricSums:
 
         Every token joins the first category by itself; a category of -1 is none.
         """
-        n_categories = self.sums.shape[1]
-        cells = documents[:, None] * n_categories + np.concatenate(
-            [np.zeros((len(values), 1), np.int64), categories], axis=1
-        )
+        own = np.concatenate([np.zeros((len(values), 1), np.int64), categories], axis=1)
+        cells = documents[:, None] * self.sums.shape[1] + own
         kept = np.concatenate([np.ones((len(values), 1), bool), categories >= 0], axis=1)
         spread = np.broadcast_to(values[:, None], cells.shape)[kept]
         size = self.sums.size

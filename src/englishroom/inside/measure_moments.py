@@ -42,9 +42,7 @@ def measure_moments(
                     sums[name] = axis, found if name not in sums else sums[name][1] + found
         progress(number + 1, len(documents))
     n = max(positions, 1)
-    return TableMoments(
-        text, {name: InputMoments(axis, both[0] / n, both[1] / n) for name, (axis, both) in sums.items()}
-    )
+    return TableMoments(text, {key: InputMoments(axis, both[0] / n, both[1] / n) for key, (axis, both) in sums.items()})
 
 
 def _sources(

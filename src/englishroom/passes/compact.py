@@ -40,9 +40,7 @@ class Compact:
         found, kept = compacted(program, self.unread)
         sizes = {block.name: program.space(block.space).size for block in program.blocks}
         rewrites = [f"{name}: left out" for name in sizes if name not in kept]
-        rewrites += [
-            f"{name}: kept {len(at):,} of {sizes[name]:,}" for name, at in kept.items() if len(at) < sizes[name]
-        ]
+        rewrites += [f"{key}: kept {len(at):,} of {sizes[key]:,}" for key, at in kept.items() if len(at) < sizes[key]]
         return found, tuple(rewrites)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -274,19 +274,13 @@ class _Sweep:
         table = ScoreTable(about, rows, categories, {"seed": self.config.seed, "notes": []})
         return {"name": entry.name, "label": label, "kind": kind, "open": place} | kept, table.as_dict()
 
-    def _kept(
-        self, name: str, identity: Mapping[str, Any], measure: Callable[[], Any], place: Path | None = None
-    ) -> Any:
+    def _kept(self, name: str, identity: dict[str, Any], measure: Callable[[], Any], place: Path | None = None) -> Any:
         """Return what was measured before under the same circumstances, or measure and keep it.
 
         Args:
             place: where the room of this point lies; without it, it is made again.
         """
-        wanted = dict(identity) | {
-            "target": self.target.target.sha256,
-            "text": self.text.sha256,
-            "seed": self.config.seed,
-        }
+        wanted = identity | {"target": self.target.target.sha256, "text": self.text.sha256, "seed": self.config.seed}
         work = Work(self.out / WORK, wanted)
         if place is not None and not place.is_dir():
             work.file(f"{name}.json").path.unlink(missing_ok=True)

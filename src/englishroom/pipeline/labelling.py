@@ -108,9 +108,8 @@ def _relabelled(config: LabelConfig, say: Say, progress: Progress) -> Manifest:
     kept = [other for other in manifest.records if other["made_by"] != record.made_by]
     header = Header(manifest.target["name"], summary_lines_of(stored))
     changed = replace(manifest, records=[*kept, plain_record(record)])
-    written = write(
-        draft_room(program, tokenizer, header, labels, read, changed, stored.contents), room, progress, manifest
-    )
+    draft = draft_room(program, tokenizer, header, labels, read, changed, stored.contents)
+    written = write(draft, room, progress, manifest)
     gap = written.evidence["emitted_vs_program_nats"]
     say(f"program.py says what the program says, within {gap:.2g} nats on {len(read.tokens)} positions")
     return written

@@ -87,12 +87,10 @@ def _sliced(config: SliceConfig, out: Path, say: Say, progress: Progress) -> Man
         versions=versions(),
     )
     name, labels = before.target["name"], labels_of(load_labels(path, whole), found.kept)
-    summary_lines = (f"The slice of it that one text needs: {one_line(config.text)!r}.", *summary_lines_of(measured))
+    lines = (f"The slice of it that one text needs: {one_line(config.text)!r}.", *summary_lines_of(measured))
     read = CheckedText(tokens.tolist()).first(positions_to_emit(found.program))
     files = {SLICE: to_json(measured | {"steps": steps})}
-    draft = draft_room(
-        found.program, tokenizer, Header(f"a slice of {name}", summary_lines), labels, read, manifest, files
-    )
+    draft = draft_room(found.program, tokenizer, Header(f"a slice of {name}", lines), labels, read, manifest, files)
     return write(draft, out, progress, before)
 
 

@@ -161,10 +161,8 @@ def _work(out: Path, config: TalkerConfig) -> Work:
 
 def _prepare(config: TalkerConfig, work: Path, progress: Progress) -> None:
     vocabulary = config.training.vocabulary
-    documents = {
-        name: open_text(name, progress, blank_lines=config.blank_lines).documents for name in set(config.texts)
-    }
-    every = [document for name in config.texts for document in documents[name]]
+    read = {name: open_text(name, progress, blank_lines=config.blank_lines).documents for name in set(config.texts)}
+    every = [document for name in config.texts for document in read[name]]
     fit, choose = split(every, config.training.choose_share)
     bpe = learn_bpe(fit[:: max(1, len(fit) // BPE_DOCUMENTS)], vocabulary)
     if bpe.get_vocab_size() != vocabulary:

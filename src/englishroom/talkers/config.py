@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -59,31 +58,13 @@ class TrainConfig(Settings):
 
     def spec(self) -> ModelSpec:
         """Describe the model that this configuration trains."""
+        from englishroom.models.adapters import gpt2  # it loads torch
+        from englishroom.models.adapters.mapping import Config
+
         if self.d_model % self.n_heads:
             raise ConfigError(f"--d-model is {self.d_model}, expected a multiple of --n-heads, which is {self.n_heads}")
-        d_head = self.d_model // self.n_heads
-        return ModelSpec(
-            family="gpt2",
-            n_layers=self.n_layers,
-            d_model=self.d_model,
-            n_heads=self.n_heads,
-            n_kv_heads=self.n_heads,
-            d_head=d_head,
-            d_mlp=4 * self.d_model,
-            d_vocab=self.vocabulary,
-            n_ctx=self.n_ctx,
-            activation="gelu_new",
-            norm="layernorm",
-            norm_eps=1e-5,
-            gated_mlp=False,
-            rotary_theta=None,
-            attn_scale=1 / math.sqrt(d_head),
-            windows=(None,) * self.n_layers,
-            tied=True,
-            qkv_bias=True,
-            out_bias=True,
-            mlp_bias=True,
-        )
+        shape = {"n_layer": self.n_layers, "n_embd": self.d_model, "n_head": self.n_heads, "n_positions": self.n_ctx}
+        return gpt2.read(Config(shape | {"vocab_size": self.vocabulary}, "settings of training")).spec
 
     @property
     def n_steps(self) -> int:

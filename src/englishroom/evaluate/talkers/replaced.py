@@ -111,8 +111,6 @@ def sites(target: Target) -> tuple[str, ...]:
 
 def _activations(target: Target, choosing: Tensor) -> Mapping[str, Tensor]:
     """Return the values at every site on a clean pass, each [row * pos, d_model]."""
-    parts = [
-        clean_run(target.spec, target.weights, rows, sites(target), attend=None)[1]
-        for rows in choosing.split(ROWS_AT_ONCE)
-    ]
+    spec, weights = target.spec, target.weights
+    parts = [clean_run(spec, weights, rows, sites(target), attend=None)[1] for rows in choosing.split(ROWS_AT_ONCE)]
     return {site: torch.cat([part[site].flatten(0, 1) for part in parts]) for site in sites(target)}

@@ -14,11 +14,8 @@ def read(config: Config) -> Family:
     for key, default in (("scale_attn_weights", True), ("add_cross_attention", False)):
         config.require(key, (default,), default)
     config.require("scale_attn_by_inverse_layer_idx", (False,), False)
-    d_model, n_heads, n_layers = (
-        config.size("n_embd", 768),
-        config.size("n_head", 12),
-        config.size("n_layer", 12, at_most=1000),
-    )
+    d_model, n_heads = config.size("n_embd", 768), config.size("n_head", 12)
+    n_layers = config.size("n_layer", 12, at_most=1000)
     config.check_multiple("n_embd", d_model, "n_head", n_heads)
     d_head = d_model // n_heads
     tied = config.flag("tie_word_embeddings", True)

@@ -12,10 +12,8 @@ from englishroom.models.spec import ModelSpec
 def read(config: Config) -> Family:
     """Read a Llama ``config.json``."""
     d_model, n_heads = config.size("hidden_size", 4096), config.size("num_attention_heads", 32)
-    n_layers, n_kv_heads = (
-        config.size("num_hidden_layers", 32, at_most=1000),
-        config.size("num_key_value_heads", n_heads),
-    )
+    n_layers = config.size("num_hidden_layers", 32, at_most=1000)
+    n_kv_heads = config.size("num_key_value_heads", n_heads)
     config.check_multiple("num_attention_heads", n_heads, "num_key_value_heads", n_kv_heads)
     if config.get("head_dim") is None:
         config.check_multiple("hidden_size", d_model, "num_attention_heads", n_heads)
