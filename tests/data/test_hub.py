@@ -90,7 +90,7 @@ def test_splits_columns_and_configurations(rows_read) -> None:
             "owner/pairs: which column holds the text? found question, answer; name one as owner/",
         ),
         (HubText("owner/pairs", column="text"), "owner/pairs: no column 'text', only question, answer; name one of"),
-        (HubText("owner/stories", column="id"), "owner/stories: column 'id' holds int, expected text; name a column"),
+        (HubText("owner/stories", column="id"), "owner/stories: column 'id' holds int, expected text; name one as"),
         (HubText("owner/empty"), "owner/empty: split 'train' has no rows; name another as OWNER/NAME:SPLIT"),
         (HubText("owner/blank"), "owner/blank: column 'text' of split 'train' holds no text"),
     ],

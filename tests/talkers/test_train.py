@@ -82,7 +82,7 @@ def test_another_run_in_the_same_folder_is_refused(story_file: Path, tmp_path: P
         ({"n_heads": 3}, "--d-model is 16, expected a multiple of --n-heads, which is 3"),
         ({"vocabulary": 60_000}, "lower --vocabulary or give more text"),
         ({"vocabulary": 100}, "--vocabulary is 100, expected 257"),
-        ({"batch": 10_000}, "fewer than one batch"),
+        ({"batch": 10_000}, "fewer than a batch"),
         ({"batch": 0}, "--batch is 0, expected 1 or more"),
         ({"n_layers": 0}, "--n-layers is 0, expected 1 or more"),
         ({"seed": -1}, "--seed is -1, expected 0 or more"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from englishroom.evaluate.metrics import METRICS
 from englishroom.number import bits, number, positive, share, usable
-from englishroom.report.markup import Markup, tag
+from englishroom.report.markup import Markup, grid, tag
 from englishroom.report.plot import Axis, Mark, Series, Shape, key, scatter
 from englishroom.report.style import PLOT
 
@@ -160,13 +160,8 @@ def in_order(points: Sequence[Point]) -> list[Point]:
 
 def table(points: Sequence[Point]) -> Markup:
     """List every point, and how to open it."""
-    head = tag("tr", tag("th", "point", class_="left"), *(tag("th", name) for name, _ in COLUMNS))
     rows = [
-        tag(
-            "tr",
-            tag("td", point["name"], tag("br"), tag("small", point.get("open") or ""), class_="left text"),
-            *(tag("td", write(point)) for _, write in COLUMNS),
-        )
+        ((point["name"], tag("br"), tag("small", point.get("open") or "")), *(write(point) for _, write in COLUMNS))
         for point in in_order(points)
     ]
-    return tag("div", tag("table", tag("thead", head), tag("tbody", *rows)), class_="scroll")
+    return grid(["point", *(name for name, _ in COLUMNS)], rows, wide=(0,))

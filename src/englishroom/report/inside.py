@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from englishroom.number import count, number, positive, share, usable
-from englishroom.report.markup import Markup, tag
-from englishroom.report.sections import Facts, grid, missing
+from englishroom.report.markup import Content, Markup, grid, tag
+from englishroom.report.sections import Facts, missing
 
 RULES_SHOWN = 15
 HOTTEST_NATS = 4.0
@@ -24,32 +24,22 @@ def rules(facts: Facts) -> Markup:
         )
     about = found["about"]
     lines = [
-        tag(
-            "tr",
-            tag(
-                "td",
-                tag("code", row["label"]),
-                tag("br"),
-                tag("small", f"{row['variable']}[{row['index']}] {row['group']}"),
-                class_="left text",
-            ),
-            tag("td", number(row["importance"], ".4g")),
-            tag("td", share(row["frequency"])),
-            tag("td", _words(row["tokens"]), class_="left"),
-            tag("td", _words(row["contexts"]), class_="left"),
-            tag("td", _words(row["votes"]), class_="left"),
+        (
+            (tag("code", row["label"]), tag("br"), tag("small", f"{row['variable']}[{row['index']}] {row['group']}")),
+            *(number(row["importance"], ".4g"), share(row["frequency"])),
+            *(_words(row[name]) for name in ("tokens", "contexts", "votes")),
         )
         for row in found["rows"]
     ]
     head = ["rule", "importance", "on", "on these tokens", "excited by", "votes for"]
     note = "; ".join(f"{name}: {value}" for name, value in about.items())
+    parts = (lines[:RULES_SHOWN], lines[RULES_SHOWN:])
+    first, others = (grid(head, part, left=(0, 3, 4, 5), wide=(0,)) for part in parts)
     return tag(
         "div",
         tag("p", f"The {len(lines)} most important of {count(found['of'])}, with the evidence of their names."),
-        grid(head, lines[:RULES_SHOWN], left=(0, 3, 4, 5)),
-        tag("details", tag("summary", "The others of them"), grid(head, lines[RULES_SHOWN:], left=(0, 3, 4, 5)))
-        if len(lines) > RULES_SHOWN
-        else None,
+        first,
+        tag("details", tag("summary", "The others of them"), others) if len(lines) > RULES_SHOWN else None,
         tag("p", note, class_="note") if note else None,
     )
 
@@ -92,7 +82,7 @@ def _token(token: Mapping[str, Any]) -> Markup:
     return tag("span", token["token"], class_="token", style=f"--heat:{heat:.2f}", title=title)
 
 
-def _token_row(token: Mapping[str, Any]) -> Markup:
+def _token_row(token: Mapping[str, Any]) -> tuple[Content, ...]:
     parts = [
         tag(
             "span",
@@ -102,14 +92,9 @@ def _token_row(token: Mapping[str, Any]) -> Markup:
         )
         for part in token["parts"]
     ]
-    return tag(
-        "tr",
-        tag("td", tag("code", token["token"]), class_="left"),
-        *(tag("td", number(token[name], ".2f")) for name in ("target_nats", "program_nats")),
-        tag("td", count(token["rules_fired"])),
-        tag("td", number(token["baseline"], ".2f")),
-        tag("td", tag("div", *parts, class_="chips"), class_="left"),
-    )
+    nats = [number(token[name], ".2f") for name in ("target_nats", "program_nats", "baseline")]
+    chips = tag("div", *parts, class_="chips")
+    return tag("code", token["token"]), *nats[:2], count(token["rules_fired"]), nats[2], chips
 
 
 def memory(facts: Facts) -> Markup:
@@ -127,8 +112,7 @@ def _nested(value: Any) -> Markup:
         return tag("dl", pairs)
     if isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
         names = list(dict.fromkeys(name for item in value for name in item))
-        cells = [[tag("td", _nested(item.get(name)), class_="left") for name in names] for item in value]
-        rows = [tag("tr", *line) for line in cells]
+        rows = [[_nested(item.get(name)) for name in names] for item in value]
         return grid([name.replace("_", " ") for name in names], rows, left=range(len(names)))
     if isinstance(value, list | tuple):
         return tag("span", ", ".join(str(item) for item in value))
@@ -162,22 +146,13 @@ def making(facts: Facts) -> Markup:
     parts: list[Any] = [tag("dl", [(tag("dt", name), tag("dd", value)) for name, value in what.items()])]
     texts = room["evidence"].get("texts") or {}
     if texts:
-        parts += [
-            tag("h3", "Texts"),
-            grid(
-                ["used to", "text", "documents", "white space around line ends", "sha256"],
-                list(_texts(texts)),
-                left=(0, 1),
-            ),
-        ]
+        head = ["used to", "text", "documents", "white space around line ends", "sha256"]
+        parts += [tag("h3", "Texts"), grid(head, _texts(texts), left=(0, 1), wide=(1,))]
     head = ["pass", "options", "rewrites", "seconds", "cost, nats"]
-    parts += [tag("h3", "Passes"), grid(head, [_record(record) for record in room["records"]], left=(0, 1))]
+    parts += [tag("h3", "Passes"), grid(head, map(_record, room["records"]), left=(0, 1), wide=(1,))]
     settings = {name: value for name, value in room["config"].items() if value not in (None, [], ())}
     measured = {name: value for name, value in room["evidence"].items() if name not in ("texts", "warnings")}
-    files = [
-        tag("tr", tag("td", name, class_="left"), tag("td", count(one["bytes"])), tag("td", tag("code", one["sha256"])))
-        for name, one in room["files"].items()
-    ]
+    files = [(name, count(file["bytes"]), tag("code", file["sha256"])) for name, file in room["files"].items()]
     for title, shown in (
         ("All settings", _nested(settings)),
         ("All that the manifest says was measured", _nested(measured)),
@@ -193,28 +168,16 @@ _READ = {"collapse": "one newline", "keep": "as it was"}
 """What became of white space around line ends, blank lines included; it was always collapsed in earlier versions."""
 
 
-def _texts(texts: Mapping[str, Any]) -> Iterator[Markup]:
+def _texts(texts: Mapping[str, Any]) -> Iterator[tuple[Content, ...]]:
     for use, text in texts.items():
-        yield tag(
-            "tr",
-            tag("td", use, class_="left"),
-            tag("td", text["name"], class_="left text"),
-            tag("td", count(text["documents"])),
-            tag("td", _READ.get(text.get("blank_lines", "collapse"), "unknown")),
-            tag("td", tag("code", text["sha256"][:16])),
-        )
+        read = _READ.get(text.get("blank_lines", "collapse"), "unknown")
+        yield use, text["name"], count(text["documents"]), read, tag("code", text["sha256"][:16])
 
 
-def _record(record: Mapping[str, Any]) -> Markup:
+def _record(record: Mapping[str, Any]) -> tuple[Content, ...]:
     options = ", ".join(f"{name} {value}" for name, value in record["options"].items())
-    return tag(
-        "tr",
-        tag("td", record["made_by"], class_="left"),
-        tag("td", options, class_="left text"),
-        tag("td", count(len(record["rewrites"]))),
-        tag("td", number(record["seconds"], ".1f")),
-        tag("td", "not measured" if record["cost_nats"] is None else number(record["cost_nats"], ".4f")),
-    )
+    cost = "not measured" if record["cost_nats"] is None else number(record["cost_nats"], ".4f")
+    return record["made_by"], options, count(len(record["rewrites"])), number(record["seconds"], ".1f"), cost
 
 
 def repeating(facts: Facts) -> Markup:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 _EMPTY = frozenset({"br", "col", "hr", "link", "meta"})
 
@@ -50,3 +50,27 @@ def escape(text: str) -> str:
     """Escape a text for HTML, also within quotes; what does not print is spelled out."""
     spelled = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
     return html.escape(spelled, quote=True)
+
+
+def grid(
+    head: Sequence[str],
+    rows: Iterable[Sequence[Content]],
+    left: Collection[int] = (0,),
+    wide: Collection[int] = (),
+    own: Collection[int] = (),
+) -> Markup:
+    """Lay out a table that scrolls by itself where it is too wide.
+
+    Args:
+        rows: what stands in the cells.
+        left: columns that are set left.
+        wide: those of them that hold long texts.
+        own: rows that stand out.
+    """
+    places = ["left text" if at in wide else "left" if at in left else None for at in range(len(head))]
+    body = []
+    for at, row in enumerate(rows):
+        cells = [tag("td", cell, class_=place) for cell, place in zip(row, places, strict=False)]
+        body.append(tag("tr", *cells, class_="own" if at in own else None))
+    heads = [tag("th", name, class_="left" if at in left else None) for at, name in enumerate(head)]
+    return tag("div", tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *body)), class_="scroll")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from englishroom.evaluate.metrics import METRICS
 from englishroom.number import NONE, between, bits, count, number, positive, share, short, signed, usable
 from englishroom.report import frontier
-from englishroom.report.markup import Markup, tag
+from englishroom.report.markup import Content, Markup, grid, tag
 
 Facts = Mapping[str, Any]
 PROTOCOLS: Mapping[str, str] = MappingProxyType(
@@ -30,16 +30,6 @@ FIRED = (
 def missing(*lines: str) -> Markup:
     """Say plainly what there is nothing to show of."""
     return tag("div", *(tag("p", line) for line in lines), class_="missing")
-
-
-def grid(head: Sequence[str], rows: Sequence[Markup], left: Collection[int] = (0,)) -> Markup:
-    """Lay out a table that scrolls by itself where it is too wide.
-
-    Args:
-        left: which headings are set left, as their cells are.
-    """
-    cells = [tag("th", name, class_="left" if at in left else None) for at, name in enumerate(head)]
-    return tag("div", tag("table", tag("thead", tag("tr", *cells)), tag("tbody", *rows)), class_="scroll")
 
 
 def rows_of(facts: Facts) -> list[Mapping[str, Any]]:
@@ -143,13 +133,13 @@ def _scored(rows: Sequence[Mapping[str, Any]], where: str) -> Markup | None:
     kept = [m for m in METRICS if m.report == where and any(m.cell(row)[0] != NONE for row in rows)]
     if not kept:
         return None
-    lines = []
-    for row in rows:
-        kind = "" if row["role"] in ("target", "talker") else f" ({row['role']})"
-        cells = [_cell(*metric.cell(row)) for metric in kept]
-        own = "own" if row["role"] == "talker" else None
-        lines.append(tag("tr", tag("td", row["talker"], kind, class_="left name"), *cells, class_=own))
-    return grid(["talker", *(metric.heading for metric in kept)], lines)
+    kinds = ["" if row["role"] in ("target", "talker") else f" ({row['role']})" for row in rows]
+    lines = [
+        [row["talker"] + kind, *(_cell(*metric.cell(row)) for metric in kept)]
+        for row, kind in zip(rows, kinds, strict=True)
+    ]
+    own = [at for at, row in enumerate(rows) if row["role"] == "talker"]
+    return grid(["talker", *(metric.heading for metric in kept)], lines, wide=(0,), own=own)
 
 
 def _protocols(protocols: Sequence[Mapping[str, Any]]) -> Markup | None:
@@ -157,17 +147,11 @@ def _protocols(protocols: Sequence[Mapping[str, Any]]) -> Markup | None:
     if not protocols:
         return None
     lines = [
-        tag(
-            "tr",
-            tag(
-                "td",
-                PROTOCOLS[row["protocol"]],
-                f" ({row['what']})" if row["protocol"] == "alone" else "",
-                class_="left",
-            ),
-            tag("td", number(row.get("kl_target_program_nats"), ".4f")),
-            tag("td", number(row.get("ce_increase_nats"), "+.4f")),
-            tag("td", share(row.get("top1_agreement"))),
+        (
+            PROTOCOLS[row["protocol"]] + (f" ({row['what']})" if row["protocol"] == "alone" else ""),
+            number(row.get("kl_target_program_nats"), ".4f"),
+            number(row.get("ce_increase_nats"), "+.4f"),
+            share(row.get("top1_agreement")),
         )
         for row in protocols
     ]
@@ -181,8 +165,8 @@ def _no_baselines(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
     return tag("p", "n-grams and quantised targets do not stand in this table; see the frontiers.", class_="note")
 
 
-def _cell(value: str, interval: str) -> Markup:
-    return tag("td", value, *((tag("br"), tag("small", interval)) if interval else ()))
+def _cell(value: str, interval: str) -> Content:
+    return (value, tag("br"), tag("small", interval)) if interval else value
 
 
 def frontiers(facts: Facts) -> Markup:
@@ -225,20 +209,14 @@ def categories(facts: Facts) -> Markup:
         ranked = sorted((row for row in rows if row["category"] != "all"), key=lambda row: -row["ce_increase"])
         shown = ([overall] if overall else []) + ranked
         lines = [
-            tag(
-                "tr",
-                tag("td", row["category"], class_="left"),
-                tag("td", count(row["tokens"])),
-                tag("td", number(row.get("target_nats"))),
-                tag("td", number(row["ce_increase"], "+.3f")),
-                tag("td", _bar(row, low, top)),
-                class_="own" if row["category"] == "all" else None,
+            (
+                *(row["category"], count(row["tokens"]), number(row.get("target_nats"))),
+                *(number(row["ce_increase"], "+.3f"), _bar(row, low, top)),
             )
             for row in shown
         ]
-        parts.append(
-            grid(["tokens that are …", "tokens", "target, nats", "program above it", "with its 95 % interval"], lines)
-        )
+        head = ["tokens that are …", "tokens", "target, nats", "program above it", "with its 95 % interval"]
+        parts.append(grid(head, lines, own=(0,) if overall else ()))
     else:
         parts.append(missing("No categories were measured; give --report TEXT to measure them."))
     if compared:
@@ -295,17 +273,15 @@ def _worst(title: str, tokens: Sequence[Mapping[str, Any]]) -> list[Markup]:
     if not tokens:
         return []
     lines = [
-        tag(
-            "tr",
-            tag("td", "…", row["before"][-60:].replace("\n", "⏎"), class_="left text"),
-            tag("td", tag("code", row["token"]), class_="left"),
-            *(tag("td", number(value, ".2f")) for value in row["nats"]),
-            *(tag("td", tag("code", word), class_="left") for word in row["expected"]),
+        (
+            *("…" + row["before"][-60:].replace("\n", "⏎"), tag("code", row["token"])),
+            *(number(value, ".2f") for value in row["nats"]),
+            *(tag("code", word) for word in row["expected"]),
         )
         for row in tokens
     ]
     head = ["text before", "token", "target, nats", "program, nats", "target expects", "program expects"]
-    return [tag("h3", title), grid(head, lines, left=(0, 1, 4, 5))]
+    return [tag("h3", title), grid(head, lines, left=(0, 1, 4, 5), wide=(0,))]
 
 
 def stories(facts: Facts) -> Markup:

@@ -49,7 +49,7 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { text-align: right; padding: .32rem .6rem; border-bottom: 1px solid var(--rule); vertical-align: top; }
 th { font-weight: 600; color: var(--soft); vertical-align: bottom; } th.left, td.left { text-align: left; }
 td:not(.left) { white-space: nowrap; }
-td.text { min-width: 12rem; } td.name { min-width: 8.5rem; } tr.own td { font-weight: 600; background: var(--panel); }
+td.text { min-width: 12rem; } tr.own td { font-weight: 600; background: var(--panel); }
 tbody th { font-weight: 500; color: var(--ink); text-align: left; }
 small { color: var(--soft); font-weight: 400; white-space: nowrap; }
 code, pre, .token { font: .86em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
