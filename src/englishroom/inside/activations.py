@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Fire, Looks, Program, Rules
+from englishroom.steps import StepProgress, silent
 
 Csc = scipy.sparse.csc_array
 
@@ -17,7 +18,7 @@ Csc = scipy.sparse.csc_array
 def features_on(
     program: Program,
     rows: Sequence[NDArray[np.integer]],
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: StepProgress = silent,
 ) -> dict[str, Csc]:
     """Run a program over rows of tokens and keep where its rules and moved features are on, with their strengths.
 

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +26,10 @@ from englishroom.ir.marks import marks_of
 from englishroom.ir.program import Program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.wording import token_words
+from englishroom.steps import Progress, silent
 
 Mask = NDArray[np.bool_]
 Rows = Sequence[NDArray[np.integer]]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def explain(
     most_features: int | None = None,
     n_nulls: int = 0,
     seed: int = 0,
-    progress: Progress = lambda _step, _done, _total: None,
+    progress: Progress = silent,
 ) -> Explanations:
     """Search and measure conditions for the features of a program.
 

@@ -24,7 +24,7 @@ from englishroom.passes.base import GIVEN
 from englishroom.passes.compact import compacted
 from englishroom.passes.moments import TableMoments, folded_means
 from englishroom.passes.tables import with_tables
-from englishroom.steps import Progress
+from englishroom.steps import Progress, silent
 
 PARTS = (0.25, 0.5)
 """Parts of the tolerance that step 2 may use, one after the other; step 3 chooses better and may use the whole."""
@@ -76,7 +76,7 @@ class Slice:
     """Let biases take over what left-out entries add on average."""
     gap: Callable[[ir.Program], float] = field(kw_only=True, metadata=GIVEN)
     weigh: Callable[[ir.Program], Weighed] = field(kw_only=True, metadata=GIVEN)
-    progress: Progress = field(default=lambda _step, _done, _total: None, kw_only=True, metadata=GIVEN)
+    progress: Progress = field(default=silent, kw_only=True, metadata=GIVEN)
 
     name = "slice"
 

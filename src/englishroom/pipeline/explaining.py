@@ -13,15 +13,13 @@ from englishroom.names import LABELS
 from englishroom.passes.base import Record
 from englishroom.pipeline.commands import ExplainFeaturesConfig
 from englishroom.pipeline.labelling import fit_text, rows_of
-from englishroom.pipeline.steps import Progress
 from englishroom.pipeline.texts import open_again
 from englishroom.pipeline.writing import plain_record
+from englishroom.steps import Progress, silent
 from englishroom.store import read_manifest, read_room, write_room
 
 
-def explain_features(
-    config: ExplainFeaturesConfig, progress: Progress = lambda _step, _done, _total: None
-) -> Explanations:
+def explain_features(config: ExplainFeaturesConfig, progress: Progress = silent) -> Explanations:
     """Search a condition for every feature of a sparse room, measure it on held-out text, and write it into the room.
 
     ``labels.json`` changes, and with it the manifest, whose evidence gets ``explanation_mcc`` and its nulls.
