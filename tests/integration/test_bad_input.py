@@ -226,7 +226,7 @@ def test_another_programs_manifest_does_not_make_a_room(tiny_talker: Path, tmp_p
     extension.mkdir()
     (extension / "manifest.json").write_text('{"manifest_version": 3}')
     (extension / "background.js").write_text("code")
-    assert "other things in it (background.js)" in refused(
+    assert "other things than a room (background.js)" in refused(
         "decompile", tiny_talker, "--level", "exact", "--out", extension, "--no-check"
     )
     assert "not the manifest of a room" in refused("talk", extension, "Tom")
@@ -235,7 +235,7 @@ def test_another_programs_manifest_does_not_make_a_room(tiny_talker: Path, tmp_p
 
 def test_notes_kept_inside_a_room_are_not_lost(tiny_room: Path, tiny_talker: Path, refused: Refused) -> None:
     (tiny_room / "notes.txt").write_text("layer 0 copies names")
-    assert "other things in it (notes.txt)" in refused(
+    assert "other things than a room (notes.txt)" in refused(
         "decompile", tiny_talker, "--level", "exact", "--out", tiny_room, "--no-check"
     )
     assert (tiny_room / "notes.txt").read_text() == "layer 0 copies names"

@@ -279,7 +279,7 @@ def test_what_is_refused(model: Replacement, batches: list[MaskedRows], found: H
         harvest(twice, batches, CONFIG)
     with pytest.raises(ConfigError, match="rows of 13 tokens, the model reads at most 12; cut them"):
         harvest(model, rows_of(documents(), N_CTX + 1, 4), CONFIG)
-    with pytest.raises(ConfigError, match="tokens from 0 to 30, the model knows 0 to 29; encode the text"):
+    with pytest.raises(ConfigError, match="tokens from 0 to 30, the model knows 0 to 29; use its tokenizer"):
         harvest(model, rows_of([[0, 30]], 4, 4), CONFIG)
     with pytest.raises(ConfigError, match=r"mask, documents and starts have shapes .* expected"):
         replace(rows, documents=rows.documents[:-1])
