@@ -152,7 +152,7 @@ def test_rooms_of_two_models_are_refused(sparse_room, tiny_room, options, tmp_pa
 
 def test_another_model_is_refused(sparse_room, options, capsys) -> None:
     assert main(["frontier", str(sparse_room), *options, "--model", "tiny-1l"]) == 1
-    assert "tiny-1l: not the model that" in capsys.readouterr().err
+    assert "tiny-1l: not the model of this room" in capsys.readouterr().err
 
 
 def test_a_sweep_without_a_sparse_room_says_so(tiny_room, options, tmp_path, capsys) -> None:
