@@ -11,6 +11,11 @@ from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec, weight_shapes
 from englishroom.readable.config import ShortConfig, StreamConfig
+from englishroom.readable.shape import shape_of
+from englishroom.readable.stream import StreamModel, empty_stream
+from englishroom.readable.wiring import WiredModel
+from englishroom.readable.wiring_fit import WiringFit
+from englishroom.readable.wiring_start import start_wiring
 from tiny_features import SPEC
 from tiny_sparse import rotary, text, windowed
 
@@ -62,3 +67,28 @@ def tiny_target(spec: ModelSpec = SPEC, seed: int = 0) -> Target:
 def tiny_rows(spec: ModelSpec = SPEC) -> TokenRows:
     """Draw documents of random tokens."""
     return text(spec, n_documents=60)
+
+
+def random_stream(name: str, config: StreamConfig, seed: int = 3) -> StreamModel:
+    """Draw a stream model."""
+    generator = torch.Generator().manual_seed(seed)
+    model = empty_stream(shape_of(SPECS[name], config), config.place_factor)
+    for table in model.tables.values():
+        table.normal_(0, 0.3, generator=generator)
+    return model
+
+
+def wired(model: StreamModel, config: ShortConfig) -> WiredModel:
+    """Write a stream model as a wired model."""
+    rows = tiny_rows()
+    counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=model.shape.d_vocab).float()
+    return start_wiring(model, counted, torch.from_numpy(rows.rows(range(20))), config, seed=0)
+
+
+def wired_model(name: str) -> WiredModel:
+    """Prune the wired model of a tiny target in a few steps."""
+    config = replace(SHORT, tokens=20 * 48)
+    run = WiringFit(tiny_target(SPECS[name]), wired(random_stream(name, STREAM), config), tiny_rows(), config, {})
+    while run.step < run.n_steps:
+        run.update()
+    return run.result()

@@ -103,6 +103,8 @@ class ShortConfig(Settings):
     """Words that a feature votes for in the end, on average."""
     follows: Annotated[Count, arg(name="follows-each")] = 96
     """Words that follow a word by its own short row in the end, on average."""
+    row_most: Annotated[int, Interval(ge=1, le=255)] = 255
+    """Words that any feature votes for, or that follow any word, at most in the end."""
     first_reads: Count = 400
     """Features that any of these sums reads when edges are left out for the first time."""
     pruned_from: Share = 0.15

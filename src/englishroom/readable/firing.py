@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from englishroom.dictionaries.code import Codes
 from englishroom.kernels import codes as kernels
 from englishroom.kernels.threads import array, run
 
@@ -26,6 +27,19 @@ def strongest(strengths: Float[Tensor, "row feature"], k: int, groups: int = 1) 
     indices, _, counts = map(torch.from_numpy, found)
     used = (torch.arange(indices.shape[1]) < counts[:, None]).to(split.dtype)
     return torch.zeros_like(split).scatter_add_(1, indices.long(), used).view_as(strengths)
+
+
+def active_codes(x: Float[Tensor, "row feature"]) -> tuple[Codes, Float[Tensor, "row slot"]]:
+    """List the features of every row that are above 0; the values beside the codes carry the gradient."""
+    entries, none = array(x.contiguous()), np.zeros(x.shape[1], str(x.dtype).partition(".")[2])
+    counts = np.zeros(len(entries), np.int32)
+    run(kernels.count_above, len(entries), entries, none, counts)
+    indices = np.zeros((len(entries), int(counts.max(initial=1))), np.int32)
+    values = np.zeros(indices.shape, entries.dtype)
+    run(kernels.take_above, len(entries), entries, none, indices, values)
+    codes = Codes(*map(torch.from_numpy, (indices, values, counts)))
+    used = torch.arange(indices.shape[1]) < codes.counts[:, None]
+    return codes, x.gather(1, codes.indices.long()) * used
 
 
 class Jump(torch.autograd.Function):

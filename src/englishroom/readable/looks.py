@@ -30,19 +30,31 @@ def look_scores(
     n_batch: int,
 ) -> Float[Tensor, "batch head pos pos"]:
     """Score every earlier position for every look of a layer; those that it cannot see have minus infinity."""
-    n_pos = len(x) // n_batch
+    queries = (x @ tables[f"queries.{layer}"] + tables[f"query_biases.{layer}"]).relu()
+    keys = (x @ tables[f"keys.{layer}"] + tables[f"key_biases.{layer}"]).relu()
+    lone = x @ tables[f"lone_keys.{layer}"]
+    return scores_of(shape, layer, queries, keys, lone, tables[f"distance.{layer}"], n_batch)
 
-    def sides(name: str, bias: str) -> Tensor:
-        values = (x @ tables[f"{name}.{layer}"] + tables[f"{bias}.{layer}"]).relu()
-        return values.view(n_batch, n_pos, shape.n_heads, shape.n_matches).transpose(1, 2)
 
-    lone = (x @ tables[f"lone_keys.{layer}"]).view(n_batch, n_pos, shape.n_heads).transpose(1, 2)
-    curve = tables[f"distance.{layer}"]
+def scores_of(
+    shape: ReadableShape,
+    layer: int,
+    queries: Float[Tensor, "row match"],
+    keys: Float[Tensor, "row match"],
+    lone: Float[Tensor, "row head"],
+    distance: Float[Tensor, "head back"],
+    n_batch: int,
+) -> Float[Tensor, "batch head pos pos"]:
+    """Score every earlier position, from queries, keys and lone keys at every position."""
+    n_pos = len(queries) // n_batch
+
+    def by_head(values: Tensor) -> Tensor:
+        return values.view(n_batch, n_pos, shape.n_heads, -1).transpose(1, 2)
+
     here = torch.arange(n_pos)
-    back = (here[:, None] - here[None, :]).clamp(min=0, max=curve.shape[1] - 1)
-    scores = sides("queries", "query_biases") @ sides("keys", "key_biases").mT + lone[:, :, None] + curve[:, back]
-    hidden = ~visible_keys(n_pos, n_pos, shape.windows[layer], x.device)
-    return scores.masked_fill(hidden, -torch.inf)
+    back = (here[:, None] - here[None, :]).clamp(min=0, max=distance.shape[1] - 1)
+    scores = by_head(queries) @ by_head(keys).mT + by_head(lone).mT + distance[:, back]
+    return scores.masked_fill(~visible_keys(n_pos, n_pos, shape.windows[layer], queries.device), -torch.inf)
 
 
 def gather(

@@ -27,31 +27,32 @@ class TableAdam:
         groups = [{"params": [table.requires_grad_()], "name": name} for name, table in self.tables.items()]
         self.optimiser = torch.optim.Adam(groups, lr=0.0, betas=betas, eps=1e-12, fused=True)
 
-    def step(self, loss: Tensor, rate: float, masks: Mapping[str, Tensor] | None = None) -> None:
-        """Follow the gradient of a loss.
-
-        Args:
-            masks: what of some tables trains; the rest, which is 0, stays so.
-        """
+    def step(self, loss: Tensor, rate: float) -> None:
+        """Follow the gradient of a loss."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate * self.shares[group["name"]]
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        for name, mask in (masks or {}).items():
-            gradient = self.tables[name].grad
-            if gradient is not None:
-                gradient.mul_(mask)
         torch.nn.utils.clip_grad_norm_(list(self.tables.values()), CLIP)
         self.optimiser.step()
 
-    def leave_out(self, name: str, kept: Tensor) -> None:
-        """Set the rest of a table to 0, and forget how it moved."""
-        table = self.tables[name]
-        with torch.no_grad():
-            table.mul_(kept)
-        for key in ("exp_avg", "exp_avg_sq"):
-            if key in self.optimiser.state[table]:
-                self.optimiser.state[table][key].mul_(kept)
+    def with_fewer(
+        self, tables: Mapping[str, Tensor], kept: Mapping[str, Tensor], shares: Mapping[str, float]
+    ) -> TableAdam:
+        """Return the optimiser of what is left of its tables, which knows how that moved.
+
+        Args:
+            kept: by table, which of its entries are left; those of other tables are.
+        """
+        betas = self.optimiser.param_groups[0]["betas"]
+        fewer = TableAdam({name: table.detach() for name, table in tables.items()}, shares, betas)
+        for name, table in fewer.tables.items():
+            known = dict(self.optimiser.state[self.tables[name]])
+            for key in ("exp_avg", "exp_avg_sq"):
+                if name in kept and key in known:
+                    known[key] = known[key][kept[name]]
+            fewer.optimiser.state[table] = known
+        return fewer
 
     def state(self) -> dict[str, Any]:
         """Return all that a later run needs to go on."""

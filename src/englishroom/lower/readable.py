@@ -1,0 +1,197 @@
+"""Write a wired model as a readable program: word lists, places, looks, rules that are features, and votes.
+
+Features that can never be on are left out, and so are those that nothing reads and that vote for nothing; what the
+program says stays the same.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from englishroom.ir.program import (
+    Block,
+    Fire,
+    Looks,
+    Lookup,
+    Origin,
+    Program,
+    Space,
+    SparseTable,
+    Table,
+    Vote,
+    Votes,
+)
+from englishroom.ir.verify import require_valid
+from englishroom.passes.base import Record
+from englishroom.readable.wiring import WiredModel
+from englishroom.sparse.edges import Edges
+
+MADE_BY = "readable"
+LISTS, PLACES, WORDS = "lists", "places", "vocab"
+
+
+def write_readable(model: WiredModel) -> tuple[Program, Record]:
+    """Write a wired model as a program."""
+    began = time.perf_counter()
+    alive = features_alive(model)
+    program = require_valid(_Writer(model, alive).program())
+    rewrites = [f"{name}: {int(kept.sum()):,} of {len(kept):,} features are left" for name, kept in alive.items()]
+    options = {"edges": sum(len(edges.columns) for edges in model.edges.values())}
+    return program, Record(MADE_BY, options, tuple(rewrites), time.perf_counter() - began)
+
+
+def run_as(model: WiredModel, tokens: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Run a wired model in float64 and return log-probabilities, [batch, pos, d_vocab]."""
+    given = torch.from_numpy(np.asarray(tokens, np.int64))
+    with torch.no_grad():
+        return model.double().run(given).log_softmax(-1).unflatten(0, given.shape).numpy()
+
+
+def features_alive(model: WiredModel) -> dict[str, Tensor]:
+    """Say, group by group, which features can be on and change what is said; every look keeps one at least."""
+    shape, n_first = model.shape, model.n_lists + model.shape.n_places
+    groups = [(f"{name}.{at}", rule) for at in range(shape.n_layers) for name, rule in (("moved", 0), ("rules", 1))]
+    sizes = [shape.n_rules if rule else shape.all_moved for _, rule in groups]
+    alive = torch.ones(n_first + sum(sizes), dtype=torch.bool)
+    offsets = dict(zip((name for name, _ in groups), np.cumsum([n_first, *sizes[:-1]]).tolist(), strict=True))
+
+    def own(name: str) -> slice:
+        return slice(offsets[name], offsets[name] + sizes[list(offsets).index(name)])
+
+    for name, rule in groups:  # forwards: what can be on
+        layer = name.rpartition(".")[2]
+        bias, threshold = ("rule_biases", "rule_thresholds") if rule else ("moved_biases", "moved_thresholds")
+        edges = model.edges[name]
+        fed = torch.zeros(edges.n_columns, dtype=torch.bool)
+        fed[edges.columns[alive[edges.sources] & (edges.weights.detach() != 0)].long()] = True
+        alive[own(name)] = fed | (model.vectors[f"{bias}.{layer}"] > model.vectors[f"{threshold}.{layer}"]).detach()
+    for name, _ in reversed(groups):  # backwards: what is read
+        used = torch.zeros(len(alive), dtype=torch.bool)
+        votes = model.edges["votes"]
+        used[votes.sources[votes.weights.detach() != 0] + model.n_lists] = True
+        for reader, edges in model.edges.items():
+            if reader in ("lists", "follows", "votes"):
+                continue
+            reads = edges.weights.detach() != 0
+            if reader in offsets:
+                reads = reads & alive[own(reader)][edges.columns.long()]
+            used[edges.sources[reads]] = True
+        alive[own(name)] &= used[own(name)]
+    for name, rule in groups:
+        kept = alive[own(name)].view(1 if rule else shape.n_heads, -1)
+        kept[~kept.any(1), 0] = True
+    return {name: alive[own(name)] for name in offsets}
+
+
+class _Writer:
+    def __init__(self, model: WiredModel, alive: dict[str, Tensor]) -> None:
+        self.model, self.shape, self.alive = model, model.shape, alive
+        self.blocks: list[Block] = []
+        self.spaces: list[Space] = []
+        self.reads: tuple[str, ...] = ()
+        self.kept = np.zeros(0, bool)  # of the features so far, which are left
+
+    def program(self) -> Program:
+        """Write all blocks in order."""
+        model, shape = self.model, self.shape
+        lists = model.edges["lists"]
+        strengths = SparseTable("lists.strengths", *_parts(lists.keep(lists.weights.detach() > 0)), lists.n_columns)
+        self._features(Lookup(name=LISTS, space=LISTS, index="token", table=strengths), model.n_lists)
+        if shape.n_places:
+            places = Edges.of(model.places)
+            shares = SparseTable("places.shares", *_parts(places), places.n_columns)
+            self._features(Lookup(name=PLACES, space=PLACES, index="position", table=shares), shape.n_places)
+        for layer in range(shape.n_layers):
+            self._looks(layer)
+            self._rules(layer)
+        self.spaces.append(Space(WORDS, shape.d_vocab))
+        votes = _matrix(model.edges["votes"])[:, self.kept[model.n_lists :]].T
+        bias = self._vector("votes.bias", "vote_bias")
+        weights = _table("votes.weights", votes)
+        self._add(Votes(name="votes", space=WORDS, reads=self.reads[1:], weights=weights, bias=bias))
+        follows = model.edges["follows"]
+        table = SparseTable("follows.votes", *_parts(follows), follows.n_columns)
+        self._add(Lookup(name="follows", space=WORDS, index="token", table=table))
+        self._add(Vote(name="log_probs", space=WORDS, reads=("votes", "follows")))
+        return Program("sparse", shape.n_ctx, tuple(self.spaces), tuple(self.blocks))
+
+    def _looks(self, layer: int) -> None:
+        name, alive = f"moved.{layer}", self.alive[f"moved.{layer}"].numpy()
+        block = Looks(
+            name=name,
+            space=name,
+            reads=self.reads,
+            queries=self._sums(f"queries.{layer}", f"{name}.queries"),
+            query_biases=self._vector(f"{name}.query_biases", f"query_biases.{layer}"),
+            keys=self._sums(f"keys.{layer}", f"{name}.keys"),
+            key_biases=self._vector(f"{name}.key_biases", f"key_biases.{layer}"),
+            matches=(self.shape.n_matches,) * self.shape.n_heads,
+            lone_keys=self._sums(f"lone_keys.{layer}", f"{name}.lone_keys"),
+            distance=self._vector(f"{name}.distance", f"distance.{layer}"),
+            conditions=self._sums(name, f"{name}.conditions", alive),
+            biases=self._vector(f"{name}.biases", f"moved_biases.{layer}", alive),
+            thresholds=self._vector(f"{name}.thresholds", f"moved_thresholds.{layer}", alive),
+            moved=tuple(alive.reshape(self.shape.n_heads, -1).sum(1).tolist()),
+            window=self.shape.windows[layer],
+        )
+        self._features(block, len(alive), alive)
+
+    def _rules(self, layer: int) -> None:
+        name, alive = f"rules.{layer}", self.alive[f"rules.{layer}"].numpy()
+        block = Fire(
+            name=name,
+            space=name,
+            reads=self.reads,
+            conditions=self._sums(name, f"{name}.conditions", alive),
+            biases=self._vector(f"{name}.biases", f"rule_biases.{layer}", alive),
+            thresholds=self._vector(f"{name}.thresholds", f"rule_thresholds.{layer}", alive),
+        )
+        self._features(block, len(alive), alive)
+
+    def _features(self, block: Block, size: int, alive: NDArray[np.bool_] | None = None) -> None:
+        """Add a block of features, some of which are left."""
+        alive = np.ones(size, bool) if alive is None else alive
+        self.spaces.append(Space(block.space, int(alive.sum())))
+        self._add(block)
+        self.reads = (*self.reads, block.name)
+        self.kept = np.append(self.kept, alive)
+
+    def _add(self, block: Block) -> None:
+        object.__setattr__(block, "origin", Origin(MADE_BY))
+        self.blocks.append(block)
+
+    def _sums(self, edges: str, name: str, alive: NDArray[np.bool_] | None = None) -> SparseTable:
+        """Return what each of some sums reads, of the features that are left."""
+        table = _matrix(self.model.edges[edges])[:, self.kept]
+        return _table(name, table if alive is None else table[alive])
+
+    def _vector(self, name: str, vector: str, alive: NDArray[np.bool_] | None = None) -> Table:
+        values = self.model.vectors[vector].detach().numpy()
+        return Table(name, values if alive is None else values[alive])
+
+
+def _parts(edges: Edges) -> tuple[NDArray, NDArray, NDArray]:
+    return edges.starts.numpy(), edges.columns.numpy(), edges.weights.detach().numpy()
+
+
+def _matrix(edges: Edges) -> csr_array:
+    """Lay edges out by what they lead to."""
+    starts, columns, weights = _parts(edges)
+    by_source = csr_array((weights, columns, starts), shape=(edges.n_sources, edges.n_columns))
+    return csr_array(by_source.T.tocsr())
+
+
+def _table(name: str, entries: Any) -> SparseTable:
+    """Store a matrix of scipy's, whose stubs do not know what a slice of one is."""
+    matrix: Any = csr_array(entries)
+    matrix.eliminate_zeros()
+    matrix.sort_indices()
+    starts, columns = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)
+    return SparseTable(name, starts, columns, matrix.data, matrix.shape[1])

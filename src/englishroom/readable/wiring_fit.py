@@ -1,0 +1,169 @@
+"""Leave edges of a wired model out while the rest is fitted to the target's whole distribution.
+
+1. Some steps with all edges, to make up for what word lists and thresholds lost.
+2. Edges are left out every few steps, until all bounds are met; in between the model is fitted on.
+3. The rest of the text goes to fitting what stays, at a falling rate.
+
+Features pay for being on more often than they may, together or each. In a share of the steps one head or MLP is
+switched off in target and program alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from englishroom.dictionaries.losses import kl_nats
+from englishroom.dictionaries.replacement import clean_run
+from englishroom.dictionaries.switching import switch_off
+from englishroom.dictionaries.token_rows import TokenRows
+from englishroom.models.forward import unembedding
+from englishroom.models.load import Target
+from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
+from englishroom.readable.config import ShortConfig
+from englishroom.readable.stream_fit import drawn_part
+from englishroom.readable.table_adam import TableAdam, size_of
+from englishroom.readable.wiring import WiredModel, from_state
+from englishroom.readable.wiring_prune import Means, choose_edges, means_of
+
+WARM_STEPS, DECAY = 50, 0.5
+BETAS = (0.9, 0.99)
+LEAST_SIZE = 0.02
+CALM_READS = 32
+"""Edges to one sum above which each moves less: steps of many add up, as the root of their number."""
+VECTOR_RATE, TOKEN_RATE = 0.5, 0.3
+"""Rates of biases, thresholds and curves, and of the tables of tokens, times that of other edges."""
+TOGETHER, EACH = 0.15, 0.3
+"""Weights of the losses on features that are on too often: of a layer together, as a share; and each."""
+
+
+class WiringFit:
+    """A wired model being pruned and refitted; saved and restored as a whole.
+
+    Args:
+        identity: whatever must be the same for a checkpoint to belong to this fit.
+        half: whether looks mix what they find in bfloat16.
+    """
+
+    rate_flag = "--short-rate"
+
+    def __init__(
+        self,
+        target: Target,
+        model: WiredModel,
+        rows: TokenRows,
+        config: ShortConfig,
+        identity: Mapping[str, Any],
+        half: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.target, self.rows, self.config, self.half, self.seed = target, rows, config, half, seed
+        self.identity = {**identity, "config": asdict(config), "half": half, "seed": seed, "length": rows.length}
+        self.step = 0
+        self.losses: list[float] = []
+        self.n_steps = math.ceil(config.tokens / (config.batch * rows.length))
+        counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab)
+        self.frequencies = counted.float() / counted.sum()
+        self.prune_at = _prunings(self.n_steps, config)
+        self.means: Means | None = None
+        self._train(model.with_tensors({name: t.detach().clone() for name, t in model.tensors().items()}))
+
+    def _train(self, model: WiredModel) -> None:
+        """Train these tensors from here on."""
+        self.adam = TableAdam(model.tensors(), _shares(model), BETAS)
+        self.model = model.with_tensors(self.adam.tables)
+
+    def update(self) -> float:
+        """Take one step and return its KL(target‖program), nats per token."""
+        config, spec, shape = self.config, self.target.spec, self.model.shape
+        if self.step in self.prune_at:
+            self._prune(self.prune_at.index(self.step) + 1)
+        tokens = torch.from_numpy(self.rows.batch(self.seed + 2, self.step, config.batch))
+        off = drawn_part(spec, config.ablate, (self.seed + 2, self.step))
+        final, _ = clean_run(spec, self.target.weights, tokens, [], tap=None if off is None else switch_off(spec, *off))
+        expected = (final @ unembedding(spec, self.target.weights)).flatten(0, 1)
+        seen: dict[str, Tensor] = {}
+        logits = self.model.run(tokens, seen.__setitem__, off, self.half)
+        loss = kl = kl_nats(expected, logits)[0].mean()
+        for layer in range(shape.n_layers):
+            for name, most in (("moved", shape.n_heads * shape.k_moved), ("rules", shape.k_rules)):
+                often = seen[f"often.{name}.{layer}"]
+                loss = loss + TOGETHER * (often.sum() / (config.active * most) - 1).clamp(min=0)
+                loss = loss + EACH * (often - config.often).clamp(min=0).sum()
+        left = self.n_steps - self.step
+        factor = min(1.0, (self.step + 1) / WARM_STEPS, left / max(1.0, DECAY * self.n_steps))
+        self.adam.step(loss, config.rate * factor)
+        with torch.no_grad():
+            self.model.edges["lists"].weights.clamp_(min=0)
+            for name, vector in self.model.vectors.items():
+                if "_thresholds" in name:
+                    vector.clamp_(min=0)
+            if off is None:
+                newer = means_of(seen["features"], logits)
+                self.means = newer if self.means is None else self.means.after(newer)
+        self.step += 1
+        self.losses.append(kl.item())
+        return self.losses[-1]
+
+    def _prune(self, number: int) -> None:
+        """Leave edges out, as many as at this pruning, counted from 1."""
+        if self.means is None:
+            return
+        done = number / len(self.prune_at)
+        kept = choose_edges(self.model, self.means, self.frequencies, self.config, done)
+        edges = {name: e.keep(kept[name]) if name in kept else e for name, e in self.model.edges.items()}
+        model = WiredModel(self.model.shape, edges, self.model.vectors, self.model.places)
+        self.adam = self.adam.with_fewer(model.tensors(), kept, _shares(model))
+        self.model = model.with_tensors(self.adam.tables)
+
+    def result(self) -> WiredModel:
+        """Return the model as it now is; it trains no further."""
+        return self.model.with_tensors({name: t.detach().clone() for name, t in self.model.tensors().items()})
+
+    def save(self, path: Path) -> None:
+        """Write the whole state to ``path``, atomically."""
+        means = None if self.means is None else [self.means.first, self.means.second, self.means.words]
+        state = {"step": self.step, "losses": self.losses, "means": means}
+        write_checkpoint(path, self.identity, state | {"model": self.model.state(), "adam": self.adam.state()})
+
+    def restore(self, path: Path) -> None:
+        """Take up the state that :meth:`save` wrote.
+
+        Raises:
+            ArtifactError: the file cannot be read.
+            ConfigError: it belongs to another fit.
+        """
+        state = read_checkpoint(path, self.identity)
+        self._train(from_state(self.model.shape, state["model"]))
+        self.adam.restore(state["adam"])
+        self.step, self.losses = state["step"], state["losses"]
+        self.means = None if state["means"] is None else Means(*state["means"])
+
+
+def _prunings(n_steps: int, config: ShortConfig) -> list[int]:
+    """List the steps before which edges are left out."""
+    first, last = (min(n_steps - 1, int(share * n_steps)) for share in (config.pruned_from, config.pruned_until))
+    first = min(max(1, first), last)
+    return sorted({*range(first, last, config.prune_every), last})
+
+
+def _shares(model: WiredModel) -> dict[str, float]:
+    """Return the rate of every tensor, as a multiple of the step's."""
+    found = {}
+    for name, tensor in model.tensors().items():
+        share = max(size_of(tensor), LEAST_SIZE)
+        if name in ("lists", "follows"):
+            share *= TOKEN_RATE
+        elif name in model.edges:
+            reads = len(tensor) / max(1, len(model.edges[name].columns.unique()))
+            share *= min(1.0, math.sqrt(CALM_READS / max(reads, 1.0)))
+        else:
+            share *= VECTOR_RATE
+        found[name] = share
+    return found

@@ -1,0 +1,116 @@
+"""The wired model: the stream model written as edges, pruned within its bounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from englishroom.dictionaries.checkpoint import fit_to_end
+from englishroom.readable.config import ShortConfig
+from englishroom.readable.wiring import from_state
+from englishroom.readable.wiring_fit import WiringFit
+from englishroom.readable.wiring_prune import most_important, within_bounds
+from englishroom.sparse.edges import Edges
+from tiny_features import SPEC
+from tiny_readable import SHORT, SPECS, STREAM, random_stream, tiny_rows, tiny_target, wired
+
+ALL = replace(SHORT, lists=64, lists_active=64, first_reads=400)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_with_all_edges_it_says_the_same_as_the_stream_model(name: str) -> None:
+    everything = replace(STREAM, moved_active=STREAM.moved, rules_active=STREAM.rules)
+    model = random_stream(name, everything)
+    tokens = torch.from_numpy(tiny_rows().rows(range(20)))
+    expected = model.double().logits(model.double().run(tokens)).log_softmax(-1)
+    found = wired(model, ALL).double().run(tokens).log_softmax(-1)
+    assert (found - expected).abs().max() < 1e-3
+
+
+def test_features_are_on_about_as_often_as_among_the_strongest_few() -> None:
+    model = random_stream("gpt2", STREAM)
+    tokens = torch.from_numpy(tiny_rows().rows(range(20)))
+    counts: dict[str, Tensor] = {}
+    model.run(tokens, lambda name, value: counts.setdefault(name, (value > 0).float().mean(0)))
+    seen: dict[str, Tensor] = {}
+    wired(model, ALL).run(tokens, seen.__setitem__)
+    for layer in range(2):
+        for group in ("moved", "rules"):
+            expected, found = counts[f"{group}.{layer}"], seen[f"often.{group}.{layer}"]
+            assert (found - expected).abs().mean() < 0.005
+            assert (found - expected).abs().max() < 0.1  # all rows begin alike: a tenth of the positions is one tie
+
+
+def test_an_enormous_vocabulary_keeps_the_strongest_followers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("englishroom.readable.wiring_start.MOST_FOLLOWS", 5 * SPEC.d_vocab)
+    model = wired(random_stream("gpt2", STREAM), SHORT)
+    assert model.edges["follows"].starts.diff().max() == 5
+    assert model.edges["rules.1"].columns.bincount().max() <= SHORT.first_reads
+    assert model.edges["lists"].starts.diff().max() <= SHORT.lists_active
+
+
+def fit(name: str = "gpt2", config: ShortConfig = SHORT) -> WiringFit:
+    target = tiny_target(SPECS[name])
+    return WiringFit(target, wired(random_stream(name, STREAM), config), tiny_rows(), config, {"a": 1})
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_it_ends_within_its_bounds_and_nearer_to_the_target(name: str) -> None:
+    run = fit(name, replace(SHORT, rate=0.03, tokens=80 * 48, row_most=7))
+    while run.step < run.n_steps:
+        run.update()
+    model = run.result()
+    for layer in range(model.shape.n_layers):
+        for group in ("moved", "rules"):
+            reads = model.edges[f"{group}.{layer}"].columns.bincount(minlength=1).double()
+            assert reads.max() <= 8
+            assert reads.quantile(0.5) <= 3
+        assert model.edges[f"queries.{layer}"].columns.bincount(minlength=1).max() <= 4
+        assert model.edges[f"lone_keys.{layer}"].columns.bincount(minlength=1).max() <= 5
+    assert model.edges["votes"].starts.diff().max() <= 7
+    assert len(model.edges["votes"].columns) <= 4 * model.edges["votes"].n_sources
+    assert len(model.edges["follows"].columns) <= 6 * SPEC.d_vocab
+    assert (model.edges["lists"].weights >= 0).all()
+    assert sum(run.losses[-10:]) < 0.8 * sum(run.losses[:10])
+
+
+@pytest.mark.parametrize("stop", [3, 40])
+def test_killed_and_run_again_it_ends_the_same(tmp_path: Path, stop: int) -> None:
+    whole, cut, resumed = fit(), fit(), fit()
+    fit_to_end(whole, tmp_path / "whole.pt", lambda _run, _loss: None, 60)
+    for _ in range(stop):
+        cut.update()
+    cut.save(tmp_path / "cut.pt")
+    fit_to_end(resumed, tmp_path / "cut.pt", lambda _run, _loss: None, 60)
+    expected, found = whole.result().state(), resumed.result().state()
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_model_comes_back_from_its_state() -> None:
+    model = wired(random_stream("llama", STREAM), SHORT)
+    tokens = torch.from_numpy(tiny_rows().rows(range(3)))
+    assert torch.equal(model.run(tokens), from_state(model.shape, model.state()).run(tokens))
+
+
+def test_sums_that_need_more_may_read_more() -> None:
+    importance = torch.rand(30, 40, generator=torch.Generator().manual_seed(0))
+    importance[0] += torch.arange(40) * 10  # later sums are nearly all in one read
+    edges = Edges.of(importance)
+    kept = within_bounds(edges, edges.weights, [2, 4, 8])
+    reads = edges.columns[kept].bincount()
+    assert reads.sort().values.tolist() == [2] * 22 + [4] * 16 + [8] * 2
+    assert reads[0] > 2
+    assert reads[39] == 2
+    for column in range(40):
+        own = edges.columns == column
+        assert edges.weights[own & kept].min() > edges.weights[own & ~kept].max()
+
+
+def test_the_most_important_edges_stay() -> None:
+    assert most_important(torch.tensor([3.0, 1.0, 2.0, 5.0]), 2).tolist() == [True, False, False, True]
+    assert most_important(torch.tensor([3.0, 1.0]), 2).all()
