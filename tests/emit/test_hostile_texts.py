@@ -15,7 +15,8 @@ from englishroom.emit.python import Header, emit
 from englishroom.errors import ArtifactError
 from englishroom.inside.labelling import label
 from englishroom.interp import reference
-from englishroom.ir.labels import Feature, Labels, labels_from_json
+from englishroom.ir.condition import Condition, Word, WordAt
+from englishroom.ir.labels import Explanation, Feature, Labels, labels_from_json
 from englishroom.ir.program import Origin, Program
 from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
@@ -24,7 +25,8 @@ from englishroom.names import PROGRAM, TABLES
 from englishroom.sketch.write import Tables, source
 from englishroom.store import sha256
 from englishroom.talkers.ngrams.emit import spell_program
-from programs import run_file
+from programs import run_file, tokenizer_for
+from readable import induction, tokens
 from staged import D_VOCAB, N_RULES, rows, staged, tokenizer
 
 TOKENS = rows()[0].tolist()
@@ -112,6 +114,38 @@ def test_no_text_becomes_code_in_a_sparse_program(text: str, tmp_path: Path, mon
     assert np.abs(np.array(answers) - reference.log_probs(staged(2), TOKENS)).max() < 1e-9
     assert not Path("ran").exists()
     assert not Path("/ran").exists()
+
+
+@EACH
+def test_no_text_becomes_code_in_a_readable_program(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def readable(with_text: str) -> str:
+        scores, word = ((with_text, 1.0),), Word(1, as_word(with_text))
+        when = Explanation(Condition(((WordAt((word,), 0),),)), 1.0, 0.5, 0.5, 0.5)
+        feature = Feature(with_text or "none", with_text, 1.0, 0.5, 1.0, scores, scores, scores, when)
+        sizes = {"lists": 6, "moved.0": 4, "moved.1": 5, "rules.0": 2, "rules.1": 1}
+        labels = {n: tuple(replace(feature, label=f"{with_text}{i}") for i in range(sizes[n])) for n in sizes}
+        origin = Origin(with_text, (with_text, with_text))
+        program = induction()
+        program = replace(program, blocks=tuple(replace(block, origin=origin) for block in program.blocks))
+        words = tokenizer_for(12)
+        piece = with_text.encode("utf-8", "surrogatepass")
+        words = replace(words, pieces=(*words.pieces[:-2], piece, b" " + piece))
+        files = pack(program, words)
+        (tmp_path / TABLES).write_bytes(files[TABLES])
+        header = Header(with_text, (with_text, f"{with_text} {with_text}"))
+        file = emit(program, words, header, sha256(files[TABLES]), Labels(labels, {"text": with_text}))
+        (tmp_path / PROGRAM).write_bytes(file.text.encode())
+        return file.text
+
+    monkeypatch.chdir(tmp_path)
+    harmless = readable("harmless")
+    found = readable(text)
+    assert shape_of(found) == shape_of(harmless)
+    assert found.replace("\n", " ").isprintable()
+    read = tokens("abcabca").tolist()
+    answers, _ = looked_into(tmp_path / PROGRAM, read)
+    assert np.abs(np.array(answers) - reference.log_probs(induction(), read)).max() < 1e-9
+    assert not Path("ran").exists()
 
 
 @EACH

@@ -92,10 +92,10 @@ class Emitted:
 class Emitter:
     """Spells a program block by block."""
 
-    def __init__(self, program: Program, tokenizer: Tokenizer) -> None:
+    def __init__(self, program: Program, tokenizer: Tokenizer, modules: Sequence[ModuleType] = ()) -> None:
         self.program, self.tokenizer = program, tokenizer
         self.explains = program.level == "sparse" and not program.is_readable
-        more = (features, *graph.MODULES) if self.explains else ()
+        more = (features, *graph.MODULES) if self.explains else modules
         self.verbatim = Verbatim((arithmetic, tokenizer_module, talking, loading, *more))
         self.calls: set[str] = {"main", "log_probs", "talk", "Tokenizer", "numbers", "load_tables", "float32"}
         self.calls |= {graph.MAIN, "rows", "sparse_rows"} if self.explains else set()

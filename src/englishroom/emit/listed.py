@@ -6,7 +6,7 @@ which is its place in the program whatever the order of the lines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -23,9 +23,9 @@ Names = dict[str, list[str]]
 """Of every variable with features, the words for them, by number."""
 
 
-def feature_names(sizes: dict[str, int], labels: Labels) -> Names:
+def feature_names(sizes: Mapping[str, int], labels: Labels, reserved: Iterable[str] = ("|", "loudness")) -> Names:
     """Give the features of variables words of their own, no two alike: their labels, or what stands for these."""
-    taken: set[str] = {"|", "loudness"}
+    taken = set(reserved)
     found: Names = {}
     for variable, size in sizes.items():
         found[variable] = distinct([as_word(labels.of(variable, at)) for at in range(size)], taken)

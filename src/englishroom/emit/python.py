@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from englishroom.emit.emitter import Emitted, Emitter, Header
+from englishroom.emit.readable import ReadableEmitter
 from englishroom.emit.sparse import SparseEmitter, is_staged
 from englishroom.ir.labels import Labels
 from englishroom.ir.program import Program
@@ -20,6 +21,8 @@ def emit(
         tables_sha256: hash of the file ``tables.safetensors`` that will stand beside it.
         labels: what features are called; without them they go by their numbers.
     """
+    if program.level == "sparse" and program.is_readable:
+        return ReadableEmitter(program, tokenizer, labels or Labels()).emit(header, tables_sha256)
     if is_staged(program):
         return SparseEmitter(program, tokenizer, labels or Labels()).emit(header, tables_sha256)
     return Emitter(program, tokenizer).emit(header, tables_sha256)

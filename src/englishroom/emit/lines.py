@@ -1,0 +1,180 @@
+"""Readable programs as lines of text that are the program: lists, looks, moved features, rules and votes.
+
+A name is followed by its number. Weights of a rule are in units of what it asks for, its threshold minus its bias, so
+that it is on where its terms add up to more than 1 (-1 where it is on by itself, and its terms may turn it off).
+Numbers have three digits, or as many as it takes to give back every bit: the emitted file reads a number as the nearest
+of those that its table has, where these are few, as they are in programs whose numbers were rounded to a palette.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from englishroom.emit.listed import decimals, is_single
+from englishroom.emit.prelude.readable import exact
+from englishroom.ir.program import AnyTable, Fire, Looks, SparseTable, tables_of
+from englishroom.ir.wording import comment
+
+MANY = 256
+"""Different numbers of a table from which on they are written in full."""
+DIGITS = 3
+"""Digits that a number has at least, where it needs them."""
+SMALL = "..."
+"""Stands before terms below a tenth of the largest."""
+RESERVED = ("|", ">", "->", SMALL)
+"""Words of lines that are no names."""
+Terms = Sequence[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How the numbers of one table are spelt.
+
+    Attributes:
+        few: those that the table has, in order, where they are few.
+        single: whether all numbers are stored in 32 bits.
+    """
+
+    few: tuple[float, ...]
+    single: bool
+    _read: Callable[..., float]
+
+    @classmethod
+    def of(cls, values: NDArray[np.floating], single: bool) -> Numbers:
+        different = np.unique(values)
+        few = tuple(different.astype(float).tolist()) if len(different) <= MANY else ()
+        return cls(few, single, exact(few, single))
+
+    def spelt(self, value: float, unit: float = 1.0) -> str | None:
+        """Write a number in units, or return ``None`` where no number of digits gives it back."""
+        for digits in range(DIGITS, 18):
+            word = plain_number(float(f"{value / unit:.{digits}g}"))
+            if self._read(word, unit) == value:
+                return word
+        return None
+
+    def words(self, values: NDArray[np.floating]) -> list[str]:
+        """Write many numbers in units of 1."""
+        if not self.few:
+            return decimals(values if self.single else values.astype(float))
+        known = {value: self.spelt(value) for value in self.few}
+        return [known[value] or plain_number(value) for value in values.astype(float).tolist()]
+
+    def options(self) -> str:
+        """Spell what the reader of these numbers is given."""
+        return "(" + "".join(f"{plain_number(value)}, " for value in self.few) + ")"
+
+
+def plain_number(value: float) -> str:
+    """Write a number in the fewest digits that give it back."""
+    return repr(value).removesuffix(".0")
+
+
+def is_single_block(block: Looks | Fire) -> bool:
+    """Say whether all numbers of a block are stored in 32 bits."""
+    return is_single(*(table.values for table in tables_of(block)))
+
+
+def table_lines(table: SparseTable, names: Sequence[str], members: Sequence[str], numbers: Numbers) -> list[str]:
+    """Write a sparse table by its rows: of each its number, its name, and its terms; rows without any are left out.
+
+    Args:
+        names: of the rows.
+        members: names of the columns.
+    """
+    rows = table.rows()
+    order = np.lexsort((table.columns, -np.abs(table.values), rows))
+    words = numbers.words(table.values[order])
+    starts, columns, sizes = table.starts.tolist(), table.columns[order].tolist(), np.abs(table.values[order])
+
+    def line(row: int) -> str:
+        low, high = starts[row], starts[row + 1]
+        terms = [f"{members[at]} {word}" for at, word in zip(columns[low:high], words[low:high], strict=True)]
+        return " ".join([f"{row} {names[row]}:", *_marked(terms, sizes[low:high])])
+
+    return [line(row) if starts[row] < starts[row + 1] else "" for row in range(table.shape[0])]
+
+
+def _marked(terms: list[str], sizes: Sequence[float] | NDArray[np.floating]) -> list[str]:
+    """Put a mark before those of sorted terms that are below a tenth of the largest."""
+    strong = sum(1 for size in sizes if size * 10 >= sizes[0])
+    return terms if strong == len(terms) else [*terms[:strong], SMALL, *terms[strong:]]
+
+
+def rule_line(index: int, name: str, terms: Terms, bias: float, low: float, table: Numbers, single: bool) -> str:
+    """Write one rule: its number, its name, its terms, what they must exceed, its bias, and a threshold above 0."""
+    ordered = sorted(terms, key=lambda term: -abs(term[1]))
+    unit, asked = units(bias, low)
+    words = [table.spelt(value, unit) for _, value in ordered]
+    if None in words:
+        kind = np.float32 if single else np.float64
+        asked, words = plain_number(low - bias), decimals(np.array([value for _, value in ordered], kind))
+    spelt = [f"{read} {word}" for (read, _), word in zip(ordered, words, strict=True)]
+    ends = [
+        f"> {asked} | bias {vector_word(bias, single)}",
+        *([f"threshold {vector_word(low, single)}"] if low else []),
+    ]
+    return " ".join([f"{index} {name}:", *_marked(spelt, [abs(value) for _, value in ordered]), *ends])
+
+
+def units(bias: float, low: float) -> tuple[float, str]:
+    """Return the unit of a rule's weights, and what it asks for in that unit."""
+    asked = low - bias
+    return (abs(asked), "1" if asked > 0 else "-1") if asked else (1.0, "0")
+
+
+def vector_word(value: float, single: bool) -> str:
+    """Write a number of a vector."""
+    return decimals(np.array([value], np.float32 if single else np.float64))[0]
+
+
+def curve_words(values: NDArray[np.floating]) -> str:
+    """Write a curve over distance, the nearest first, a number that repeats once with how often."""
+    runs = [(word, len(list(same))) for word, same in groupby(decimals(values))]
+    return " ".join(["curve", *(word if count == 1 else f"{word}*{count}" for word, count in runs)])
+
+
+def curve_text(values: NDArray[np.floating], reach: int) -> str:
+    """Say where a look looks that goes by distance alone.
+
+    Args:
+        reach: positions that it sees, the one at hand included.
+    """
+    full = values.astype(float)[np.minimum(np.arange(reach), len(values) - 1)]
+    shares = np.exp(full - full.max())
+    shares /= shares.sum()
+    if np.ptp(full) == 0:
+        return f"It goes by no distance: alike to all of the last {reach} positions."
+    strong = [int(at) for at in np.argsort(-shares, kind="stable")[:3] if shares[at] >= 0.1]
+    parts = [f"{shares[at]:.0%} on the word {f'{at} back' if at else 'here'}" for at in strong]
+    half, most = (int(np.searchsorted(shares.cumsum(), share)) for share in (0.5, 0.9))
+    spread = f"half of it within {half} back and nine tenths within {most}"
+    return f"By distance alone its weight falls {', '.join([*parts, spread])}, of {reach - 1} at most."
+
+
+def grouped(lines: Sequence[str], importance: Sequence[float], groups: Sequence[str]) -> list[str]:
+    """Order lines by group, the weightiest first, and inside it the most important first; leave empty ones out."""
+    weight: dict[str, float] = {}
+    for group, value in zip(groups, importance, strict=True):
+        weight[group] = weight.get(group, 0.0) + value
+    ranked = sorted(range(len(lines)), key=lambda at: (-weight[groups[at]], groups[at], -importance[at], at))
+    found: list[str] = []
+    for group, members in groupby(ranked, key=lambda at: groups[at]):
+        own = [lines[at] for at in members if lines[at]]
+        if group and own:
+            nats = f", {weight[group]:.3g} nats together" if weight[group] else ""
+            found.append(comment(f"{group}: {len(own)}{nats}"))
+        found += own
+    return found
+
+
+def entries_of(table: AnyTable, names: Sequence[str]) -> Iterator[list[tuple[str, float]]]:
+    """Yield the rows of a sparse table with names in place of columns."""
+    assert isinstance(table, SparseTable)
+    for row in range(table.shape[0]):
+        yield [(names[at], float(value)) for at, value in table.row(row)]

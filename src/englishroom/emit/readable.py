@@ -1,0 +1,307 @@
+"""Write a readable program as Python that a person learns from: every list, look, rule and vote is a line in the file.
+
+1. The header says how to read a line, and walks through a line of this very program.
+2. ``step`` reads one token: what is on, layer by layer, then the votes. Features go by their names.
+3. Sections of lines are the program itself, the weightiest section first; code at the end of the file reads them.
+   Only blocks with a table too large for this lie in ``tables.safetensors``, and are read from there.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from englishroom.emit import lines
+from englishroom.emit import tables as table_text
+from englishroom.emit.emitter import Emitted, Emitter, Header
+from englishroom.emit.lines import Numbers
+from englishroom.emit.listing import ALWAYS, Listing, Section
+from englishroom.emit.naming import identifiers
+from englishroom.emit.prelude import arithmetic, loading, readable, talking
+from englishroom.emit.source import LineOrigin
+from englishroom.ir import tokenizer as tokenizer_module
+from englishroom.ir.labels import Labels
+from englishroom.ir.program import (
+    Block,
+    Fire,
+    Linear,
+    Looks,
+    Lookup,
+    Program,
+    Table,
+    Vote,
+    Votes,
+)
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.ir.wording import between_quotes, comment, token_words
+
+_ALWAYS_ON = f'{{"{ALWAYS}": 1.0}}'
+_LOCALS = ("on", "seen", "scores", "for_lists", "token", "position", "memory", "WORDS", "POSITIONS", "table_names")
+_GUIDE = (
+    "How to read it. A word is in lists; looks say where to look back, and moved features what stands there; rules say",
+    "what is on besides, from all that is on before; and all that is on votes for the next word. step() does this for",
+    "one word. Whatever is on goes by its name, with how strongly it is on.",
+    "",
+    "Below step() stands the program, in sections. A line there is a number and a name, then names, each with a number",
+    "behind it: of a list its members, of a rule what it reads, of what votes the words that it votes for, in nats.",
+    'Terms behind "..." are below a tenth of the largest. What stands behind a second "|" is said of the line, and',
+    "decides nothing; so do lines that begin with #. Numbers have three digits or more; where a table has few",
+    "different numbers, each stands for the nearest of these, which are given where a section is read, at the end.",
+)
+
+
+class ReadableEmitter(Emitter):
+    """Spells a program of looks, rules and votes."""
+
+    def __init__(self, program: Program, tokenizer: Tokenizer, labels: Labels) -> None:
+        super().__init__(program, tokenizer, (readable,))
+        self.listing = Listing(program, token_words(tokenizer), labels)
+        if not any(map(self.listing.is_beside, program.blocks)):
+            self.calls.remove("load_tables")
+        taken = (*self.verbatim.pieces, *self.verbatim.imports, *_LOCALS, *self.name.values())
+        parts = [f"{own}_{part}" for own in self.name.values() for part in ("lines", ALWAYS, f"{ALWAYS}_lines")]
+        self.part = identifiers(parts, taken)
+
+    def _part(self, block: Block, part: str) -> str:
+        return self.part[f"{self.name[block.name]}_{part}"]
+
+    def emit(self, header: Header, tables_sha256: str) -> Emitted:
+        sections = sorted(self.listing.sections(), key=lambda section: section.weight, reverse=True)
+        step, reading = list(self._step()), list(self._reading())
+        texts = [self.verbatim.pieces[name][0] for name in self.verbatim.needed(self.calls)]
+        self._add(self._header(header))
+        self._add("\n".join(self.verbatim.imports_of(texts)))
+        self._add(f"\nN_CTX = {self.program.n_ctx}\nD_VOCAB = {self.program.d_vocab}\n")
+        self._add("\n# 1. How it thinks, one word at a time\n")
+        for text, origin in step:
+            self.source.add(text, origin)
+        self._add("\n\n# 2. What it knows: the weightiest section first")
+        for section in sections:
+            self.source.add(self._section(section), LineOrigin(section.block.origin.made_by, section.block.name))
+        self._add("\n\n# 3. How it talks\n")
+        self._copy(talking)
+        self._add("\n# 4. Its arithmetic, and how it reads the lines above\n")
+        for module in (readable, arithmetic, loading):
+            self._copy(module)
+        self._add("\n# 5. Its tokenizer\n")
+        self._copy(tokenizer_module)
+        self._add(table_text.tokenizer_literal(self.tokenizer))
+        self._add("\n# 6. The lines above, read")
+        self._add("\n# Every word, as the lines call it.\nWORDS = " + _split(self.listing.words))
+        self._add("POSITIONS = [str(position) for position in range(N_CTX)]")
+        beside = any(map(self.listing.is_beside, self.program.blocks))
+        if beside:
+            self._add(f'TABLES = load_tables(__file__, "{tables_sha256}")')
+            self._add("table_names = {}")
+            for name, names in self.listing.names.items():
+                self._add(f"table_names[{name!r}] = {_split(names)}")
+        for text, origin in reading:
+            self.source.add(text, origin)
+        if beside:
+            self._add("TABLES.clear()\ntable_names.clear()")
+        self._add('\nif __name__ == "__main__":\n    main()')
+        return Emitted(self.source.text(), self.source.ranges())
+
+    def _section(self, section: Section) -> str:
+        about = f"{self.name[section.block.name]}: {section.about}"
+        heads = [comment(line) for line in textwrap.wrap(about, table_text.WIDTH - 2, break_long_words=False)]
+        if section.lines is None:
+            return "\n".join(["", *heads, "# Its tables lie in tables.safetensors."])
+        name = self._part(section.block, f"{ALWAYS}_lines" if section.always else "lines")
+        return "\n".join(["", *heads, f"{name} = {between_quotes(section.lines)}"])
+
+    def _guide(self) -> tuple[str, ...]:
+        return (*_GUIDE, "", *self.listing.walk(self.name))
+
+    # How it thinks.
+
+    def _step(self) -> Iterator[tuple[str, LineOrigin]]:
+        """Spell how one token is read: what is on, block by block, and then the votes."""
+        program, emitter = self.program, LineOrigin("emit")
+        looks = [block.name for block in program.blocks if isinstance(block, Looks)]
+        yield (
+            "\n".join(
+                [
+                    "\ndef new_memory():",
+                    '    """Return an empty memory: what looks keep of the positions already read."""',
+                    f"    return [[] for _ in range({len(looks)})]\n\n",
+                    "def step(token, position, memory):",
+                    '    """Read one token at its position; return the log-probabilities of what may come next."""',
+                    "    on = {}  # whatever is on here: name -> how strongly",
+                ]
+            ),
+            emitter,
+        )
+        for block in program.blocks:
+            if self.listing.is_feature(block.name):
+                head = f"    {comment(f'{block.name}: {_purpose(block)}')}"
+                code = self._turned_on(block, looks)
+                yield "\n".join(["", head, *code]), LineOrigin(block.origin.made_by, block.name)
+        yield "\n    # The votes of all that is on, for every word\n    scores = [0.0] * D_VOCAB", emitter
+        for name in program.vote.reads:
+            for line, block in self._votes(self.listing.by_name[name]):
+                yield f"    {line}", LineOrigin(block.origin.made_by, block.name)
+        last = program.vote
+        yield f"    return {self._call('log_softmax', 'scores')}", LineOrigin(last.origin.made_by, last.name)
+
+    def _turned_on(self, block: Block, looks: Sequence[str]) -> list[str]:
+        """Spell which features of a block are on."""
+        own = self.name[block.name]
+        match block:
+            case Lookup(index=index):
+                return [f"    on.update({own}.get({index}, ()))"]
+            case Looks(window=window):
+                memory = f"memory[{looks.index(block.name)}]"
+                options = {} if window is None else {"window": str(window)}
+                there = self._call("what_is_there", "on", "seen", own, memory)
+                return [
+                    f"    seen = {self._call('where_to_look', 'on', own, memory, **options)}",
+                    f"    on.update({there})",
+                ]
+            case _:
+                return [f"    on.update({self._call('fire', 'on', own)})"]
+
+    def _votes(self, block: Block) -> Iterator[tuple[str, Block]]:
+        """Spell how one block adds to the scores of words; and of each line, which block it spells."""
+        own = self.name[block.name]
+        match block:
+            case Lookup(index=index):
+                yield self._call("vote", f"{{{index}: 1.0}}", own, "scores"), block
+            case Votes():
+                yield self._call("vote", "on", own, "scores"), block
+            case Linear():
+                voted = self.listing.by_name[block.reads]
+                assert isinstance(voted, Votes)
+                yield f"for_lists = {self._call('votes_for_lists', 'on', self.name[voted.name])}", voted
+                if voted.bias is not None:
+                    yield self._call("vote", _ALWAYS_ON, self._part(voted, ALWAYS), "for_lists"), voted
+                yield self._call("vote", "for_lists", own, "scores"), block
+            case _:
+                raise AssertionError(f"{block.name} votes for no words")
+        if isinstance(block, Votes | Linear) and block.bias is not None:
+            yield self._call("vote", _ALWAYS_ON, self._part(block, ALWAYS), "scores"), block
+
+    # How it reads its lines.
+
+    def _reading(self) -> Iterator[tuple[str, LineOrigin]]:
+        for block in self.program.blocks:
+            origin, own = LineOrigin(block.origin.made_by, block.name), self.name[block.name]
+            match block:
+                case Lookup() | Votes() | Linear():
+                    yield f"{own} = {self._read_table(block)}", origin
+                    if isinstance(block, Votes | Linear) and block.bias is not None:
+                        yield f"{self._part(block, ALWAYS)} = {self._read_always(block, block.bias)}", origin
+                case Looks() | Fire():
+                    yield f"{own} = {self._read_rules(block)}", origin
+                case Vote():
+                    pass
+                case _:
+                    raise AssertionError(f"{block.name} stands in no readable program")
+
+    def _read_table(self, block: Lookup | Votes | Linear) -> str:
+        """Spell how a table is read, arranged by what is looked up in it."""
+        if isinstance(block, Lookup):
+            keys = ["WORDS" if block.index == "token" else "POSITIONS"]
+        else:
+            from_words = isinstance(block, Linear) and self._is_of_words(self.listing.by_name[block.reads])
+            keys = ["WORDS"] if from_words else []
+        pairs = self._pairs_beside(block) if self.listing.is_beside(block) else self._pairs_of_lines(block)
+        if self._is_of_words(block):
+            pairs = self._call("to_numbers", pairs, "WORDS")
+        return self._call("keyed", pairs, *keys)
+
+    def _is_of_words(self, block: Block) -> bool:
+        return block.space == self.program.vote.space
+
+    def _pairs_of_lines(self, block: Lookup | Votes | Linear) -> str:
+        """Spell how the lines of a block are read, as pairs (what is looked up, terms)."""
+        source = self.listing.by_name[self.listing.tied.get(block.name, block.name)]
+        table = self.listing.laid_out(block)[0]
+        pairs = self._tables_in(self._part(source, "lines"), self.listing.numbers(table))
+        return self._call("turned", pairs) if self.listing.is_feature(block.name) else pairs
+
+    def _pairs_beside(self, block: Lookup | Votes | Linear) -> str:
+        """Spell how the table of a block is read that lies beside the program, as pairs (what is looked up, terms)."""
+        match block:
+            case Lookup(index=index, table=table):
+                rows = "WORDS" if index == "token" else "POSITIONS"
+                return self._call("table_beside", repr(table.name), rows, self._spelt_coordinates(block.name))
+            case Votes(weights=table):
+                rows = self._spelt_read(block.reads)
+                return self._call("table_beside", repr(table.name), rows, self._spelt_coordinates(block.name))
+            case Linear(weight=table, transposed=transposed):
+                names = (self._spelt_coordinates(block.reads), "WORDS")
+                if not transposed:
+                    return self._call("table_beside", repr(table.name), *names)
+                return self._call("turned", self._call("table_beside", repr(table.name), *names[::-1]))
+
+    def _spelt_read(self, reads: Sequence[str]) -> str:
+        return "[" + ", ".join(f"*table_names[{name!r}]" for name in reads) + "]"
+
+    def _spelt_coordinates(self, name: str) -> str:
+        if self._is_of_words(self.listing.by_name[name]):
+            return "WORDS"
+        return f"table_names[{self.listing.lists_voted_for(name)!r}]"
+
+    def _read_always(self, block: Votes | Linear, bias: Table) -> str:
+        if self.listing.is_beside(block):
+            names = self._spelt_coordinates(block.name)
+            self.calls.add("rows")
+            pairs = f"[({ALWAYS!r}, list(zip({names}, rows({bias.name!r}))))]"
+        else:
+            pairs = self._tables_in(self._part(block, f"{ALWAYS}_lines"), self._numbers_of_always(bias))
+        return self._call("keyed", self._call("to_numbers", pairs, "WORDS") if self._is_of_words(block) else pairs)
+
+    def _numbers_of_always(self, bias: Table) -> Numbers:
+        values = bias.values[np.flatnonzero(bias.values)]
+        return Numbers.of(values, values.dtype == np.float32)
+
+    def _tables_in(self, text: str, numbers: Numbers) -> str:
+        return self._call("tables_in", text, numbers.options(), repr(numbers.single))
+
+    def _read_rules(self, block: Looks | Fire) -> str:
+        own, read = f"table_names[{block.name!r}]", self._spelt_read(block.reads)
+        if isinstance(block, Fire):
+            if not self.listing.is_beside(block):
+                numbers = Numbers.of(block.conditions.values, lines.is_single_block(block))
+                return self._call("rules_in", self._part(block, "lines"), numbers.options(), repr(numbers.single))
+            tables = [repr(table.name) for table in (block.conditions, block.biases, block.thresholds)]
+            return self._call("rules_beside", *tables, own, read)
+        if not self.listing.is_beside(block):
+            few = self.listing.numbers_of_looks(block)
+            options = f"({', '.join(numbers.options() for numbers in few)})"
+            return self._call("looks_in", self._part(block, "lines"), options, repr(few[0].single))
+        tables = (
+            block.distance,
+            block.lone_keys,
+            block.queries,
+            block.query_biases,
+            block.keys,
+            block.key_biases,
+            block.conditions,
+            block.biases,
+            block.thresholds,
+        )
+        names = tuple(table.name for table in tables)
+        return self._call("looks_beside", repr(names), repr(block.matches), repr(block.moved), own, read)
+
+
+def _purpose(block: Block) -> str:
+    """Say in a few words which features a block turns on."""
+    match block:
+        case Lookup(index="token"):
+            return "the lists that this word is in"
+        case Lookup():
+            return "the part of the text that this is"
+        case Looks():
+            return "where each look looks, and the moved features that stand there"
+        case _:
+            return "rules, which read all that is on so far"
+
+
+def _split(words: Sequence[str]) -> str:
+    """Write words, none of which has a space in it, as a text that is split again."""
+    text = textwrap.fill(" ".join(words), table_text.WIDTH, break_long_words=False, break_on_hyphens=False)
+    return f"{between_quotes(text.splitlines())}.split()"
