@@ -180,6 +180,17 @@ def test_small_terms_stand_behind_a_mark() -> None:
     assert plain_line([("x", 0.1), ("y", 2.0)], -2.0, 0.0) == "7 r: y 1 ... x 0.05 > 1 | bias -2"
 
 
+def test_small_terms_of_matches_stand_behind_a_mark_too(tmp_path: Path) -> None:
+    program = induction()
+    block = next(block for block in program.blocks if block.name == "moved.1")
+    assert isinstance(block, Looks)
+    queries = SparseTable("moved.1.queries", np.array([0, 2, 2, 2, 2]), np.array([0, 4]), np.array([0.05, 1.0]), 12)
+    blocks = tuple(replace(b, queries=queries) if b is block else b for b in program.blocks)
+    text = written(tmp_path, replace(program, blocks=blocks), LABELS).text
+    assert "match names 1 ... a 0.05 | 0 -> a~before 8.79 | -4.394449154672439" in text.splitlines()
+    assert gap(tmp_path, replace(program, blocks=blocks)) < 1e-9
+
+
 def test_a_rule_that_is_on_by_itself_asks_for_less_than_nothing() -> None:
     assert plain_line([("x", -4.0)], 2.0, 0.0) == "7 r: x -2 > -1 | bias 2"
     assert plain_line([("x", -4.0)], 0.0, 0.0) == "7 r: x -4 > 0 | bias 0"

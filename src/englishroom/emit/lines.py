@@ -95,12 +95,12 @@ def table_lines(table: SparseTable, names: Sequence[str], members: Sequence[str]
     def line(row: int) -> str:
         low, high = starts[row], starts[row + 1]
         terms = [f"{members[at]} {word}" for at, word in zip(columns[low:high], words[low:high], strict=True)]
-        return " ".join([f"{row} {names[row]}:", *_marked(terms, sizes[low:high])])
+        return " ".join([f"{row} {names[row]}:", *marked(terms, sizes[low:high])])
 
     return [line(row) if starts[row] < starts[row + 1] else "" for row in range(table.shape[0])]
 
 
-def _marked(terms: list[str], sizes: Sequence[float] | NDArray[np.floating]) -> list[str]:
+def marked(terms: list[str], sizes: Sequence[float] | NDArray[np.floating]) -> list[str]:
     """Put a mark before those of sorted terms that are below a tenth of the largest."""
     strong = sum(1 for size in sizes if size * 10 >= sizes[0])
     return terms if strong == len(terms) else [*terms[:strong], SMALL, *terms[strong:]]
@@ -119,7 +119,7 @@ def rule_line(index: int, name: str, terms: Terms, bias: float, low: float, tabl
         f"> {asked} | bias {vector_word(bias, single)}",
         *([f"threshold {vector_word(low, single)}"] if low else []),
     ]
-    return " ".join([f"{index} {name}:", *_marked(spelt, [abs(value) for _, value in ordered]), *ends])
+    return " ".join([f"{index} {name}:", *marked(spelt, [abs(value) for _, value in ordered]), *ends])
 
 
 def units(bias: float, low: float) -> tuple[float, str]:

@@ -334,10 +334,11 @@ def _about(block: Block, words: str) -> str:
 
 
 def _side(terms: list[tuple[str, float]], numbers: Numbers) -> list[str]:
-    """Write the terms of one side of a match, the largest first."""
+    """Write the terms of one side of a match, or of a lone key, the largest first."""
     ordered = sorted(terms, key=lambda term: -abs(term[1]))
     values = np.array([value for _, value in ordered], np.float32 if numbers.single else np.float64)
-    return [f"{name} {word}" for (name, _), word in zip(ordered, numbers.words(values), strict=True)]
+    spelt = [f"{name} {word}" for (name, _), word in zip(ordered, numbers.words(values), strict=True)]
+    return lines.marked(spelt, np.abs(values))
 
 
 def _transposed(table: SparseTable) -> SparseTable:
