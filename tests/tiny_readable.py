@@ -10,6 +10,8 @@ import torch
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec, weight_shapes
+from englishroom.pipeline import DecompileConfig
+from englishroom.pipeline.presets import preset_of
 from englishroom.readable.config import ShortConfig, StreamConfig
 from englishroom.readable.shape import shape_of
 from englishroom.readable.stream import StreamModel, empty_stream
@@ -92,3 +94,25 @@ def wired_model(name: str) -> WiredModel:
     while run.step < run.n_steps:
         run.update()
     return run.result()
+
+
+ROOM_SETTINGS = {
+    "look_moved": 8,
+    "look_active": 2,
+    "layer_rules": 24,
+    "layer_active": 5,
+    "matches": 2,
+    "apart_tokens": 1500,
+    "look_tokens": 1500,
+    "stream_tokens": 3000,
+    "short_tokens": 4000,
+    "word_lists": 40,
+    "word_lists_active": 4,
+    "samples": (60, 20, 20),
+    "report_documents": 12,
+}
+
+
+def readable_room_config(model: Path) -> DecompileConfig:
+    """Ask for a readable room of a tiny model, fitted on next to nothing."""
+    return preset_of("fast", "readable").changed(model=str(model), check=False, **ROOM_SETTINGS)

@@ -108,18 +108,21 @@ def test_the_help_shows_the_defaults_of_the_preset_named(capsys: pytest.CaptureF
     assert "(default: 40000000)" in re.sub(r"[│\s]+", " ", capsys.readouterr().out)
 
 
-def test_every_flag_reaches_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("level", ["sparse", "readable"])
+def test_every_flag_reaches_the_run(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Flags give what the same changes give from Python, for a value of every setting that is not its default."""
-    config = DecompileConfig()
+    config = preset_of("fast", level)
     others: dict[str, Any] = {
         flag: not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else value
         for flag, value in config.flags().items()
     }
     others |= {flag: value / 2 + 0.1 for flag, value in others.items() if isinstance(value, float)}
+    others |= {"--stream-widen": 1.5, "--place-factor": 1.5}
     others |= {"--widen": 1.5, "--moved-from": 0, "--skip": False, "--fit": ("a", "b"), "--samples": (3, 2, 1)}
     others |= {"--betas": (0.5, 0.6), "--bits": "ternary", "--merge": 0.9, "--context": 17, "--model": "m"}
     others |= {flag: "x" for flag, value in others.items() if value is None and flag != "--dictionaries"}
     others |= {"--dictionaries": Path("d")}
+    others |= {flag: value for flag, value in config.flags().items() if flag in config.without_effect()}
     ran: list[DecompileConfig] = []
 
     def stop(given: DecompileConfig, *_others: object) -> None:
@@ -134,7 +137,12 @@ def test_every_flag_reaches_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("level", "printed"),
-    [("exact", set()), ("featured", {"--seed", "--samples"}), ("sparse", {"--seed", "--samples", "--edges"})],
+    [
+        ("exact", set()),
+        ("featured", {"--seed", "--samples"}),
+        ("readable", {"--seed", "--samples"}),
+        ("sparse", {"--seed", "--samples", "--edges"}),
+    ],
 )
 def test_printed_commands_leave_out_what_has_no_effect(level: str, printed: set[str]) -> None:
     words = command_of(preset_of("fast", level).changed(model="m", seed=3, edges=7, samples=(3, 2, 1), check=False))
@@ -189,7 +197,7 @@ def test_a_manifest_with_other_settings_is_refused(stored: dict[str, Any], messa
         ("--bits 13", "--bits is 13, expected 1 to 12 or ternary"),
         ("--samples 5 0 5", "--samples is 5 0 5, expected 1 or more"),
         ("--preset slow", "--preset is slow, expected fast, standard, full"),
-        ("--level spare", "--level is spare, expected exact, featured, sparse"),
+        ("--level spare", "--level is spare, expected exact, featured, sparse, readable"),
         (
             "--level exact --sparse-tokens 5",
             "--sparse-tokens: no effect at --level exact; leave it out, or choose --level sparse",
@@ -197,7 +205,7 @@ def test_a_manifest_with_other_settings_is_refused(stored: dict[str, Any], messa
         ("--level=exact --rate=1 --no-tables", "--rate, --no-tables: no effect at --level exact"),
         (
             "--level exact --preset full --seed 1",
-            "--preset, --seed: no effect at --level exact; leave it out, or choose --level featured or sparse",
+            "--preset, --seed: no effect at --level exact; leave it out, or choose --level featured or sparse or",
         ),
         ("--level exact --samples 5 5 5", "--samples: no effect at --level exact"),
         ("--edges 5 --level featured", "--edges: no effect at --level featured; leave it out, or choose --level"),

@@ -15,8 +15,9 @@ from englishroom.dictionaries.joint_fit import featured_specs
 from englishroom.errors import ConfigError
 from englishroom.models.load import load_target
 from englishroom.pipeline import decompile, fitting, preset_of
-from englishroom.pipeline.evidence import FeaturedSummary, SparseSummary
+from englishroom.pipeline.evidence import FeaturedSummary, ReadableSummary, SparseSummary
 from tiny import make_gpt2
+from tiny_readable import ROOM_SETTINGS as READABLE_SETTINGS
 from tiny_sparse import ROOM_SETTINGS
 
 CHECKED = {
@@ -29,13 +30,15 @@ EVIDENCE = {
     "exact": {"program_vs_target_nats"},
     "featured": {"program_vs_dictionaries_nats"} | FEATURED | EFFECTS,
     "sparse": {"program_vs_sparse_model_nats"} | {field.name for field in fields(SparseSummary)},
+    "readable": {"program_vs_wired_model_nats"} | {field.name for field in fields(ReadableSummary)},
 }
 
 
-@pytest.mark.parametrize("level", ["exact", "featured", "sparse"])
+@pytest.mark.parametrize("level", EVIDENCE)
 def test_a_model_of_one_layer_one_head_and_one_mlp_goes_through_every_level(level: str, tmp_path: Path) -> None:
     model = make_gpt2(tmp_path / "model", n_layer=1, n_head=1)
-    config = preset_of("fast", level).changed(model=str(model), check=False, **ROOM_SETTINGS)
+    settings = ROOM_SETTINGS | READABLE_SETTINGS
+    config = preset_of("fast", level).changed(model=str(model), check=False, **settings)
     evidence = decompile(config, tmp_path / "room").evidence
     assert math.isfinite(evidence["emitted_vs_program_nats"])
     assert set(evidence) == CHECKED | EVIDENCE[level]

@@ -29,7 +29,7 @@ class Command:
     out: Path = Path("room")
     """Folder to write the room to. A room that is there already is replaced when the new one is complete."""
     preset: Preset = "fast"
-    """How long to fit and how much to measure: minutes, half an hour, or hours (levels featured and sparse)."""
+    """How long to fit and how much to measure: minutes, half an hour, or hours (all levels but exact)."""
     config: Annotated[DecompileConfig, arg(name="")] = DecompileConfig()
 
     @staticmethod

@@ -12,6 +12,7 @@ from englishroom.bounds import Amount, Count, Settings
 from englishroom.dictionaries.config import DictionariesConfig, FitConfig
 from englishroom.errors import ConfigError
 from englishroom.models.spec import ModelSpec
+from englishroom.readable.config import ReadableConfig
 from englishroom.sparse.config import SparseConfig, StartConfig
 from englishroom.talkers.shipped import DEFAULT
 
@@ -82,16 +83,16 @@ class DecompileConfig(Settings):
     model: Annotated[Positional[str], arg(metavar="MODEL")] = DEFAULT
     """A shipped model (tiny-1l, tiny-2l), a Hugging Face folder or hub name (gpt2, gpt_neo, llama), or a llama2.c .bin
     file."""
-    level: Literal["exact", "featured", "sparse"] = "sparse"
+    level: Literal["exact", "featured", "sparse", "readable"] = "sparse"
     """How far to go. exact: the weights, one to one. featured: dictionaries replace the MLPs and the outputs of
     attention, and are fitted to work together. sparse: most edges between features are left out too, and the rest is
-    fitted again."""
+    fitted again. readable: looks, rules of few reads and votes, with no dimension of a head left."""
     seed: Amount = 0
-    """Seed of everything that is drawn at random (levels featured and sparse)."""
+    """Seed of everything that is drawn at random (all levels but exact)."""
     opening: Opening = Opening()
     """How the model is opened."""
     texts: TextsConfig = TextsConfig()
-    """Texts (levels featured and sparse)."""
+    """Texts (all levels but exact)."""
     dictionaries: DictionariesConfig = DictionariesConfig()
     """Dictionaries (levels featured and sparse)."""
     fit: FitConfig = FitConfig()
@@ -100,8 +101,10 @@ class DecompileConfig(Settings):
     """Start of the sparse model (level sparse)."""
     sparse: SparseConfig = SparseConfig()
     """Pruning of the sparse model (level sparse)."""
+    readable: ReadableConfig = ReadableConfig()
+    """The readable program (level readable)."""
     measure: MeasureConfig = MeasureConfig()
-    """Measures (levels featured and sparse)."""
+    """Measures (all levels but exact)."""
 
     def validate(self) -> None:
         """Refuse settings that cannot work, whatever the model.
@@ -127,9 +130,14 @@ class DecompileConfig(Settings):
 
     def without_effect(self) -> set[str]:
         """Return the flags of the settings that change nothing at this level."""
-        sparse = [self.start, self.sparse]
-        every = [self.texts, self.dictionaries, self.fit, self.measure, *sparse]
-        groups = {"exact": every, "featured": sparse, "sparse": []}[self.level]
+        sparse, fitted = [self.start, self.sparse], [self.dictionaries, self.fit]
+        measured = [self.texts, self.measure]
+        groups = {
+            "exact": [*measured, *fitted, *sparse, self.readable],
+            "featured": [*sparse, self.readable],
+            "sparse": [self.readable],
+            "readable": [*fitted, *sparse],
+        }[self.level]
         return {flag for group in groups for flag in group.flags()} | ({"--seed"} if self.level == "exact" else set())
 
     def validate_for(self, spec: ModelSpec) -> None:
@@ -139,7 +147,7 @@ class DecompileConfig(Settings):
             ConfigError: no dictionary would be left.
         """
         chosen = self.dictionaries
-        if self.level == "exact" or chosen.folder is not None:
+        if self.level in ("exact", "readable") or chosen.folder is not None:
             return
         if chosen.moved and not chosen.rules and chosen.moved_from >= spec.n_layers:
             raise ConfigError(

@@ -70,11 +70,12 @@ def _decompile(config: DecompileConfig, out: Path, say: Say, progress: Progress)
             decompilation = _exact(target, tokenizer, say)
         else:
             from englishroom.pipeline.featured import featured
+            from englishroom.pipeline.readable import readable
             from englishroom.pipeline.sparse import sparse
             from englishroom.pipeline.threads import threads_for
 
             with threads_for(target.spec):
-                further = featured if config.level == "featured" else sparse
+                further = {"featured": featured, "sparse": sparse, "readable": readable}[config.level]
                 decompilation = further(config, target, tokenizer, work, say, progress)
         draft = draft_decompiled_room(decompilation, target, tokenizer, settings, forward_gap_nats, say, progress)
         del decompilation, target  # the emitted file needs memory of its own now

@@ -43,6 +43,23 @@ def _sparse() -> dict[str, DecompileConfig]:
     return found
 
 
+def _readable() -> dict[str, DecompileConfig]:
+    """Return the presets of the readable level: larger ones are fitted and measured on more."""
+    fast = DecompileConfig(level="readable")
+
+    def longer(times: int, texts: TextsConfig, measure: MeasureConfig) -> DecompileConfig:
+        stream, short = fast.readable.stream, fast.readable.short
+        stream = replace(stream, apart_tokens=2 * stream.apart_tokens, tokens=times * stream.tokens)
+        fits = replace(fast.readable, stream=stream, short=replace(short, tokens=times * short.tokens))
+        return replace(fast, readable=fits, texts=texts, measure=measure)
+
+    return {
+        "fast": fast,
+        "standard": longer(6, STANDARD_TEXTS, STANDARD_MEASURE),
+        "full": longer(24, FULL_TEXTS, FULL_MEASURE),
+    }
+
+
 def _sizes(
     fast: DecompileConfig, wide: DictionariesConfig, standard: FitConfig, full: FitConfig
 ) -> dict[str, DecompileConfig]:
@@ -60,7 +77,7 @@ STANDARD_MEASURE = MeasureConfig(evidence_rows=1_000, greedy_prompts=32, probe_r
 FULL_MEASURE = MeasureConfig(evidence_rows=4_000, greedy_prompts=32, probe_rows=64)
 PRESETS: Mapping[str, Mapping[str, DecompileConfig]] = MappingProxyType(
     {"exact": {name: DecompileConfig(level="exact") for name in ("fast", "standard", "full")}}
-    | {"featured": _featured(), "sparse": _sparse()}
+    | {"featured": _featured(), "sparse": _sparse(), "readable": _readable()}
 )
 """Level -> preset -> its settings."""
 

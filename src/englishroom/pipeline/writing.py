@@ -22,7 +22,7 @@ from englishroom.manifest import versions_of
 from englishroom.names import LABELS, ORIGINS, PROGRAM, TABLES
 from englishroom.passes.base import Record
 from englishroom.pipeline.checking import LogProbs, check_emitted, measure, positions_to_emit, windows_of
-from englishroom.pipeline.evidence import CheckedText, FeaturedSummary, SparseSummary
+from englishroom.pipeline.evidence import CheckedText, FeaturedSummary, ReadableSummary, SparseSummary
 from englishroom.steps import Progress, Say
 from englishroom.store import SCHEMA_VERSION, Manifest, sha256, write_room
 
@@ -44,7 +44,7 @@ class Decompilation:
     program: Program
     records: list[Record]
     same_as: tuple[str, LogProbs]
-    summary: FeaturedSummary | SparseSummary | None = None
+    summary: FeaturedSummary | ReadableSummary | SparseSummary | None = None
     files: dict[str, bytes] = field(default_factory=dict)
 
 

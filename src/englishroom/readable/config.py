@@ -29,11 +29,11 @@ class StreamConfig(Settings):
     place_factor: Annotated[float, Ge(1)] = 1.5
     """How much farther each place in the text lies from the beginning than the one before; 1 makes every position one
     of its own."""
-    apart_tokens: Amount = 256_000
+    apart_tokens: Amount = 100_000
     """Tokens to read while moved features and rules are fitted one part at a time, on the model's own values."""
-    look_tokens: Amount = 512_000
+    look_tokens: Amount = 200_000
     """Tokens to read while looks are fitted to the model's own attention."""
-    tokens: Annotated[Amount, arg(name="stream-tokens")] = 1_500_000
+    tokens: Annotated[Amount, arg(name="stream-tokens")] = 600_000
     """Tokens to read while all parts are fitted together, each reading what the others wrote."""
     batch: Annotated[Count, arg(name="stream-batch")] = 4
     """Rows of text (each as long as the context) in one step of these fits."""
@@ -83,7 +83,7 @@ class ShortConfig(Settings):
     """Word lists that features read. Where there are as many as tokens, each token is one."""
     lists_active: Annotated[Count, arg(name="word-lists-active")] = 8
     """How many word lists a token may stand in."""
-    tokens: Annotated[Count, arg(name="short-tokens")] = 2_000_000
+    tokens: Annotated[Count, arg(name="short-tokens")] = 500_000
     """Tokens to read while edges are left out and the rest is fitted again."""
     batch: Annotated[Count, arg(name="short-batch")] = 4
     """Rows of text in one step."""
@@ -105,7 +105,7 @@ class ShortConfig(Settings):
     """Words that follow a word by its own short row in the end, on average."""
     row_most: Annotated[int, Interval(ge=1, le=255)] = 255
     """Words that any feature votes for, or that follow any word, at most in the end."""
-    first_reads: Count = 400
+    first_reads: Annotated[Count, arg(name="short-first-reads")] = 400
     """Features that any of these sums reads when edges are left out for the first time."""
     pruned_from: Share = 0.15
     """Share of these tokens after which edges begin to be left out."""

@@ -4,6 +4,8 @@ Reads are bounded by rank: of the edges to one sum those stay through which it v
 tightest bound may read more, up to a second bound for 45 in 100 of them and a third for 5. Votes, and the words
 that follow a word, stay by how much the distribution would change without them: to second order, the square of an edge,
 times the mean square of what it leads from, times the mean of ``p (1 - p)`` of the word that it leads to (Fisher).
+No table keeps more than a third of its entries in the end: with half of them it would be a matrix, once features that
+are never on are left out.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from englishroom.sparse.edges import Edges
 
 SECOND, THIRD = 0.45, 0.05
 """Shares of the sums that may read more than the first bound, and more than the second."""
+FULLEST = 3
+"""A table keeps one entry in so many at most in the end."""
 MEMORY = 0.9
 """How much of the running means stays from step to step."""
 
@@ -75,13 +79,14 @@ def choose_edges(
         ):
             edges = model.edges[f"{name}.{layer}"]
             importance = edges.weights.detach().square() * size[edges.sources]
-            kept[f"{name}.{layer}"] = within_bounds(edges, importance, [bound(n, first) for n in bounds])
+            some = max(1, edges.n_sources // FULLEST)
+            kept[f"{name}.{layer}"] = within_bounds(edges, importance, [bound(min(n, some), first) for n in bounds])
     for name, size, each in (
         ("votes", means.second[model.n_lists :], config.votes),
         ("follows", frequencies, config.follows),
     ):
         edges = model.edges[name]
-        most = bound(each * edges.n_sources, max(1, len(edges.columns)))
+        most = bound(min(each, max(1, edges.n_columns // FULLEST)) * edges.n_sources, max(1, len(edges.columns)))
         importance = edges.weights.detach().square() * size[edges.sources] * means.words[edges.columns.long()]
         rows = bound(config.row_most, edges.n_columns)
         within = torch.ones(len(importance), dtype=torch.bool)

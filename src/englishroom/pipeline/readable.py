@@ -1,0 +1,118 @@
+"""From a target to a readable program: pieces and looks, the stream model, the wired model, pruning, program."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from englishroom.dictionaries.checkpoint import Resumable, fit_to_end
+from englishroom.dictionaries.replacement import Replacement
+from englishroom.dictionaries.token_rows import TokenRows
+from englishroom.ir.program import Fire, Looks, Program
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.lower.readable import run_as, write_readable
+from englishroom.models.load import Target
+from englishroom.names import SCORES
+from englishroom.pipeline.config import DecompileConfig
+from englishroom.pipeline.evidence import ReadableSummary
+from englishroom.pipeline.fitting import Fitting
+from englishroom.pipeline.measuring import Measuring, Texts
+from englishroom.pipeline.writing import Decompilation
+from englishroom.plain import to_json
+from englishroom.readable.look_fit import LookFit
+from englishroom.readable.pieces import PiecesFit
+from englishroom.readable.stream_fit import StreamFit
+from englishroom.readable.stream_start import start_stream
+from englishroom.readable.wiring import WiredModel
+from englishroom.readable.wiring_fit import WiringFit
+from englishroom.readable.wiring_start import start_wiring
+from englishroom.steps import Progress, Say
+from englishroom.work import Work
+
+START_POSITIONS = 8_000
+"""Positions of the fitting text on which scales, strengths and thresholds are measured."""
+SAVE_EVERY_S = 60.0
+Run = TypeVar("Run", bound=Resumable)
+
+
+def readable(
+    config: DecompileConfig, target: Target, tokenizer: Tokenizer, work: Work, say: Say, progress: Progress
+) -> Decompilation:
+    """Decompile a target into looks, moved features, rules and votes.
+
+    1. Read the texts, or let the target tell them.
+    2. Fit a dictionary to every head and a transcoder to every MLP, and looks to the attention of every head.
+    3. Put them in place of the target's parts, and fit them together.
+    4. Write the model as edges between features, and leave edges out while the rest is fitted.
+    5. Write the program, and score it beside the target.
+
+    Raises:
+        EnglishRoomError: a setting, a text, the target or the work folder will not do.
+    """
+    fitting = Fitting(config, target, tokenizer, work, say, progress)
+    texts = fitting.texts()
+    say(f"fitting on {texts.fit.name}, reporting on {texts.report.name}")
+    model = _fitted(fitting, texts)
+    program, record = write_readable(model)
+    measuring = Measuring(Replacement(target.spec, target.weights, ()), target, tokenizer, texts, config, progress)
+    scores = fitting.measured_on(texts).once(SCORES, lambda: measuring.scores(program))
+    summary = summary_of(scores, program, texts)
+    for line in summary.summary_lines():
+        say(line)
+    same_as = ("wired model", partial(run_as, model))
+    return Decompilation(program, [record], same_as, summary, {SCORES: to_json(scores)})
+
+
+def _fitted(fitting: Fitting, texts: Texts) -> WiredModel:
+    """Fit everything, or go on with a fit that was killed."""
+    target, config, seed = fitting.target, fitting.config.readable, fitting.config.seed
+    rows = TokenRows.of(fitting.tokenizer, texts.fit.documents, target.spec.n_ctx)
+    counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab).float()
+    first = torch.from_numpy(rows.batch(seed, 0, math.ceil(START_POSITIONS / rows.length)))
+    identity: dict[str, Any] = {"target": target.sha256, "text": texts.fit.sha256}
+
+    def to_end(run: Run, name: str, step: str) -> Run:
+        def show(run: Run, _loss: float) -> None:
+            fitting.progress(step, run.step, run.n_steps)
+
+        fit_to_end(run, fitting.work.folder / f"{name}.pt", show, SAVE_EVERY_S)
+        return run
+
+    pieces = to_end(PiecesFit(target, rows, config.stream, identity, seed), "pieces", "fitting heads and MLPs apart")
+    looks = to_end(LookFit(target, rows, config.stream, identity, seed), "looks", "fitting looks")
+    stream = start_stream(target, looks.result(), pieces.result(), first, config.stream)
+    together = StreamFit(target, stream, rows, config.stream, identity, config.half, seed)
+    model = to_end(together, "stream", "fitting together").result()
+    identity |= {"stream": asdict(config.stream)}
+    wired = start_wiring(model, counted, first, config.short, seed, fitting.progress)
+    edges = sum(len(edges.columns) for edges in wired.edges.values())
+    run = WiringFit(target, wired, rows, config.short, identity, config.half, seed)
+    fitting.say(f"pruning {edges:,} edges in {run.n_steps:,} steps")
+    return to_end(run, "wiring", "pruning and refitting").result()
+
+
+def summary_of(scores: dict[str, Any], program: Program, texts: Texts) -> ReadableSummary:
+    """Pick what the manifest and the header of the emitted file say."""
+    talker, target = (next(row for row in scores["rows"] if row["role"] == role) for role in ("talker", "target"))
+    blocks = [block for block in program.blocks if isinstance(block, Looks | Fire)]
+    reads = np.concatenate([np.diff(block.conditions.starts) for block in blocks])
+    return ReadableSummary(
+        kl_target_program_nats=talker["kl_target_talker"],
+        ce_increase_nats=talker["ce_increase"],
+        top1_agreement=talker["top1_agreement"],
+        training_compute_recovered=talker.get("training_compute_recovered"),
+        description_bits=talker["description_bits"],
+        target_description_bits=target["description_bits"],
+        rules=sum(len(block.biases.values) for block in blocks if isinstance(block, Fire)),
+        moved_features=sum(len(block.biases.values) for block in blocks if isinstance(block, Looks)),
+        reads_per_rule_median=float(np.median(reads)),
+        reads_per_rule_p95=float(np.quantile(reads, 0.95)),
+        reads_per_rule_most=int(reads.max()),
+        texts=texts.about(),
+        warnings=list(texts.warnings),
+    )
