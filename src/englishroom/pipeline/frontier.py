@@ -266,7 +266,7 @@ class _Sweep:
         entries = [entry] if entry.talker is self.target else [ScoredTalker.of(self.target, "target"), entry]
         table = tabulate(entries, self.target, self.text, self.known, 0, self.config.seed, self.progress)
         row = table.rows[-1].as_dict()
-        kept = {key: row[key] for metric in METRICS if metric.frontier for key in metric.keys}
+        kept = {key: row[key] for metric in METRICS if metric.in_frontier for key in metric.keys}
         return {"name": entry.name, "label": label, "kind": kind, "open": place} | kept, table.as_dict()
 
     def _kept(self, name: str, identity: dict[str, Any], measure: Callable[[], Any], place: Path | None = None) -> Any:
