@@ -8,13 +8,7 @@ from functools import partial
 from typing import Any
 
 from englishroom.data.texts import Text
-from englishroom.evaluate.compute_recovered.ladder import (
-    LadderFit,
-    equivalent_parameters,
-    fit_ladder,
-    ladder_compute_recovered,
-    rungs_on,
-)
+from englishroom.evaluate.compute_recovered import ladder
 from englishroom.evaluate.compute_recovered.training import training_compute_recovered
 from englishroom.evaluate.description import describe
 from englishroom.evaluate.greedy import continue_greedily, greedy_agreement, prompts_of
@@ -105,13 +99,13 @@ def _greedy(
     return found
 
 
-def _ladder(runs: Sequence[LadderRun], sha256: str, seed: int) -> LadderFit | None:
-    rungs = rungs_on(runs, sha256)
-    return fit_ladder(rungs, seed) if rungs else None
+def _ladder(runs: Sequence[LadderRun], sha256: str, seed: int) -> ladder.LadderFit | None:
+    rungs = ladder.rungs_on(runs, sha256)
+    return ladder.fit_ladder(rungs, seed) if rungs else None
 
 
 def _compute(
-    judgement: Judgement, curve: Curve | None, fit: LadderFit | None, at_target: float | None, seed: int
+    judgement: Judgement, curve: Curve | None, fit: ladder.LadderFit | None, at_target: float | None, seed: int
 ) -> Mapping[str, Any]:
     """Say which share of compute reaches the talker's CE, where it reads the target's tokens."""
     increase = judgement.ce_increase
@@ -122,6 +116,6 @@ def _compute(
     if curve is not None:
         found["training"] = training_compute_recovered(curve, ce, error)
     if fit is not None and at_target is not None:
-        found["ladder"] = ladder_compute_recovered(fit, ce, at_target, error, seed=seed)
-        found["equivalent"] = equivalent_parameters(fit, ce, error, seed)
+        found["ladder"] = ladder.ladder_compute_recovered(fit, ce, at_target, error, seed=seed)
+        found["equivalent"] = ladder.equivalent_parameters(fit, ce, error, seed)
     return found
