@@ -69,7 +69,7 @@ def test_keys_and_headings_are_distinct() -> None:
 
 def test_points_of_a_frontier_show_what_they_keep() -> None:
     headings = [name for name, _ in frontier.COLUMNS]
-    assert {m.heading for m in METRICS if m.frontier and m.heading} <= set(headings)
+    assert {m.heading for m in METRICS if m.in_frontier and m.heading} <= set(headings)
 
 
 def test_a_metric_of_no_reference_is_not_defined_without_one() -> None:

@@ -50,8 +50,8 @@ def test_a_checkpoint_recovers_its_share_of_the_run(story_file: Path, tmp_path: 
     ]
     known = Known(find_curve(record, text.sha256))
     assert known.curve is not None
-    rows, categories = tabulate(entries, lead, text, known, 2, 0, lambda _step, _done, _total: None)
-    own, other = rows
+    table = tabulate(entries, lead, text, known, 2, 0, lambda _step, _done, _total: None)
+    own, other = table.rows
     assert own["training_compute_share"] == 1
     assert own["training_compute_recovered"] is not None
     assert "at or above the target" in own["training_compute_recovered"]
@@ -60,7 +60,7 @@ def test_a_checkpoint_recovers_its_share_of_the_run(story_file: Path, tmp_path: 
     assert other["training_compute_interval"][0] <= step / run.step <= other["training_compute_interval"][1]
     assert own["greedy_agreement"] == 1
     assert (own["ladder_compute_recovered"], own["description_bits"]) == (None, 1000)
-    assert {row.talker for row in categories} == {"run", "half"}
+    assert {row.talker for row in table.categories} == {"run", "half"}
 
 
 def row(name: str, nats: float, target: str | None = "t") -> ScoreRow:

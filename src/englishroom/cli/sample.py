@@ -24,26 +24,19 @@ class Command:
     config: Annotated[SampleConfig, arg(name="")] = SampleConfig()
 
     def run(self) -> None:
-        from englishroom.evaluate.sample_file import (
-            PARTS_RECORD,
-            SampledModel,
-            check_file,
-            check_folder,
-            write_parts,
-            write_sample,
-        )
+        from englishroom.evaluate import sample_file
         from englishroom.evaluate.sample_warnings import warnings_of
         from englishroom.pipeline.opening import open_talker, talker_sha256
 
         config = self.config
         config.validate()
-        check, write = (check_file, write_sample) if config.parts is None else (check_folder, write_parts)
-        check(self.out)
+        (sample_file.check_file if config.parts is None else sample_file.check_folder)(self.out)
         talker = open_talker(config.talker, say=say, dtype=config.drawing.precision, **asdict(config.opening))
         if config.opening.context is not None:  # the record says where documents were cut
             config = config.changed(max_tokens=min(talker.n_ctx, config.drawing.max_tokens or talker.n_ctx))
-        source = SampledModel(talker.name, talker_sha256(config.talker, talker))
+        source = sample_file.SampledModel(talker.name, talker_sha256(config.talker, talker))
         with progress_bar() as progress:
+            write = sample_file.write_sample if config.parts is None else sample_file.write_parts
             record = write(talker, source, config, self.out, progress)
         parts = {self.out / part["file"]: part for part in record.get("parts", {}).values()}
         for file, part in (parts or {self.out: record}).items():
@@ -51,7 +44,7 @@ class Command:
                 say(f"warning: {line}")
             show(f"wrote {file}: {_summary(part)}")
         if parts:
-            show(f"wrote {self.out / PARTS_RECORD}")
+            show(f"wrote {self.out / sample_file.PARTS_RECORD}")
 
 
 def _summary(counts: dict[str, Any]) -> str:

@@ -31,9 +31,9 @@ from englishroom.models.compress.smallest import prune
 from englishroom.models.load import Target
 from englishroom.steps import Progress
 from englishroom.talkers.ngrams.encode import encode_documents
-from englishroom.talkers.ngrams.infini import InfiniTalker, fit_infini
-from englishroom.talkers.ngrams.skip import SkipTalker, fit_skips
-from englishroom.talkers.ngrams.talker import NgramTalker, fit_orders
+from englishroom.talkers.ngrams.infini import fit_infini
+from englishroom.talkers.ngrams.skip import fit_skips
+from englishroom.talkers.ngrams.talker import fit_orders
 from englishroom.talkers.ngrams.template import template_rules
 
 KEPT_SHARES = (0.5, 0.25, 0.1)
@@ -80,16 +80,13 @@ def _replaced(target: TargetTalker, fit: Text, seed: int) -> Iterator[ScoredTalk
 def _ngrams(target: TargetTalker, fit: Text, choose: Text, progress: Progress) -> Iterator[ScoredTalker]:
     models = fit_orders(fit.documents, target.tokenizer, range(1, len(ORDER_NAMES) + 1), progress)
     for model, name in zip(models, ORDER_NAMES, strict=True):
-        yield _entry(model, name)
+        yield ScoredTalker.of(model, "n-gram", name)
     progress("sorting contexts", 0, 1)
     held = choose.documents[:CHOOSING_DOCUMENTS]
-    yield _entry(fit_infini(fit.documents, held, models[-1]), "infini-gram")
+    yield ScoredTalker.of(fit_infini(fit.documents, held, models[-1]), "n-gram", "infini-gram")
     progress("sorting contexts", 1, 1)
-    yield _entry(fit_skips(fit.documents, held, target.tokenizer, progress=progress), "skip-trigram")
-
-
-def _entry(model: NgramTalker | InfiniTalker | SkipTalker, name: str) -> ScoredTalker:
-    return ScoredTalker(model, "n-gram", name, describe(model).bits)
+    skips = fit_skips(fit.documents, held, target.tokenizer, progress=progress)
+    yield ScoredTalker.of(skips, "n-gram", "skip-trigram")
 
 
 def hindsight_row(target: TargetTalker, fit: Text, text: Text, progress: Progress) -> ScoreRow:
@@ -134,5 +131,5 @@ def _compressed(target: TargetTalker, fit: Text, choose: Text, progress: Progres
         yield ScoredTalker(TargetTalker(found.target, tokenizer), "quantised", name, describe(found).bits)
     progress("quantising", len(BITS), len(BITS))
     for keep in KEPT_SHARES:
-        left = prune(target.target, keep)
-        yield ScoredTalker(TargetTalker(left, tokenizer), "pruned", f"{keep:.0%} of the weights", describe(left).bits)
+        left = TargetTalker(prune(target.target, keep), tokenizer)
+        yield ScoredTalker.of(left, "pruned", f"{keep:.0%} of the weights")

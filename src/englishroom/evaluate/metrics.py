@@ -66,7 +66,7 @@ class Metric:
         compute: computes it of anything else that was measured.
         interval: whether the mean gets a bootstrapped interval, or what computes one.
         report: whether the report shows it in its first table, under "More measures", or not at all.
-        frontier: whether points of a frontier keep it.
+        frontier: whether points of a frontier keep it, as they do all of the first table.
         categories: whether it is broken down by category of token.
     """
 
@@ -81,6 +81,11 @@ class Metric:
     report: Literal["first", "further", "no"] = "no"
     frontier: bool = False
     categories: bool = False
+
+    @property
+    def in_frontier(self) -> bool:
+        """Whether points of a frontier keep it."""
+        return self.frontier or self.report == "first"
 
     @property
     def interval_key(self) -> str:
@@ -143,7 +148,6 @@ METRICS: Sequence[Metric] = (
         paired=False,
         interval=True,
         report="first",
-        frontier=True,
         categories=True,
     ),
     Metric("target_nats", "", per_token=lambda _ours, reference, came: per_token.nats(reference.log, came)),
@@ -154,7 +158,6 @@ METRICS: Sequence[Metric] = (
         sums=lambda judgement: judgement.ce_increase,
         interval=True,
         report="first",
-        frontier=True,
         categories=True,
     ),
     Metric(
@@ -163,7 +166,6 @@ METRICS: Sequence[Metric] = (
         _fine,
         per_token=lambda ours, reference, _came: per_token.kl_nats(reference.log, ours.log, reference.p),
         report="first",
-        frontier=True,
         categories=True,
     ),
     Metric(
@@ -189,7 +191,6 @@ METRICS: Sequence[Metric] = (
         "same top-1",
         per_token=lambda ours, reference, _came: per_token.agreement(ours.best, reference.best),
         report="first",
-        frontier=True,
     ),
     Metric("greedy_agreement", "same greedy text", compute=lambda m: m.extra.greedy_agreement, report="further"),
     Metric(
@@ -198,21 +199,13 @@ METRICS: Sequence[Metric] = (
         compute=lambda m: m.judgement.calibration.expected_error,
         report="further",
     ),
-    Metric(
-        "description_bits",
-        "description",
-        bits,
-        compute=lambda m: m.extra.description_bits,
-        report="first",
-        frontier=True,
-    ),
+    Metric("description_bits", "description", bits, compute=lambda m: m.extra.description_bits, report="first"),
     Metric(
         "training_compute_recovered",
         "training compute recovered",
         text,
         compute=lambda m: m.extra.training and m.extra.training.describe(),
         report="first",
-        frontier=True,
     ),
     Metric(
         "training_compute_share",

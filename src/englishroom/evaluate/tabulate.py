@@ -8,18 +8,13 @@ from functools import partial
 from typing import Any
 
 from englishroom.data.texts import Text
-from englishroom.evaluate.compute_recovered.ladder import (
-    LadderFit,
-    equivalent_parameters,
-    fit_ladder,
-    ladder_compute_recovered,
-    rungs_on,
-)
+from englishroom.evaluate.compute_recovered import ladder
 from englishroom.evaluate.compute_recovered.training import training_compute_recovered
+from englishroom.evaluate.description import describe
 from englishroom.evaluate.greedy import continue_greedily, greedy_agreement, prompts_of
 from englishroom.evaluate.metrics import Extra, Role
 from englishroom.evaluate.score import Score, comparable, judge
-from englishroom.evaluate.score_table import CategoryRow, ScoreRow, category_rows, make_row, with_loss_recovered
+from englishroom.evaluate.score_table import ScoreRow, ScoreTable, category_rows, make_row, with_loss_recovered
 from englishroom.evaluate.sums import Judgement
 from englishroom.steps import Progress
 from englishroom.talker import Talker
@@ -39,6 +34,11 @@ class ScoredTalker:
     name: str
     description_bits: float | None = None
 
+    @classmethod
+    def of(cls, talker: Talker, role: Role = "talker", name: str | None = None) -> ScoredTalker:
+        """Describe a talker, too; it stands there under its own name unless another is given."""
+        return cls(talker, role, name or talker.name, describe(talker).bits)
+
 
 @dataclass(frozen=True)
 class Known:
@@ -56,8 +56,8 @@ def tabulate(
     greedy_prompts: int,
     seed: int,
     progress: Progress,
-) -> tuple[list[ScoreRow], list[CategoryRow]]:
-    """Judge talkers against a reference on one text and make their rows, in their order.
+) -> ScoreTable:
+    """Judge talkers against a reference on one text and make the table of their rows, in their order.
 
     Args:
         greedy_prompts: beginnings of documents from which greedy texts are compared; 0 leaves that out.
@@ -76,7 +76,10 @@ def tabulate(
         rows.append(make_row(entry.name, reference.name, judgement, extra, seed))
     progress("resampling documents", len(entries), len(entries))
     broken_down = [category_rows(entry.name, j, seed) for entry, j in zip(entries, judged, strict=True)]
-    return with_loss_recovered(rows), [row for rows_of_one in broken_down for row in rows_of_one]
+    categories = [row for rows_of_one in broken_down for row in rows_of_one]
+    lacking = f"{reference.name}: no training curve on this text, so no training compute recovered"
+    settings = {"seed": seed, "notes": [] if known.curve else [lacking]}
+    return ScoreTable(text.about() | {"bytes": text.n_bytes}, with_loss_recovered(rows), categories, settings)
 
 
 def _greedy(
@@ -96,13 +99,13 @@ def _greedy(
     return found
 
 
-def _ladder(runs: Sequence[LadderRun], sha256: str, seed: int) -> LadderFit | None:
-    rungs = rungs_on(runs, sha256)
-    return fit_ladder(rungs, seed) if rungs else None
+def _ladder(runs: Sequence[LadderRun], sha256: str, seed: int) -> ladder.LadderFit | None:
+    rungs = ladder.rungs_on(runs, sha256)
+    return ladder.fit_ladder(rungs, seed) if rungs else None
 
 
 def _compute(
-    judgement: Judgement, curve: Curve | None, fit: LadderFit | None, at_target: float | None, seed: int
+    judgement: Judgement, curve: Curve | None, fit: ladder.LadderFit | None, at_target: float | None, seed: int
 ) -> Mapping[str, Any]:
     """Say which share of compute reaches the talker's CE, where it reads the target's tokens."""
     increase = judgement.ce_increase
@@ -113,6 +116,6 @@ def _compute(
     if curve is not None:
         found["training"] = training_compute_recovered(curve, ce, error)
     if fit is not None and at_target is not None:
-        found["ladder"] = ladder_compute_recovered(fit, ce, at_target, error, seed=seed)
-        found["equivalent"] = equivalent_parameters(fit, ce, error, seed)
+        found["ladder"] = ladder.ladder_compute_recovered(fit, ce, at_target, error, seed=seed)
+        found["equivalent"] = ladder.equivalent_parameters(fit, ce, error, seed)
     return found

@@ -113,8 +113,8 @@ class _Naming:
         elif block.transposed and block.space == self.program.vote.space and block.reads in self.stages:
             self._words_of(block.reads, weight, "say")
 
-    def _keep(self, variable: str, labels: Iterable[str], features: Iterable[Feature]) -> None:
-        own = distinct([as_word(_cut(text, LONGEST)) for text in labels])
+    def _keep(self, variable: str, features: Sequence[Feature]) -> None:
+        own = distinct([as_word(_cut(feature.label, LONGEST)) for feature in features])
         self.found[variable] = tuple(
             Feature(
                 word,
@@ -134,17 +134,16 @@ class _Naming:
         assert isinstance(table, SparseTable)
         columns = table.csr().tocsc()
         seen, importance = self.evidence.seen.get(variable), self.evidence.importance.get(variable)
-        labels, features = [], []
+        features: list[Feature] = []
         for at in range(table.n_columns):
             low, high = columns.indptr[at], columns.indptr[at + 1]
             tokens, values = columns.indices[low:high], columns.data[low:high]
             ranked = np.lexsort((tokens, -np.abs(values) * np.sqrt(self.often[tokens] + 1e-6)))
             best = [(self.words[tokens[i]], float(values[i])) for i in ranked[:LISTED]]
             shares = np.bincount(self.classes[tokens], np.abs(values) * self.often[tokens], len(CLASSES))
-            labels.append(f"{stem}:{_joined(best)}" if best else f"{stem}:none")
             features.append(
                 Feature(
-                    "",
+                    f"{stem}:{_joined(best)}" if best else f"{stem}:none",
                     PLURALS[int(shares.argmax())] if best else "empty",
                     0.0 if importance is None else float(importance[at]),
                     1.0 if seen is None else float(seen.frequency[at]),
@@ -153,36 +152,34 @@ class _Naming:
                     votes=self._votes(variable, at),
                 )
             )
-        self._keep(variable, labels, features)
+        self._keep(variable, features)
 
     def _positions(self, variable: str, table: object) -> None:
         """Name features of position after the positions where they are on most."""
         assert isinstance(table, SparseTable)
         dense, seen, importance = table.dense(), self.evidence.seen[variable], self.evidence.importance[variable]
-        labels, features = [], []
+        features: list[Feature] = []
         for at in range(table.n_columns):
             strong = np.flatnonzero(dense[:, at] >= HALF * max(dense[:, at].max(), 1e-9))
             where = f"{strong[0]}..{strong[-1]}" if len(strong) > 1 else f"{strong[0]}" if len(strong) else "none"
-            labels.append(f"place:{where}")
             ranked = np.argsort(-dense[:, at], kind="stable")[:LISTED]
             tokens = tuple((f"position_{position}", float(dense[position, at])) for position in ranked)
             numbers = float(importance[at]), float(seen.frequency[at]), float(seen.mean[at])
-            features.append(Feature("", "places", *numbers, tokens, votes=self._votes(variable, at)))
-        self._keep(variable, labels, features)
+            features.append(Feature(f"place:{where}", "places", *numbers, tokens, votes=self._votes(variable, at)))
+        self._keep(variable, features)
 
     def _head_outputs(self, variable: str, stem: str) -> None:
         """Name dimensions of the outputs of heads after the words with the largest and the smallest values."""
         values = self.evidence.values[variable]
         telling = (values - self.chance @ values) * self.often[:, None]
-        labels, features = [], []
+        features: list[Feature] = []
         for at in range(values.shape[1]):
             ranked = np.lexsort((np.arange(len(telling)), -telling[:, at]))
             high, low = ranked[:2], ranked[::-1][:1]
             best = [(self.words[token], float(values[token, at])) for token in (*high, *low)]
             name = f"{stem}:{_joined(best[:2])}-{_joined(best[2:])}" if telling[:, at].any() else f"{stem}:none"
-            labels.append(name)
-            features.append(Feature("", "brought", frequency=1.0, tokens=tuple(best)))
-        self._keep(variable, labels, features)
+            features.append(Feature(name, "brought", frequency=1.0, tokens=tuple(best)))
+        self._keep(variable, features)
 
     def _rules(self, variable: str, stem: str, kind: str) -> None:
         """Name rules after what excites them and what they vote for."""
@@ -191,7 +188,7 @@ class _Naming:
         kept = profiles(evidence, variable, self.kinds, self.classes, voted)
         by_token = seen.by_token.tocsc()
         usual = None if seen.origins is None else seen.origins.sum(1) / max(float(seen.origins.sum()), 1e-9)
-        labels, features = [], []
+        features: list[Feature] = []
         for at, profile in enumerate(kept):
             low, high = by_token.indptr[at], by_token.indptr[at + 1]
             tokens = self._telling(by_token.data[low:high], by_token.indices[low:high], self.chance)
@@ -210,10 +207,9 @@ class _Naming:
             else:
                 words = [_joined(tokens[:2])] if share > TELLING else []
                 name = f"{stem}:{'+'.join([*words, *telling]) or 'any'}{voted_for}"
-            labels.append(name)
             numbers = float(evidence.importance[variable][at]), profile.frequency, float(seen.mean[at])
-            features.append(Feature("", group_of(profile), *numbers, tokens, contexts, votes))
-        self._keep(variable, labels, features)
+            features.append(Feature(name, group_of(profile), *numbers, tokens, contexts, votes))
+        self._keep(variable, features)
 
     def _telling(self, values: NDArray, tokens: NDArray, usual: NDArray) -> Scores:
         """Return the tokens whose shares of something lie farthest above the usual ones, with these shares."""

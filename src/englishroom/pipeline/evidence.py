@@ -77,12 +77,11 @@ class EmittedAgreement:
         }
 
 
-@dataclass(frozen=True)
-class FeaturedSummary:
-    """How good a featured program is; every name is an entry of the manifest.
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """How good a program is that is not exact; every name is an entry of the manifest.
 
     Attributes:
-        correlation_of_effects: of switching parts off in program and target, by kind and way; an entry for each.
         texts: what was fitted, chosen and reported on.
         warnings: what these texts cannot stand for.
     """
@@ -92,13 +91,27 @@ class FeaturedSummary:
     top1_agreement: float
     training_compute_recovered: str | None
     description_bits: float
-    correlation_of_effects: dict[str, float]
     texts: dict[str, Any]
     warnings: list[str]
 
     def evidence(self) -> dict[str, Any]:
         """Return the entries of a manifest."""
-        entries = asdict(self)
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturedSummary(Summary):
+    """How good a featured program is.
+
+    Attributes:
+        correlation_of_effects: of switching parts off in program and target, by kind and way; an entry for each.
+    """
+
+    correlation_of_effects: dict[str, float]
+
+    def evidence(self) -> dict[str, Any]:
+        """Return the entries of a manifest."""
+        entries = super().evidence()
         effects = entries.pop("correlation_of_effects")
         return entries | {f"correlation_of_effects_{name}": value for name, value in effects.items()}
 
@@ -112,20 +125,10 @@ class FeaturedSummary:
         )
 
 
-@dataclass(frozen=True)
-class SparseSummary:
-    """How good and how large a sparse program is; every name is an entry of the manifest.
+@dataclass(frozen=True, kw_only=True)
+class SparseSummary(Summary):
+    """How good and how large a sparse program is."""
 
-    Attributes:
-        texts: what was fitted, chosen and reported on.
-        warnings: what these texts cannot stand for.
-    """
-
-    kl_target_program_nats: float
-    ce_increase_nats: float
-    top1_agreement: float
-    training_compute_recovered: str | None
-    description_bits: float
     target_description_bits: float
     rules: int
     rules_fired_mean: float
@@ -136,12 +139,6 @@ class SparseSummary:
     reads_per_rule_that_fired_p95: float
     reads_per_number_median: float
     reads_per_number_p95: float
-    texts: dict[str, Any]
-    warnings: list[str]
-
-    def evidence(self) -> dict[str, Any]:
-        """Return the entries of a manifest."""
-        return asdict(self)
 
     def summary_lines(self) -> tuple[str, ...]:
         """Say in a few lines how good and how large the program is."""

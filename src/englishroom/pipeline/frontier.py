@@ -25,9 +25,7 @@ from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.disk import locked, make_folder, replace_files
 from englishroom.errors import ConfigError
 from englishroom.evaluate.baselines import baselines, check_texts
-from englishroom.evaluate.description import describe
 from englishroom.evaluate.metrics import METRICS
-from englishroom.evaluate.score_table import ScoreTable
 from englishroom.evaluate.tabulate import Known, ScoredTalker, tabulate
 from englishroom.evaluate.talkers.program import ProgramTalker
 from englishroom.evaluate.talkers.target import TargetTalker
@@ -146,8 +144,8 @@ class _Sweep:
 
     def of_target(self) -> Point:
         def measure() -> Point:
-            entry = ScoredTalker(self.target, "target", self.target.name, describe(self.target).bits)
-            return self._measured(entry, "target", self.target.name, self.model)[0]
+            lead = ScoredTalker.of(self.target, "target")
+            return self._measured(lead, "target", self.target.name, self.model)[0]
 
         return self._kept("target", {}, measure)
 
@@ -254,7 +252,7 @@ class _Sweep:
     ) -> tuple[Point, dict[str, Any]]:
         self.say(f"measuring {name}")
         talker = ProgramTalker(name, program, tokenizer)
-        point, scores = self._measured(ScoredTalker(talker, "talker", name, describe(program).bits), kind, label, place)
+        point, scores = self._measured(ScoredTalker.of(talker), kind, label, place)
         tokens = rows_of(self.text, program, tokenizer, TRACED_DOCUMENTS)
         each = partial(self.progress, "counting what works")
         if not any(isinstance(block, Rules) for block in program.blocks):
@@ -265,13 +263,10 @@ class _Sweep:
 
     def _measured(self, entry: ScoredTalker, kind: str, label: str, place: str) -> tuple[Point, dict[str, Any]]:
         """Judge a talker beside the target."""
-        lead = ScoredTalker(self.target, "target", self.target.name, describe(self.target).bits)
-        entries = [entry] if entry.talker is self.target else [lead, entry]
-        rows, categories = tabulate(entries, self.target, self.text, self.known, 0, self.config.seed, self.progress)
-        row = rows[-1].as_dict()
-        kept = {key: row[key] for metric in METRICS if metric.frontier for key in metric.keys}
-        about = self.text.about() | {"bytes": self.text.n_bytes}
-        table = ScoreTable(about, rows, categories, {"seed": self.config.seed, "notes": []})
+        entries = [entry] if entry.talker is self.target else [ScoredTalker.of(self.target, "target"), entry]
+        table = tabulate(entries, self.target, self.text, self.known, 0, self.config.seed, self.progress)
+        row = table.rows[-1].as_dict()
+        kept = {key: row[key] for metric in METRICS if metric.in_frontier for key in metric.keys}
         return {"name": entry.name, "label": label, "kind": kind, "open": place} | kept, table.as_dict()
 
     def _kept(self, name: str, identity: dict[str, Any], measure: Callable[[], Any], place: Path | None = None) -> Any:

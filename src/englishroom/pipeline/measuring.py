@@ -17,8 +17,6 @@ from englishroom.dictionaries.evidence.tabulate import tabulate as tabulate_late
 from englishroom.dictionaries.fidelity import measure_fidelity
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
-from englishroom.evaluate.description import describe
-from englishroom.evaluate.score_table import ScoreTable
 from englishroom.evaluate.tabulate import ScoredTalker, tabulate
 from englishroom.evaluate.talkers.program import ProgramTalker
 from englishroom.evaluate.talkers.target import TargetTalker
@@ -104,20 +102,11 @@ class Measuring:
 
     def scores(self, program: Program) -> dict[str, Any]:
         """Judge the program beside the target, on the reporting text, by all that is measured of any talker."""
-        name, report = self.target.name, self.texts.report
-        lead = TargetTalker(self.target, self.tokenizer)
-        talker = ProgramTalker(f"{name}, {program.level}", program, self.tokenizer)
-        entries = [
-            ScoredTalker(lead, "target", lead.name, describe(lead).bits),
-            ScoredTalker(talker, "talker", talker.name, describe(talker).bits),
-        ]
-        known = known_of(lead, report)
-        prompts = self.config.measure.greedy_prompts
-        rows, categories = tabulate(entries, lead, report, known, prompts, self.config.seed, self.progress)
-        notes = [] if known.curve else [f"{name}: no training curve on this text, so no training compute recovered"]
-        return ScoreTable(
-            report.about() | {"bytes": report.n_bytes}, rows, categories, {"seed": self.config.seed, "notes": notes}
-        ).as_dict()
+        report, lead = self.texts.report, TargetTalker(self.target, self.tokenizer)
+        talker = ProgramTalker(f"{self.target.name}, {program.level}", program, self.tokenizer)
+        entries = [ScoredTalker.of(lead, "target"), ScoredTalker.of(talker)]
+        known, prompts = known_of(lead, report), self.config.measure.greedy_prompts
+        return tabulate(entries, lead, report, known, prompts, self.config.seed, self.progress).as_dict()
 
     def evidence(self) -> dict[str, bytes]:
         """Read the beginning of the fitting text once more, and keep what every latent fires on: Parquet files."""

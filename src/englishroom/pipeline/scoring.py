@@ -38,7 +38,7 @@ def score_table(config: ScoreConfig, say: Say = silent, progress: Progress = sil
         EnglishRoomError: a text, a talker or a setting will not do.
     """
     from englishroom.evaluate.score_table import ScoreTable
-    from englishroom.evaluate.tabulate import tabulate
+    from englishroom.evaluate.tabulate import ScoredTalker, tabulate
 
     config.validate()
     for name in (config.text, *((*config.fit, config.choose) if config.baselines else ())):
@@ -53,16 +53,14 @@ def score_table(config: ScoreConfig, say: Say = silent, progress: Progress = sil
         say(line)
     rows, categories = [], []
     for lead, others in _groups(talkers, every_model=beside is not None):
-        entries = _entries(lead, others)
+        entries = [ScoredTalker.of(lead, "target"), *map(ScoredTalker.of, others)]
         if beside is not None:
             say(f"{lead.name}: making the baselines, fitted on {beside.fit.name}")
             entries += beside.baselines(lead, config.seed, progress)
-        known = known_of(lead, text)
-        if known.curve is None:
-            notes.append(f"{lead.name}: no training curve on this text, so no training compute recovered")
-        found = tabulate(entries, lead, text, known, config.greedy_prompts, config.seed, progress)
-        rows += found[0]
-        categories += found[1]
+        found = tabulate(entries, lead, text, known_of(lead, text), config.greedy_prompts, config.seed, progress)
+        rows += found.rows
+        categories += found.categories
+        notes += found.settings["notes"]
         if beside is not None:
             rows.append(beside.hindsight(lead, text, progress))
     settings = {flag.removeprefix("--").replace("-", "_"): value for flag, value in config.flags().items()}
@@ -106,16 +104,6 @@ def _groups(talkers: Sequence[Talker], every_model: bool) -> list[tuple[Talker, 
         raise ConfigError("--baselines are made of a model, and none is named; name the model beside the room")
     rooms = [talker for talker in talkers if not _is_model(talker)]
     return [(model, rooms if model is models[0] else []) for model in models]
-
-
-def _entries(lead: Talker, others: Sequence[Talker]) -> list[ScoredTalker]:
-    from englishroom.evaluate.description import describe
-    from englishroom.evaluate.tabulate import ScoredTalker
-
-    return [
-        ScoredTalker(talker, "target" if talker is lead else "talker", talker.name, describe(talker).bits)
-        for talker in (lead, *others)
-    ]
 
 
 def _is_model(talker: Talker) -> bool:

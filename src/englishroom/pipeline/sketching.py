@@ -173,15 +173,12 @@ def _run_file(
     from englishroom.sketch.folder import SOURCE
 
     gap = 0.0
-    running = SketchTalker(Path(SOURCE), text, talker.tokenizer, talker.n_ctx)
     checked = list(zip(heard.windows, heard.counted, strict=True))[:CHECKED_WINDOWS]
-    try:
+    with SketchTalker(Path(SOURCE), text, talker.tokenizer, talker.n_ctx) as running:
         for done, (window, counted) in enumerate(checked):
             for answer in running.log_probs(np.array([window]))[0, counted:]:
                 gap = max(gap, float(np.abs(next(expected) - answer).max()))
             progress("running sketch.py", done + 1, len(checked))
-    finally:
-        running.close()
     if not gap <= TOLERANCE_NATS:
         raise ConfigError(f"the written sketch differs from the fitted one by {gap:.2g} nats; please report it")
     return gap

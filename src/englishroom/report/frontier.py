@@ -143,7 +143,7 @@ def _mark(point: Point, view: View) -> Mark:
 
 COLUMNS: tuple[tuple[str, Callable[[Point], str]], ...] = (
     ("rules fired", lambda p: number(p.get("rules_fired_mean"), ".0f")),
-    *((m.heading, lambda p, m=m: m.cell(p)[0]) for m in METRICS if m.frontier and m.heading),
+    *((m.heading, lambda p, m=m: m.cell(p)[0]) for m in METRICS if m.in_frontier and m.heading),
 )
 """What is said of every point, in the page and on the terminal."""
 

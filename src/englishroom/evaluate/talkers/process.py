@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,32 +17,58 @@ from englishroom.errors import ArtifactError
 from englishroom.ir.tokenizer import Tokenizer
 
 
-def bare_python(harness: str, path: Path) -> subprocess.Popen[bytes]:
-    """Start a bare Python (``-I -S``: isolated, no site packages) that runs a harness on a file."""
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", harness, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,  # so that Ctrl-C reaches this process only, which then ends that one
-    )
-
-
 class ProcessTalker:
-    """A file that talks, run by a bare Python. It answers in float64; texts may be open side by side.
+    """A file that talks, run by a bare Python (``-I -S``: isolated, no site packages) in its own process.
 
-    Subclasses say in ``_running`` which process, and in ``remedy`` what to do where it stops.
+    The process starts when it is first asked, and ends with the talker, or earlier where that is closed or used as a
+    context manager. It answers in float64; texts may be open side by side.
+
+    Subclasses say in ``harness`` what runs the file, and in ``remedy`` what to do where it stops.
     """
 
+    harness: str
     remedy: str
 
     def __init__(self, path: Path, tokenizer: Tokenizer, n_ctx: int, name: str) -> None:
         self.name, self.path, self.tokenizer, self.n_ctx = name, path, tokenizer, n_ctx
         self.d_vocab = len(tokenizer.pieces)
         self._texts = itertools.count()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def close(self) -> None:
+        """End the process; it starts again when it is asked."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def told_first(self) -> bytes:
+        """Return what the harness reads before any text."""
+        return b""
 
     def _running(self) -> subprocess.Popen[bytes]:
-        raise NotImplementedError
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", self.harness, str(self.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # so that Ctrl-C reaches this process only, which then ends that one
+            )
+            assert self._process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(self.told_first())
+        return self._process
 
     def log_probs(self, tokens: NDArray[np.integer]) -> NDArray[Any]:
         return np.stack([self.stream().extend(row[None, :])[0] for row in np.atleast_2d(tokens)])
@@ -71,7 +97,9 @@ class ProcessTalker:
             data = process.stdout.read(size)
         if len(data) < size:
             last = process.stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
-            raise ArtifactError(f"{self.where}: stopped with status {process.wait()} ({last}); {self.remedy}")
+            status = process.wait()
+            self.close()
+            raise ArtifactError(f"{self.where}: stopped with status {status} ({last}); {self.remedy}")
         return np.frombuffer(data).reshape(len(tokens), self.d_vocab)
 
     @property

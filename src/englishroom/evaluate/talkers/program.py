@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from englishroom.evaluate.talkers.process import ProcessTalker, bare_python
+from englishroom.evaluate.talkers.process import ProcessTalker
 from englishroom.interp.vectorised import Interpreter, Stream
 from englishroom.ir.program import Program
 from englishroom.ir.tokenizer import Tokenizer
@@ -61,25 +59,9 @@ for line in sys.stdin:
 
 
 class EmittedTalker(ProcessTalker):
-    """An emitted ``program.py``, run by a bare Python (``-I -S``: isolated, no site packages) in its own process.
+    """An emitted ``program.py``."""
 
-    Use it as a context manager. It answers in float64, one text after the other; texts may be open side by side.
-    """
-
-    remedy = "decompile again"
+    harness, remedy = _HARNESS, "decompile again"
 
     def __init__(self, path: Path, tokenizer: Tokenizer, n_ctx: int) -> None:
         super().__init__(path, tokenizer, n_ctx, str(path))
-        self._process = bare_python(_HARNESS, path)
-
-    def __enter__(self) -> EmittedTalker:
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        return self._process
