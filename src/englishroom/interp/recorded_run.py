@@ -156,6 +156,8 @@ class RecordedRun:
         match block:
             case ir.Lookup():
                 return []
+            case ir.Product() | ir.Rules() | ir.Match() | ir.Fire() | ir.Looks() if through == "additions":
+                return []
             case ir.Linear(reads=reads):
                 return [(reads, self.apply(block.weight, g, transposed=not block.transposed))]
             case ir.Sum(reads=reads) | ir.Vote(reads=reads):
@@ -169,25 +171,17 @@ class RecordedRun:
             case ir.Rotate(reads=reads):
                 return [(reads, self._turned(block, g, -1.0))]
             case ir.Product(reads=(a, b)):
-                if through == "additions":
-                    return []
                 return [(a, g * self.variables[b]), (b, g * self.variables[a])]
             case ir.Rules(reads=reads):
-                if through == "additions":
-                    return []
                 passed = np.where(self.rules[block.name].fired, self.apply(block.effects, g, transposed=True), 0.0)
                 return [(reads, self.apply(block.conditions, passed))]
             case ir.Match():
-                return [] if through == "additions" else self._back_of_heads(block, g, through)
+                return self._back_of_heads(block, g, through)
             case ir.Votes(reads=reads, weights=weights):
                 return self._parted(reads, self.apply(weights, g, transposed=True))
             case ir.Fire(reads=reads, conditions=conditions):
-                if through == "additions":
-                    return []
                 return self._parted(reads, self.apply(conditions, self._where_on(block.name, g)))
             case ir.Looks(reads=reads):
-                if through == "additions":
-                    return []
                 return self._parted(reads, self._back_of_looks(block, self._where_on(block.name, g), through))
             case ir.Activate() | ir.Attend() | ir.Unexplained():
                 raise _not_sparse(block)
