@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from englishroom.circuits.attribution import Frozen, Logit, Node, active_nodes, edges_into, freeze, same_latent
 from englishroom.circuits.basis import Basis
-from englishroom.circuits.pair_sums import PairSums
+from englishroom.circuits.pair_sums import PairSums, add_sums
 from englishroom.dictionaries.code import Codes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.replacement import Replacement
@@ -178,12 +178,7 @@ class EdgeRow:
 
 
 EdgeSums = Mapping[tuple[str, str, Question], PairSums]
-"""Predicted changes as x and actual ones as y, by kind of source and target; add them up with :func:`add_sums`."""
-
-
-def add_sums(a: EdgeSums, b: EdgeSums) -> EdgeSums:
-    """Add the sums of two parts of a text."""
-    return {key: a.get(key, PairSums()) + b.get(key, PairSums()) for key in dict.fromkeys([*a, *b])}
+"""Predicted changes as x and actual ones as y, by kind of source and target; add them up with ``add_sums``."""
 
 
 def sum_edges(

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from englishroom.circuits.pair_sums import PairSums
+from englishroom.circuits.pair_sums import PairSums, add_sums
 from englishroom.circuits.parts import Direction, Head, How, Intervention, Mlp, Part
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
@@ -77,11 +77,7 @@ class Effects:
     other: Mapping[Key, PairSums]
 
     def __add__(self, others: Effects) -> Effects:
-        return Effects(_added(self.same, others.same), _added(self.other, others.other))
-
-
-def _added(a: Mapping[Key, PairSums], b: Mapping[Key, PairSums]) -> dict[Key, PairSums]:
-    return {key: a.get(key, PairSums()) + b.get(key, PairSums()) for key in dict.fromkeys([*a, *b])}
+        return Effects(add_sums(self.same, others.same), add_sums(self.other, others.other))
 
 
 def sum_effects(

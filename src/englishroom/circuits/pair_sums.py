@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
+from typing import TypeVar
 
 from torch import Tensor
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -61,3 +65,8 @@ class PairSums:
     def rms_y(self) -> float:
         """Root mean square of y."""
         return (self.yy / max(1, self.n)) ** 0.5
+
+
+def add_sums(a: Mapping[Key, PairSums], b: Mapping[Key, PairSums]) -> dict[Key, PairSums]:
+    """Add the sums of two parts of a text, key by key."""
+    return {key: a.get(key, PairSums()) + b.get(key, PairSums()) for key in dict.fromkeys([*a, *b])}

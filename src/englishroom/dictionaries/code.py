@@ -231,35 +231,28 @@ def _dots(indices: Tensor, counts: Tensor, w: Tensor, x: Tensor, b: Tensor | Non
     return (torch.einsum("rsd,rd->rs", w[indices.long()], x) + b[indices.long()]) * used
 
 
-@dataclass(frozen=True)
-class _ByLatent:
-    """The used slots of codes, listed latent by latent (see :func:`kernels.sort_by_latent`)."""
-
-    starts: Tensor
-    flat: Tensor
-
-    @staticmethod
-    def of(indices: Tensor, counts: Tensor, n_latents: int) -> _ByLatent:
-        starts = torch.empty(n_latents + 1, dtype=torch.int64)
-        flat = torch.empty(int(counts.sum()), dtype=torch.int32)
-        kernels.sort_by_latent(*map(array, (indices, counts, starts, flat)))
-        return _ByLatent(starts, flat)
+_Order = tuple[Tensor, Tensor] | None
+"""The used slots of codes listed latent by latent (see :func:`kernels.sort_by_latent`): where those of each latent
+begin, and the slots. ``None`` but on the CPU."""
 
 
-def _scatter(indices: Tensor, values: Tensor, x: Tensor, n_latents: int, order: _ByLatent | None) -> Tensor:
-    """Add ``values * x`` of every row to the rows of its active latents, [latent, d]; ``order`` is for the CPU."""
+def _scatter(indices: Tensor, values: Tensor, x: Tensor, n_latents: int, order: _Order) -> Tensor:
+    """Add ``values * x`` of every row to the rows of its active latents, [latent, d]."""
     out = x.new_zeros(n_latents, x.shape[1])
     if order is not None:
-        starts = array(order.starts)
-        arrays = (array(t) for t in (order.flat, values, x, out))
+        starts, *arrays = (array(t) for t in (*order, values, x, out))
         run(kernels.scatter, n_latents, starts, *arrays, work=starts)
         return out
     added = (values[:, :, None] * x[:, None, :]).flatten(0, 1)
     return out.index_add_(0, indices.flatten().long(), added)
 
 
-def _order(indices: Tensor, counts: Tensor, n_latents: int) -> _ByLatent | None:
-    return _ByLatent.of(indices, counts, n_latents) if indices.device.type == "cpu" else None
+def _order(indices: Tensor, counts: Tensor, n_latents: int) -> _Order:
+    if indices.device.type != "cpu":
+        return None
+    order = torch.empty(n_latents + 1, dtype=torch.int64), torch.empty(int(counts.sum()), dtype=torch.int32)
+    kernels.sort_by_latent(*map(array, (indices, counts, *order)))
+    return order
 
 
 def _tally(indices: Tensor, values: Tensor, counts: Tensor, n_latents: int) -> Tensor:

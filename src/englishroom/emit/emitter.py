@@ -13,34 +13,8 @@ from englishroom.emit import tables as table_text
 from englishroom.emit.naming import identifiers, purpose
 from englishroom.emit.prelude import arithmetic, features, loading, talking
 from englishroom.emit.source import LineOrigin, SourceText, Verbatim
+from englishroom.ir import program as ir
 from englishroom.ir import tokenizer as tokenizer_module
-from englishroom.ir.program import (
-    Activate,
-    AnyTable,
-    Attend,
-    Block,
-    Fire,
-    Join,
-    Linear,
-    Looks,
-    Lookup,
-    Match,
-    Normalise,
-    Product,
-    Program,
-    Rotate,
-    Rules,
-    Select,
-    SparseTable,
-    Sum,
-    Table,
-    Unexplained,
-    Vote,
-    Votes,
-    reads_of,
-    tables_in,
-    tables_of,
-)
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.wording import comment, docstring
 
@@ -64,7 +38,7 @@ _FIXED = (
     "__builtins__",
 )
 """Names that emitted code has beside those of its blocks and tables."""
-_KEEPING = (Attend, Match, Looks)
+_KEEPING = (ir.Attend, ir.Match, ir.Looks)
 """Blocks that keep something of the positions already read."""
 
 
@@ -92,7 +66,7 @@ class Emitted:
 class Emitter:
     """Spells a program block by block."""
 
-    def __init__(self, program: Program, tokenizer: Tokenizer, modules: Sequence[ModuleType] = ()) -> None:
+    def __init__(self, program: ir.Program, tokenizer: Tokenizer, modules: Sequence[ModuleType] = ()) -> None:
         self.program, self.tokenizer = program, tokenizer
         self.explains = program.level == "sparse" and not program.is_readable
         more = (features, *graph.MODULES) if self.explains else modules
@@ -199,14 +173,14 @@ class Emitter:
             '    """Read one token at its position; return the log-probabilities of every token that may come next."""'
         )
 
-    def _block(self, block: Block) -> str:
+    def _block(self, block: ir.Block) -> str:
         """Spell one block: what it is for, what it reads and comes from, and its code."""
         kind = type(block).__name__.lower()
         space = self.program.space(block.space)
         facts = [f"{kind} -> {space.name} ({space.size})"]
         facts += (
-            [f"reads {', '.join(reads_of(block))}"]
-            if reads_of(block)
+            [f"reads {', '.join(ir.reads_of(block))}"]
+            if ir.reads_of(block)
             else [f"reads the {getattr(block, 'index', 'token')}"]
         )
         if block.origin.sources:
@@ -216,7 +190,7 @@ class Emitter:
         comments = [f"    {comment(line)}" for line in (head, "; ".join(facts))]
         return "\n".join(["", *comments, f"    {self.name[block.name]} = {self._expression(block, self.name)}"])
 
-    def _expression(self, block: Block, v: Mapping[str, str]) -> str:
+    def _expression(self, block: ir.Block, v: Mapping[str, str]) -> str:
         """Spell what a block computes.
 
         Args:
@@ -224,57 +198,57 @@ class Emitter:
         """
         size = self.program.space(block.space).size
         match block:
-            case Lookup(index=index, table=table):
+            case ir.Lookup(index=index, table=table):
                 row = f"{self._table(table, 'rows')}[{index}]"
-                return row if isinstance(table, Table) else self._call("spread", row, size)
-            case Linear(reads=reads, bias=Table() as bias) if block.name in self.writing:
+                return row if isinstance(table, ir.Table) else self._call("spread", row, size)
+            case ir.Linear(reads=reads, bias=ir.Table() as bias) if block.name in self.writing:
                 return self._call("write_rows", v[reads], self._table(block.weight, "rows"), self._table(bias, "rows"))
-            case Linear(reads=reads, bias=bias):
+            case ir.Linear(reads=reads, bias=bias):
                 offset = () if bias is None else (self._table(bias, "rows"),)
                 return self._linear(v[reads], block.weight, block.transposed, size, offset)
-            case Sum(reads=reads):
+            case ir.Sum(reads=reads):
                 return v[reads[0]] if len(reads) == 1 else self._call("total", *(v[name] for name in reads))
-            case Join(reads=reads):
+            case ir.Join(reads=reads):
                 return _joined(v, reads)
-            case Product(reads=(first, second)):
+            case ir.Product(reads=(first, second)):
                 return self._call("product", v[first], v[second])
-            case Normalise(reads=reads):
+            case ir.Normalise(reads=reads):
                 options = {k: self._table(t, "rows") for k in ("gain", "bias", "form") if (t := getattr(block, k))}
                 if block.centred:
                     options["centred"] = "True"
                 return self._call("normalise", v[reads], repr(float(block.eps)), **options)
-            case Activate(reads=reads, function=function):
+            case ir.Activate(reads=reads, function=function):
                 self.calls.add(function)
                 return f"list(map({function}, {v[reads]}))"
-            case Select(reads=reads, k=k, thresholds=thresholds):
+            case ir.Select(reads=reads, k=k, thresholds=thresholds):
                 options = {} if thresholds is None else {"thresholds": self._table(thresholds, "rows")}
                 return self._call("select", v[reads], **options, **({} if k is None else {"k": str(k)}))
-            case Rotate(reads=reads, n_heads=n_heads, theta=theta):
+            case ir.Rotate(reads=reads, n_heads=n_heads, theta=theta):
                 return self._call("rotate", v[reads], n_heads, repr(float(theta)), "position")
-            case Attend():
+            case ir.Attend():
                 parts = (v[block.queries], v[block.keys], v[block.values], self._memory(block))
                 window = {} if block.window is None else {"window": str(block.window)}
                 heads = {"n_heads": str(block.n_heads), "n_kv_heads": str(block.n_kv_heads)}
                 return self._call("attend", *parts, **heads, scale=repr(float(block.scale)), **window)
-            case Match():
+            case ir.Match():
                 return self._match(block, v)
-            case Rules(reads=reads):
+            case ir.Rules(reads=reads):
                 parts = [self._table(t, "rows") for t in (block.conditions, block.thresholds, block.effects)]
                 options = {k: self._table(t, "rows") for k in ("biases", "offset") if (t := getattr(block, k))}
                 options |= {} if block.k is None else {"k": str(block.k)}
                 options |= {} if block.passes == "excess" else {"passes": '"value"'}
                 return self._call("apply_rules", v[reads], *parts, size, **options)
-            case Looks():
+            case ir.Looks():
                 return self._looks(block, v)
-            case Fire(reads=reads):
+            case ir.Fire(reads=reads):
                 sums = self._call("sparse_products", _joined(v, reads), self._table(block.conditions, "rows"))
                 return self._above(sums, block)
-            case Votes(reads=reads, bias=bias):
+            case ir.Votes(reads=reads, bias=bias):
                 offset = () if bias is None else (self._table(bias, "rows"),)
                 return self._linear(_joined(v, reads), block.weights, False, size, offset)
-            case Unexplained(exact=exact, explained=explained):
+            case ir.Unexplained(exact=exact, explained=explained):
                 return self._call("difference", v[exact], v[explained])
-            case Vote(reads=reads):
+            case ir.Vote(reads=reads):
                 votes = v[reads[0]] if len(reads) == 1 else self._call("total", *(v[name] for name in reads))
                 return self._call("log_softmax", votes)
             case _:
@@ -285,8 +259,8 @@ class Emitter:
         parts = [*map(str, arguments), *(f"{key}={value}" for key, value in options.items())]
         return f"{function}({', '.join(parts)})"
 
-    def _linear(self, x: str, weight: AnyTable, transposed: bool, size: int, bias: Sequence[str] = ()) -> str:
-        if isinstance(weight, Table):
+    def _linear(self, x: str, weight: ir.AnyTable, transposed: bool, size: int, bias: Sequence[str] = ()) -> str:
+        if isinstance(weight, ir.Table):
             return self._call("linear", x, self._table(weight, "rows" if transposed else "columns"), *bias)
         rows = self._table(weight, "rows")
         if not transposed:
@@ -294,7 +268,7 @@ class Emitter:
         products = self._call("sparse_products", x, rows)
         return self._call("total", products, *bias) if bias else products
 
-    def _match(self, block: Match, v: Mapping[str, str]) -> str:
+    def _match(self, block: ir.Match, v: Mapping[str, str]) -> str:
         options = {"scores": f"[{', '.join(map(self._pairs, block.scores))}]"}
         if block.buckets != (0,):
             options["buckets"] = repr(block.buckets)
@@ -306,7 +280,7 @@ class Emitter:
             options["window"] = str(block.window)
         return self._call("match", v[block.queries], v[block.keys], v[block.values], self._memory(block), **options)
 
-    def _looks(self, block: Looks, v: Mapping[str, str]) -> str:
+    def _looks(self, block: ir.Looks, v: Mapping[str, str]) -> str:
         queries, keys = (
             f"({self._table(rows, 'rows')}, {self._table(biases, 'rows')})"
             for rows, biases in ((block.queries, block.query_biases), (block.keys, block.key_biases))
@@ -324,23 +298,23 @@ class Emitter:
             options["window"] = str(block.window)
         return self._above(self._call("look", _joined(v, block.reads), self._memory(block), **options), block)
 
-    def _above(self, sums: str, block: Looks | Fire) -> str:
+    def _above(self, sums: str, block: ir.Looks | ir.Fire) -> str:
         return self._call("above", sums, self._table(block.biases, "rows"), self._table(block.thresholds, "rows"))
 
-    def _pairs(self, tables: Sequence[AnyTable]) -> str:
+    def _pairs(self, tables: Sequence[ir.AnyTable]) -> str:
         return f"[{', '.join(self._table(table, 'pairs') for table in tables)}]"
 
-    def _memory(self, block: Block) -> str:
+    def _memory(self, block: ir.Block) -> str:
         keeping = [b.name for b in self.program.blocks if isinstance(b, _KEEPING)]
         return f"memory[{keeping.index(block.name)}]"
 
-    def _table(self, table: AnyTable, layout: str) -> str:
+    def _table(self, table: ir.AnyTable, layout: str) -> str:
         """Name a table in a layout; the layout stands in the name only where a table is laid out in several."""
         return self.layout_name.get((table.name, layout), self.table_name[table.name])
 
     def _tables(self) -> list[tuple[str, LineOrigin]]:
         """Write the definition of every table, short ones spelt out."""
-        first_use: Mapping[str, Block] = {t.name: b for b in reversed(self.program.blocks) for t in tables_of(b)}
+        first_use: Mapping[str, ir.Block] = {t.name: b for b in reversed(self.program.blocks) for t in ir.tables_of(b)}
         found: list[tuple[str, LineOrigin]] = []
         for name, table in self.program.tables().items():
             if not self._is_defined(table):
@@ -348,7 +322,7 @@ class Emitter:
             block = first_use[name]
             origin = LineOrigin(block.origin.made_by, block.name)
             for layout in sorted(self.layouts[name]):
-                if isinstance(table, SparseTable):
+                if isinstance(table, ir.SparseTable):
                     value = self._load("sparse_rows", name)
                 elif table_text.is_literal(table):
                     value = table_text.literal(table)
@@ -358,7 +332,7 @@ class Emitter:
                 found.append((f"{self._table(table, layout)} = {value}  # {shape}", origin))
         return found
 
-    def _is_defined(self, table: AnyTable) -> bool:
+    def _is_defined(self, table: ir.AnyTable) -> bool:
         """Say whether a table is defined by itself, under its name."""
         return table.name in self.table_name
 
@@ -372,7 +346,7 @@ def _joined(v: Mapping[str, str], reads: Sequence[str]) -> str:
     return "[" + ", ".join(f"*{v[name]}" for name in reads) + "]"
 
 
-def _layouts(program: Program) -> dict[str, set[str]]:
+def _layouts(program: ir.Program) -> dict[str, set[str]]:
     """Say, table by table, whether the code wants its rows, its columns, or rows of pairs (column, value).
 
     Sparse tables are always rows of pairs, and have no other layout.
@@ -381,28 +355,28 @@ def _layouts(program: Program) -> dict[str, set[str]]:
     writing = _writing(program)
     for block in program.blocks:
         match block:
-            case Linear(transposed=False) if block.name not in writing:
+            case ir.Linear(transposed=False) if block.name not in writing:
                 layouts = {"weight": "columns"}
-            case Match():
+            case ir.Match():
                 layouts = {"scores": "pairs", "moves": "pairs"}
             case _:
                 layouts = {}
         for item in fields(block):
-            for table in tables_in(getattr(block, item.name)):
-                layout = layouts.get(item.name, "rows") if isinstance(table, Table) else "rows"
+            for table in ir.tables_in(getattr(block, item.name)):
+                layout = layouts.get(item.name, "rows") if isinstance(table, ir.Table) else "rows"
                 wanted.setdefault(table.name, set()).add(layout)
     return wanted
 
 
-def _writing(program: Program) -> frozenset[str]:
+def _writing(program: ir.Program) -> frozenset[str]:
     """Name the dense maps that read a few features out of many, whose rows are better added one by one."""
-    chosen = {block.name for block in program.blocks if isinstance(block, Select)}
+    chosen = {block.name for block in program.blocks if isinstance(block, ir.Select)}
     return frozenset(
         block.name
         for block in program.blocks
-        if isinstance(block, Linear)
+        if isinstance(block, ir.Linear)
         and block.reads in chosen
-        and isinstance(block.weight, Table)
-        and isinstance(block.bias, Table)
+        and isinstance(block.weight, ir.Table)
+        and isinstance(block.bias, ir.Table)
         and not block.transposed
     )

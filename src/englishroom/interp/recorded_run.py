@@ -19,28 +19,7 @@ from englishroom.errors import ConfigError
 from englishroom.interp.looking import Looking, LookParts, slices
 from englishroom.interp.pointwise import kept, log_softmax, softmax, strongest
 from englishroom.interp.vectorised import Interpreter, Stream
-from englishroom.ir.program import (
-    Activate,
-    AnyTable,
-    Attend,
-    Block,
-    Fire,
-    Join,
-    Linear,
-    Looks,
-    Lookup,
-    Match,
-    Normalise,
-    Product,
-    Rotate,
-    Rules,
-    Select,
-    Sum,
-    Table,
-    Unexplained,
-    Vote,
-    Votes,
-)
+from englishroom.ir import program as ir
 
 Rows = NDArray[Any]
 """Values of a variable, one row for each position: [pos, size]."""
@@ -71,25 +50,25 @@ class RecordedRun:
     def __init__(self, interpreter: Interpreter, tokens: NDArray[np.integer]) -> None:
         self.interpreter, self.tokens = interpreter, np.asarray(tokens)
         self.program = interpreter.program
-        self.blocks: Mapping[str, Block] = {block.name: block for block in self.program.blocks}
+        self.blocks: Mapping[str, ir.Block] = {block.name: block for block in self.program.blocks}
         self.variables = dict(interpreter.variables(self.tokens))
         self.weights: dict[str, Rows] = {}
         self.scales: dict[str, Rows] = {}
         self.rules: dict[str, Parts] = {}
         for block in self.program.blocks:
             match block:
-                case Match():
+                case ir.Match():
                     queries, keys = self.variables[block.queries], self.variables[block.keys]
                     self.weights[block.name] = attention_weights(block, queries, keys, self.apply)
-                case Looks():
+                case ir.Looks():
                     looking, parts = self.looked(block)
                     back, visible = positions_seen(len(self.tokens), block.window)
                     ahead = np.where(visible, 0.0, -np.inf)
                     looks = looking.weights(parts.queries, parts.keys, parts.lone_keys, back, ahead)
                     self.weights[block.name] = np.stack(looks)
-                case Normalise():
+                case ir.Normalise():
                     self.scales[block.name] = self._scale(block, self.centred(block))
-                case Rules():
+                case ir.Rules():
                     self.rules[block.name] = self._fired(block)
                 case _:
                     pass
@@ -101,29 +80,29 @@ class RecordedRun:
     def size(self, name: str) -> int:
         return self.program.space(self.blocks[name].space).size
 
-    def apply(self, table: AnyTable, x: Rows, transposed: bool = False) -> Rows:
+    def apply(self, table: ir.AnyTable, x: Rows, transposed: bool = False) -> Rows:
         """Return ``x @ table``, or ``x @ table.T``."""
-        if isinstance(table, Table):
+        if isinstance(table, ir.Table):
             weight = self.interpreter.dense(table)
             return x @ (weight.T if transposed else weight)
         matrix = self.interpreter._sparse(table)
         return (matrix @ x.T).T if transposed else (matrix.T @ x.T).T
 
-    def _scale(self, block: Normalise, x: Rows) -> Rows:
+    def _scale(self, block: ir.Normalise, x: Rows) -> Rows:
         """Return what a norm multiplies x by, which is centred already."""
         return 1.0 / np.sqrt(self._square(block, x) + block.eps)
 
-    def _square(self, block: Normalise, x: Rows) -> Rows:
+    def _square(self, block: ir.Normalise, x: Rows) -> Rows:
         if block.form is None:
             return (x * x).mean(1, keepdims=True)
         return np.maximum((self.apply(block.form, x) * x).sum(1, keepdims=True), 0.0)
 
-    def centred(self, block: Normalise) -> Rows:
+    def centred(self, block: ir.Normalise) -> Rows:
         """Return what a norm scales."""
         x = self.variables[block.reads]
         return x - x.mean(1, keepdims=True) if block.centred else x
 
-    def _fired(self, block: Rules) -> Parts:
+    def _fired(self, block: ir.Rules) -> Parts:
         strengths = self.apply(block.conditions, self.variables[block.reads], transposed=True)
         if block.biases is not None:
             strengths = strengths + block.biases.values
@@ -131,7 +110,7 @@ class RecordedRun:
         fired = np.asarray(strongest(passed, strengths > block.thresholds.values, block.k))
         return Parts(strengths, fired, np.where(fired, passed, 0.0))
 
-    def bucket(self, block: Match, number: int) -> NDArray[np.bool_]:
+    def bucket(self, block: ir.Match, number: int) -> NDArray[np.bool_]:
         """Say which pairs of positions lie in a bucket of distances, [pos, pos]."""
         back = np.subtract.outer(np.arange(len(self.tokens)), np.arange(len(self.tokens)))
         later = block.buckets[number + 1] if number + 1 < len(block.buckets) else len(self.tokens)
@@ -141,19 +120,19 @@ class RecordedRun:
         """Return variables side by side."""
         return np.concatenate([self.variables[name] for name in reads], axis=1)
 
-    def looked(self, block: Looks) -> tuple[Looking, LookParts]:
+    def looked(self, block: ir.Looks) -> tuple[Looking, LookParts]:
         """Return looks made ready, and what they make of each position by itself."""
         looking = Looking(block, self.interpreter)
         return looking, looking.parts(self.joined(block.reads))
 
-    def mix(self, block: Match, values: Rows) -> Rows:
+    def mix(self, block: ir.Match, values: Rows) -> Rows:
         """Return the mix that heads make of values, looking where they looked."""
         mixes = [weights @ values for weights in self.weights[block.name]]
         if block.moves is None:
             return np.concatenate(mixes, axis=1)
         return sum((self.apply(t, m) for t, m in zip(block.moves, mixes, strict=True)), np.zeros(()))
 
-    def unmixed(self, block: Match, gradient: Rows) -> list[Rows]:
+    def unmixed(self, block: ir.Match, gradient: Rows) -> list[Rows]:
         """Return, for each head, the gradient on what it mixed."""
         if block.moves is None:
             return np.split(gradient, len(block.scores), axis=1)
@@ -173,44 +152,38 @@ class RecordedRun:
                     found[name] = found[name] + part if name in found else part
         return found
 
-    def _back(self, block: Block, g: Rows, through: Through) -> list[tuple[str, Rows]]:
+    def _back(self, block: ir.Block, g: Rows, through: Through) -> list[tuple[str, Rows]]:
         match block:
-            case Lookup():
+            case ir.Lookup():
                 return []
-            case Linear(reads=reads):
+            case ir.Product() | ir.Rules() | ir.Match() | ir.Fire() | ir.Looks() if through == "additions":
+                return []
+            case ir.Linear(reads=reads):
                 return [(reads, self.apply(block.weight, g, transposed=not block.transposed))]
-            case Sum(reads=reads) | Vote(reads=reads):
+            case ir.Sum(reads=reads) | ir.Vote(reads=reads):
                 return [(name, g) for name in reads]
-            case Join(reads=reads):
+            case ir.Join(reads=reads):
                 return self._parted(reads, g)
-            case Select(reads=reads):
+            case ir.Select(reads=reads):
                 return [(reads, np.where(self.variables[block.name] != 0, g, 0.0))]
-            case Normalise(reads=reads):
+            case ir.Normalise(reads=reads):
                 return [(reads, self._back_of_norm(block, g, through))]
-            case Rotate(reads=reads):
+            case ir.Rotate(reads=reads):
                 return [(reads, self._turned(block, g, -1.0))]
-            case Product(reads=(a, b)):
-                if through == "additions":
-                    return []
+            case ir.Product(reads=(a, b)):
                 return [(a, g * self.variables[b]), (b, g * self.variables[a])]
-            case Rules(reads=reads):
-                if through == "additions":
-                    return []
+            case ir.Rules(reads=reads):
                 passed = np.where(self.rules[block.name].fired, self.apply(block.effects, g, transposed=True), 0.0)
                 return [(reads, self.apply(block.conditions, passed))]
-            case Match():
-                return [] if through == "additions" else self._back_of_heads(block, g, through)
-            case Votes(reads=reads, weights=weights):
+            case ir.Match():
+                return self._back_of_heads(block, g, through)
+            case ir.Votes(reads=reads, weights=weights):
                 return self._parted(reads, self.apply(weights, g, transposed=True))
-            case Fire(reads=reads, conditions=conditions):
-                if through == "additions":
-                    return []
+            case ir.Fire(reads=reads, conditions=conditions):
                 return self._parted(reads, self.apply(conditions, self._where_on(block.name, g)))
-            case Looks(reads=reads):
-                if through == "additions":
-                    return []
+            case ir.Looks(reads=reads):
                 return self._parted(reads, self._back_of_looks(block, self._where_on(block.name, g), through))
-            case Activate() | Attend() | Unexplained():
+            case ir.Activate() | ir.Attend() | ir.Unexplained():
                 raise _not_sparse(block)
             case _:
                 assert_never(block)
@@ -224,7 +197,7 @@ class RecordedRun:
         """Keep what belongs to features that are on."""
         return np.where(self.variables[name] != 0, x, 0.0)
 
-    def _back_of_looks(self, block: Looks, g: Rows, through: Through) -> Rows:
+    def _back_of_looks(self, block: ir.Looks, g: Rows, through: Through) -> Rows:
         """Return the gradient on what looks read, side by side, given that on their moved features that are on."""
         looking, parts = self.looked(block)
         weights = self.weights[block.name]
@@ -244,7 +217,7 @@ class RecordedRun:
         pairs = ((block.queries, on.queries), (block.keys, on.keys), (block.lone_keys, on.lone_keys))
         return sum((self.apply(table, part) for table, part in pairs), found)
 
-    def _turned(self, block: Rotate, x: Rows, way: float) -> Rows:
+    def _turned(self, block: ir.Rotate, x: Rows, way: float) -> Rows:
         """Turn each head by its position, or back."""
         half = x.shape[1] // block.n_heads // 2
         angles = way * np.outer(np.arange(len(x)), block.theta ** (-np.arange(half) / half))[:, None]
@@ -252,7 +225,7 @@ class RecordedRun:
         turned = (first * np.cos(angles) - second * np.sin(angles), second * np.cos(angles) + first * np.sin(angles))
         return np.concatenate(turned, axis=2).reshape(x.shape)
 
-    def _back_of_norm(self, block: Normalise, g: Rows, through: Through) -> Rows:
+    def _back_of_norm(self, block: ir.Normalise, g: Rows, through: Through) -> Rows:
         scale, x = self.scales[block.name], self.centred(block)
         g = g if block.gain is None else g * block.gain.values
         y = g * scale
@@ -265,7 +238,7 @@ class RecordedRun:
                 y = y - np.where(self._square(block, x) > 0, along, 0.0) * form
         return y - y.mean(1, keepdims=True) if block.centred else y
 
-    def _back_of_heads(self, block: Match, g: Rows, through: Through) -> list[tuple[str, Rows]]:
+    def _back_of_heads(self, block: ir.Match, g: Rows, through: Through) -> list[tuple[str, Rows]]:
         queries, keys, values = (self.variables[name] for name in (block.queries, block.keys, block.values))
         mixes = self.unmixed(block, g)
         weights = self.weights[block.name]
@@ -305,19 +278,19 @@ class RecordedRun:
 
     def sources(self) -> list[str]:
         """Name what votes are split into: looked-up and moved features, rules, products, and outputs of heads."""
-        sources = Lookup | Rules | Match | Product | Looks | Fire
+        sources = ir.Lookup | ir.Rules | ir.Match | ir.Product | ir.Looks | ir.Fire
         return [block.name for block in self.program.blocks if isinstance(block, sources)]
 
     def constant(self, name: str) -> Rows:
         """Return what such a variable is when none of its features is on, [size]."""
         block = self.blocks[name]
-        offset = block.offset if isinstance(block, Rules) else None
+        offset = block.offset if isinstance(block, ir.Rules) else None
         return np.zeros(self.size(name)) if offset is None else offset.values.astype(np.float64)
 
     def own(self, name: str, index: int) -> Rows:
         """Return what one rule, or one looked-up feature, adds to its variable, [pos, size]."""
         block = self.blocks[name]
-        if not isinstance(block, Rules):
+        if not isinstance(block, ir.Rules):
             alone = np.zeros_like(self.variables[name])
             alone[:, index] = self.variables[name][:, index]
             return alone
@@ -334,40 +307,40 @@ class RecordedRun:
                 found[block.name] = change
         return found.get(self.program.vote.name, np.zeros(()))
 
-    def _change(self, block: Block, changes: Mapping[str, Rows], scales: bool) -> Rows | None:
+    def _change(self, block: ir.Block, changes: Mapping[str, Rows], scales: bool) -> Rows | None:
         """Return how a variable changes when those that it reads do; ``None`` if it does not."""
         match block:
-            case Lookup():
+            case ir.Lookup():
                 return None
-            case Linear(reads=reads) if reads in changes:
+            case ir.Linear(reads=reads) if reads in changes:
                 return self.apply(block.weight, changes[reads], block.transposed)
-            case Sum(reads=reads) | Vote(reads=reads) if changes.keys() & set(reads):
+            case ir.Sum(reads=reads) | ir.Vote(reads=reads) if changes.keys() & set(reads):
                 return sum((changes[name] for name in reads if name in changes), np.zeros(()))
-            case Join(reads=reads) if changes.keys() & set(reads):
+            case ir.Join(reads=reads) if changes.keys() & set(reads):
                 return self._joined_changes(reads, changes)
-            case Votes(reads=reads, weights=weights) if changes.keys() & set(reads):
+            case ir.Votes(reads=reads, weights=weights) if changes.keys() & set(reads):
                 return self.apply(weights, self._joined_changes(reads, changes))
-            case Fire(reads=reads, conditions=conditions) if changes.keys() & set(reads):
+            case ir.Fire(reads=reads, conditions=conditions) if changes.keys() & set(reads):
                 passed = self.apply(conditions, self._joined_changes(reads, changes), transposed=True)
                 return self._where_on(block.name, passed)
-            case Looks(reads=reads) if changes.keys() & set(reads):
+            case ir.Looks(reads=reads) if changes.keys() & set(reads):
                 there = self.apply(block.conditions, self._joined_changes(reads, changes), transposed=True)
                 parts = zip(self.weights[block.name], slices(block.moved), strict=True)
                 return self._where_on(block.name, np.concatenate([w @ there[:, own] for w, own in parts], axis=1))
-            case Select(reads=reads) if reads in changes:
+            case ir.Select(reads=reads) if reads in changes:
                 return np.where(self.variables[block.name] != 0, changes[reads], 0.0)
-            case Normalise(reads=reads) if reads in changes:
+            case ir.Normalise(reads=reads) if reads in changes:
                 return self._change_of_norm(block, changes[reads], scales)
-            case Rotate(reads=reads) if reads in changes:
+            case ir.Rotate(reads=reads) if reads in changes:
                 return self._turned(block, changes[reads], 1.0)
-            case Product(reads=(a, b)) if changes.keys() & {a, b}:
+            case ir.Product(reads=(a, b)) if changes.keys() & {a, b}:
                 return changes.get(a, 0.0) * self.variables[b] + changes.get(b, 0.0) * self.variables[a]
-            case Rules(reads=reads) if reads in changes:
+            case ir.Rules(reads=reads) if reads in changes:
                 passed = self.apply(block.conditions, changes[reads], transposed=True)
                 return self.apply(block.effects, np.where(self.rules[block.name].fired, passed, 0.0))
-            case Match(values=values) if values in changes:
+            case ir.Match(values=values) if values in changes:
                 return self.mix(block, changes[values])
-            case Activate() | Attend() | Unexplained():
+            case ir.Activate() | ir.Attend() | ir.Unexplained():
                 raise _not_sparse(block)
             case _:
                 return None
@@ -375,7 +348,7 @@ class RecordedRun:
     def _joined_changes(self, reads: Sequence[str], changes: Mapping[str, Rows]) -> Rows:
         return np.concatenate([changes.get(r, np.zeros_like(self.variables[r])) for r in reads], axis=1)
 
-    def _change_of_norm(self, block: Normalise, change: Rows, scales: bool) -> Rows:
+    def _change_of_norm(self, block: ir.Normalise, change: Rows, scales: bool) -> Rows:
         x, scale = self.centred(block), self.scales[block.name]
         change = change - change.mean(1, keepdims=True) if block.centred else change
         y = change * scale
@@ -412,7 +385,7 @@ class RecordedRun:
     def _left(self, name: str, index: int) -> Rows:
         """Return what rules make where one of them may not fire, or what is looked up without one feature."""
         block = self.blocks[name]
-        if not isinstance(block, Rules):
+        if not isinstance(block, ir.Rules):
             return self.variables[name] - self.own(name, index)
         parts = self.rules[name]
         admitted = parts.strengths > block.thresholds.values
@@ -421,14 +394,14 @@ class RecordedRun:
         return self.apply(block.effects, kept(passed, admitted, block.k)) + self.constant(name)
 
 
-def _not_sparse(block: Block) -> ConfigError:
+def _not_sparse(block: ir.Block) -> ConfigError:
     return ConfigError(
         f"{block.name}: a {type(block).__name__} block; only programs at the sparse level can be followed, give one"
     )
 
 
 def attention_weights(
-    block: Match, queries: Rows, keys: Rows, apply: Callable[[AnyTable, Rows], Rows]
+    block: ir.Match, queries: Rows, keys: Rows, apply: Callable[[ir.AnyTable, Rows], Rows]
 ) -> Float[NDArray, "head here there"]:
     """Return where each head looks from each position: weights that add up to 1.
 

@@ -11,40 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
-from englishroom.ir.program import (
-    Activate,
-    AnyTable,
-    Attend,
-    Block,
-    Fire,
-    Function,
-    Join,
-    Linear,
-    Looks,
-    Lookup,
-    Match,
-    Normalise,
-    Product,
-    Program,
-    Rotate,
-    Rules,
-    Select,
-    Sum,
-    Table,
-    Unexplained,
-    Vote,
-    Votes,
-)
+from englishroom.ir import program as ir
 
 Vector = NDArray[np.float64]
 
 
-def log_probs(program: Program, tokens: Sequence[int]) -> NDArray[np.float64]:
+def log_probs(program: ir.Program, tokens: Sequence[int]) -> NDArray[np.float64]:
     """Compute the natural-log probabilities of the next token at every position, [pos, d_vocab]."""
     return run(program, tokens)[program.vote.name]
 
 
-def run(program: Program, tokens: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+def run(program: ir.Program, tokens: Sequence[int]) -> dict[str, NDArray[np.float64]]:
     """Compute every variable of a program at every position.
 
     Returns:
@@ -60,7 +37,7 @@ def run(program: Program, tokens: Sequence[int]) -> dict[str, NDArray[np.float64
     return variables
 
 
-def check_tokens(program: Program, tokens: Sequence[int], already: int = 0) -> None:
+def check_tokens(program: ir.Program, tokens: Sequence[int], already: int = 0) -> None:
     """Refuse tokens that do not fit the program's context or vocabulary."""
     if already + len(tokens) > program.n_ctx:
         raise ConfigError(
@@ -71,50 +48,50 @@ def check_tokens(program: Program, tokens: Sequence[int], already: int = 0) -> N
             raise ConfigError(f"token {token} is outside the vocabulary, expected 0..{program.d_vocab - 1}")
 
 
-def _value(block: Block, variables: dict[str, NDArray[np.float64]], tokens: Sequence[int], here: int) -> Vector:
+def _value(block: ir.Block, variables: dict[str, NDArray[np.float64]], tokens: Sequence[int], here: int) -> Vector:
     """Compute one block's variable at position ``here``."""
 
     def x(name: str) -> Vector:
         return variables[name][here]
 
     match block:
-        case Lookup():
+        case ir.Lookup():
             return _dense(block.table)[tokens[here] if block.index == "token" else here]
-        case Linear():
+        case ir.Linear():
             weight = _dense(block.weight)
             y = x(block.reads) @ (weight.T if block.transposed else weight)
             return y if block.bias is None else y + _dense(block.bias)
-        case Sum():
+        case ir.Sum():
             return np.sum([x(name) for name in block.reads], axis=0)
-        case Join():
+        case ir.Join():
             return np.concatenate([x(name) for name in block.reads])
-        case Product():
+        case ir.Product():
             first, second = block.reads
             return x(first) * x(second)
-        case Normalise():
+        case ir.Normalise():
             return _normalise(block, x(block.reads))
-        case Activate():
+        case ir.Activate():
             return np.array([activate(block.function, float(value)) for value in x(block.reads)])
-        case Select():
+        case ir.Select():
             return _select(block, x(block.reads))
-        case Rotate():
+        case ir.Rotate():
             return _rotate(block, x(block.reads), here)
-        case Attend():
+        case ir.Attend():
             return _attend(block, variables, here)
-        case Match():
+        case ir.Match():
             return _match(block, variables, here)
-        case Rules():
+        case ir.Rules():
             return _apply_rules(block, x(block.reads))
-        case Looks():
+        case ir.Looks():
             return _look(block, variables, here)
-        case Fire():
+        case ir.Fire():
             return _above(block, _dense(block.conditions) @ np.concatenate([x(name) for name in block.reads]))
-        case Votes():
+        case ir.Votes():
             y = np.concatenate([x(name) for name in block.reads]) @ _dense(block.weights)
             return y if block.bias is None else y + _dense(block.bias)
-        case Unexplained():
+        case ir.Unexplained():
             return x(block.exact) - x(block.explained)
-        case Vote():
+        case ir.Vote():
             logits = np.sum([x(name) for name in block.reads], axis=0)
             shifted = logits - logits.max()
             return shifted - math.log(np.exp(shifted).sum())
@@ -122,11 +99,11 @@ def _value(block: Block, variables: dict[str, NDArray[np.float64]], tokens: Sequ
             assert_never(block)
 
 
-def _dense(table: AnyTable) -> NDArray[np.float64]:
-    return table.values.astype(np.float64) if isinstance(table, Table) else table.dense()
+def _dense(table: ir.AnyTable) -> NDArray[np.float64]:
+    return table.values.astype(np.float64) if isinstance(table, ir.Table) else table.dense()
 
 
-def activate(function: Function, x: float) -> float:
+def activate(function: ir.Function, x: float) -> float:
     """Apply a pointwise function. ``gelu_new`` is the tanh approximation, ``gelu`` the exact one."""
     match function:
         case "gelu_new":
@@ -139,7 +116,7 @@ def activate(function: Function, x: float) -> float:
             return x / (1.0 + math.exp(-x)) if x >= 0 else x * math.exp(x) / (1.0 + math.exp(x))
 
 
-def _normalise(block: Normalise, x: Vector) -> Vector:
+def _normalise(block: ir.Normalise, x: Vector) -> Vector:
     centred = x - x.mean() if block.centred else x
     square = np.mean(centred**2) if block.form is None else max(x @ _dense(block.form) @ x, 0.0)
     y = centred / math.sqrt(square + block.eps)
@@ -148,7 +125,7 @@ def _normalise(block: Normalise, x: Vector) -> Vector:
     return y if block.bias is None else y + _dense(block.bias)
 
 
-def _select(block: Select, x: Vector) -> Vector:
+def _select(block: ir.Select, x: Vector) -> Vector:
     kept = np.ones(len(x), dtype=bool)
     if block.thresholds is not None:
         kept = x > _dense(block.thresholds)
@@ -159,7 +136,7 @@ def _select(block: Select, x: Vector) -> Vector:
     return np.where(kept, x, 0.0)
 
 
-def _apply_rules(block: Rules, x: Vector) -> Vector:
+def _apply_rules(block: ir.Rules, x: Vector) -> Vector:
     strength = _dense(block.conditions) @ x
     if block.biases is not None:
         strength = strength + _dense(block.biases)
@@ -172,7 +149,7 @@ def _apply_rules(block: Rules, x: Vector) -> Vector:
     return y if block.offset is None else y + _dense(block.offset)
 
 
-def _rotate(block: Rotate, x: Vector, here: int) -> Vector:
+def _rotate(block: ir.Rotate, x: Vector, here: int) -> Vector:
     turned = []
     for head in np.split(x, block.n_heads):
         half = len(head) // 2
@@ -192,7 +169,7 @@ def _seen(here: int, window: int | None) -> range:
     return range(0 if window is None else max(0, here - window + 1), here + 1)
 
 
-def _attend(block: Attend, variables: dict[str, NDArray[np.float64]], here: int) -> Vector:
+def _attend(block: ir.Attend, variables: dict[str, NDArray[np.float64]], here: int) -> Vector:
     seen = _seen(here, block.window)
     queries = np.split(variables[block.queries][here], block.n_heads)
     mixes = []
@@ -205,7 +182,7 @@ def _attend(block: Attend, variables: dict[str, NDArray[np.float64]], here: int)
     return np.concatenate(mixes)
 
 
-def _match(block: Match, variables: dict[str, NDArray[np.float64]], here: int) -> Vector:
+def _match(block: ir.Match, variables: dict[str, NDArray[np.float64]], here: int) -> Vector:
     seen = _seen(here, block.window)
     query = variables[block.queries][here]
     bucket = [bisect.bisect_right(block.buckets, here - there) - 1 for there in seen]
@@ -223,7 +200,7 @@ def _match(block: Match, variables: dict[str, NDArray[np.float64]], here: int) -
     return np.sum([mix @ _dense(move) for mix, move in zip(mixes, block.moves, strict=True)], axis=0)
 
 
-def _look(block: Looks, variables: dict[str, NDArray[np.float64]], here: int) -> Vector:
+def _look(block: ir.Looks, variables: dict[str, NDArray[np.float64]], here: int) -> Vector:
     seen = _seen(here, block.window)
     x = {there: np.concatenate([variables[name][there] for name in block.reads]) for there in seen}
     queries = np.maximum(_dense(block.queries) @ x[here] + _dense(block.query_biases), 0.0)
@@ -243,7 +220,7 @@ def _look(block: Looks, variables: dict[str, NDArray[np.float64]], here: int) ->
     return _above(block, np.array(sums))
 
 
-def _above(block: Looks | Fire, sums: Vector) -> Vector:
+def _above(block: ir.Looks | ir.Fire, sums: Vector) -> Vector:
     """Keep the sums that exceed their thresholds, their biases added; the other features are 0."""
     sums = sums + _dense(block.biases)
     return np.where(sums > _dense(block.thresholds), sums, 0.0)

@@ -15,30 +15,7 @@ from englishroom.interp.looking import Looking
 from englishroom.interp.narrow import used_columns, used_rows
 from englishroom.interp.pointwise import Rows, function_of, kept, log_softmax, softmax
 from englishroom.interp.turns import Turns
-from englishroom.ir.program import (
-    Activate,
-    AnyTable,
-    Attend,
-    Block,
-    Fire,
-    Join,
-    Linear,
-    Looks,
-    Lookup,
-    Match,
-    Normalise,
-    Product,
-    Program,
-    Rotate,
-    Rules,
-    Select,
-    SparseTable,
-    Sum,
-    Table,
-    Unexplained,
-    Vote,
-    Votes,
-)
+from englishroom.ir import program as ir
 
 
 class Interpreter:
@@ -49,7 +26,7 @@ class Interpreter:
         dtype: precision of every step; float64 gives the reference's answers to about 1e-12.
     """
 
-    def __init__(self, program: Program, dtype: DTypeLike = np.float32) -> None:
+    def __init__(self, program: ir.Program, dtype: DTypeLike = np.float32) -> None:
         self.program = program
         self.dtype = np.dtype(dtype)
         self._tables: dict[str, Any] = {}
@@ -88,82 +65,82 @@ class Interpreter:
         """Convert a constant to the precision at hand, so that no step widens to another."""
         return np.array(value, dtype=self.dtype)[()]
 
-    def dense(self, table: Table) -> Rows:
+    def dense(self, table: ir.Table) -> Rows:
         """Convert a table to the precision at hand, once."""
         if table.name not in self._tables:
             self._tables[table.name] = np.ascontiguousarray(table.values, dtype=self.dtype)
         return self._tables[table.name]
 
-    def _sparse(self, table: SparseTable) -> scipy.sparse.csr_array:
+    def _sparse(self, table: ir.SparseTable) -> scipy.sparse.csr_array:
         if table.name not in self._tables:
             self._tables[table.name] = table.csr(self.dtype)
         return self._tables[table.name]
 
-    def map(self, table: AnyTable, transposed: bool = False) -> Callable[[Rows], Rows]:
+    def map(self, table: ir.AnyTable, transposed: bool = False) -> Callable[[Rows], Rows]:
         """Return the function ``x -> x @ table`` (or its transpose) on rows."""
-        if isinstance(table, Table):
+        if isinstance(table, ir.Table):
             weight = self.dense(table).T if transposed else self.dense(table)
             return lambda x: x @ weight
         matrix = self._sparse(table)
         left = matrix if transposed else scipy.sparse.csr_array(matrix.T)
         return lambda x: (left @ x.T).T
 
-    def _step(self, block: Block, slots: Mapping[str, int]) -> Callable[[Stream], Rows]:
+    def _step(self, block: ir.Block, slots: Mapping[str, int]) -> Callable[[Stream], Rows]:
         """Turn a block into a function of the stream; constants are bound once, here."""
         match block:
-            case Lookup(index=index, table=table):
-                rows = self.dense(table) if isinstance(table, Table) else table.dense().astype(self.dtype)
+            case ir.Lookup(index=index, table=table):
+                rows = self.dense(table) if isinstance(table, ir.Table) else table.dense().astype(self.dtype)
                 if index == "token":
                     return lambda s: rows[s.tokens]
                 return lambda s: rows[s.positions]
-            case Linear(reads=reads, bias=bias):
+            case ir.Linear(reads=reads, bias=bias):
                 apply, at = self.map(block.weight, block.transposed), slots[reads]
                 if bias is None:
                     return lambda s: apply(s.values[at])
                 offset = self.dense(bias)
                 return lambda s: apply(s.values[at]) + offset
-            case Sum(reads=reads):
+            case ir.Sum(reads=reads):
                 return _sum([slots[name] for name in reads])
-            case Join(reads=reads):
+            case ir.Join(reads=reads):
                 return _joined([slots[name] for name in reads])
-            case Product(reads=(first, second)):
+            case ir.Product(reads=(first, second)):
                 i, j = slots[first], slots[second]
                 return lambda s: s.values[i] * s.values[j]
-            case Normalise():
+            case ir.Normalise():
                 return self._normalise(block, slots[block.reads])
-            case Activate(reads=reads, function=function):
+            case ir.Activate(reads=reads, function=function):
                 apply, at = function_of(function), slots[reads]
                 return lambda s: apply(s.values[at])
-            case Select():
+            case ir.Select():
                 return self._select(block, slots[block.reads])
-            case Rotate():
+            case ir.Rotate():
                 return self._rotate(block, slots[block.reads])
-            case Attend():
+            case ir.Attend():
                 return self._attend(block, slots)
-            case Match():
+            case ir.Match():
                 return self._match(block, slots)
-            case Rules():
+            case ir.Rules():
                 return self._rules(block, slots[block.reads])
-            case Looks():
+            case ir.Looks():
                 return self._looks(block, _joined([slots[name] for name in block.reads]))
-            case Fire(reads=reads):
+            case ir.Fire(reads=reads):
                 conditions, joined = self.map(block.conditions, transposed=True), _joined([slots[r] for r in reads])
                 above = self._above(block)
                 return lambda s: above(conditions(joined(s)))
-            case Votes(reads=reads, bias=bias):
+            case ir.Votes(reads=reads, bias=bias):
                 votes, joined = self.map(block.weights), _joined([slots[name] for name in reads])
                 offset = self._number(0.0) if bias is None else self.dense(bias)
                 return lambda s: votes(joined(s)) + offset
-            case Unexplained(exact=exact, explained=explained):
+            case ir.Unexplained(exact=exact, explained=explained):
                 i, j = slots[exact], slots[explained]
                 return lambda s: s.values[i] - s.values[j]
-            case Vote(reads=reads):
+            case ir.Vote(reads=reads):
                 total = _sum([slots[name] for name in reads])
                 return lambda s: log_softmax(total(s))
             case _:
                 assert_never(block)
 
-    def _normalise(self, block: Normalise, at: int) -> Callable[[Stream], Rows]:
+    def _normalise(self, block: ir.Normalise, at: int) -> Callable[[Stream], Rows]:
         eps, centred = self._number(block.eps), block.centred
         gain = None if block.gain is None else self.dense(block.gain)
         bias = None if block.bias is None else self.dense(block.bias)
@@ -184,7 +161,7 @@ class Interpreter:
 
         return step
 
-    def _select(self, block: Select, at: int) -> Callable[[Stream], Rows]:
+    def _select(self, block: ir.Select, at: int) -> Callable[[Stream], Rows]:
         thresholds = None if block.thresholds is None else self.dense(block.thresholds)
         k = block.k
 
@@ -194,7 +171,7 @@ class Interpreter:
 
         return step
 
-    def _rules(self, block: Rules, at: int) -> Callable[[Stream], Rows]:
+    def _rules(self, block: ir.Rules, at: int) -> Callable[[Stream], Rows]:
         conditions, effects = self.map(block.conditions, transposed=True), self.map(block.effects)
         thresholds = self.dense(block.thresholds)
         biases = self._number(0.0) if block.biases is None else self.dense(block.biases)
@@ -208,7 +185,7 @@ class Interpreter:
 
         return step
 
-    def _rotate(self, block: Rotate, at: int) -> Callable[[Stream], Rows]:
+    def _rotate(self, block: ir.Rotate, at: int) -> Callable[[Stream], Rows]:
         n_heads, size = block.n_heads, self.program.space(block.space).size
         half = size // n_heads // 2
         swap = np.concatenate([np.r_[half : 2 * half, 0:half] + h * 2 * half for h in range(n_heads)])
@@ -220,7 +197,7 @@ class Interpreter:
 
         return step
 
-    def _attend(self, block: Attend, slots: Mapping[str, int]) -> Callable[[Stream], Rows]:
+    def _attend(self, block: ir.Attend, slots: Mapping[str, int]) -> Callable[[Stream], Rows]:
         q_at, k_at, v_at = slots[block.queries], slots[block.keys], slots[block.values]
         n_kv, group = block.n_kv_heads, block.n_heads // block.n_kv_heads
         scale, window, name = self._number(block.scale), block.window, block.name
@@ -246,7 +223,7 @@ class Interpreter:
 
         return step
 
-    def _match(self, block: Match, slots: Mapping[str, int]) -> Callable[[Stream], Rows]:
+    def _match(self, block: ir.Match, slots: Mapping[str, int]) -> Callable[[Stream], Rows]:
         q_at, k_at, v_at = slots[block.queries], slots[block.keys], slots[block.values]
         maps = [[(self.map(table), at) for table, at in map(used_columns, tables)] for tables in block.scores]
         moves = None if block.moves is None else [(self.map(t), at) for t, at in map(used_rows, block.moves)]
@@ -275,7 +252,7 @@ class Interpreter:
 
         return step
 
-    def _looks(self, block: Looks, joined: Callable[[Stream], Rows]) -> Callable[[Stream], Rows]:
+    def _looks(self, block: ir.Looks, joined: Callable[[Stream], Rows]) -> Callable[[Stream], Rows]:
         looking, above = Looking(block, self), self._above(block)
         window, name, n_matches = block.window, block.name, sum(block.matches)
 
@@ -292,7 +269,7 @@ class Interpreter:
 
         return step
 
-    def _above(self, block: Looks | Fire) -> Callable[[Rows], Rows]:
+    def _above(self, block: ir.Looks | ir.Fire) -> Callable[[Rows], Rows]:
         """Return the function that adds biases to sums and keeps those that exceed their thresholds."""
         biases, thresholds = self.dense(block.biases), self.dense(block.thresholds)
 

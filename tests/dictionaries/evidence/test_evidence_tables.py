@@ -343,7 +343,7 @@ def test_cells_that_nothing_can_be_made_of_are_refused(found: LatentEvidence, sa
 def test_a_file_of_more_cells_than_memory_holds_is_refused_before_they_are_read(
     found: LatentEvidence, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("englishroom.dictionaries.evidence.latent_evidence.MOST_CELLS", 100)
+    monkeypatch.setattr("englishroom.dictionaries.evidence.cells.MOST_CELLS", 100)
     with pytest.raises(ArtifactError, match=r"^here: [\d,]+ values, expected at most 100; harvest it again"):
         read_latents(found.files()[LATENTS], "here")
 

@@ -15,15 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ConfigDict, TypeAdapter, with_config
 
-from englishroom.dictionaries.evidence.cells import (
-    MOST_CELLS,
-    cell_faults,
-    example_faults,
-    latent_faults,
-    n_cells,
-    packed_texts,
-    spelled_out,
-)
+from englishroom.dictionaries.evidence import cells
 from englishroom.disk import replace_files
 from englishroom.errors import ArtifactError, bounded
 from englishroom.names import EXAMPLES, LATENTS
@@ -185,14 +177,15 @@ def _read(
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         about = _check(file.schema_arrow, where, columns)
-        if (cells := n_cells(file)) > MOST_CELLS:
-            raise ArtifactError(f"{where}: {cells:,} values, expected at most {MOST_CELLS:,}; {_ADVICE}")
+        if (count := cells.n_cells(file)) > cells.MOST_CELLS:
+            raise ArtifactError(f"{where}: {count:,} values, expected at most {cells.MOST_CELLS:,}; {_ADVICE}")
         filters = None if feature is None else pc.field("feature") == feature
-        packed = pq.read_table(pa.BufferReader(data), filters=filters, read_dictionary=packed_texts(columns))
-        table = spelled_out(packed, columns)
-        faults = [*cell_faults(table, about.d_vocab)]
+        packed = pq.read_table(pa.BufferReader(data), filters=filters, read_dictionary=cells.packed_texts(columns))
+        table = cells.spelled_out(packed, columns)
+        faults = [*cells.cell_faults(table, about.d_vocab)]
         if not faults:
-            faults = [*(latent_faults(table, len(about.edges)) if "latent" in columns else example_faults(table))]
+            of_latents = "latent" in columns
+            faults = [*(cells.latent_faults(table, len(about.edges)) if of_latents else cells.example_faults(table))]
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise ArtifactError(f"{where}: damaged Parquet file ({bounded(str(error), 160)}); restore the file") from None
     for fault in faults:

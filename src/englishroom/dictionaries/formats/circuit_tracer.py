@@ -17,15 +17,7 @@ import yaml
 from torch import Tensor
 
 from englishroom.dictionaries.dictionary import Dictionary
-from englishroom.dictionaries.formats.files import (
-    check_keys,
-    checked_tensors,
-    make_dictionary,
-    read_text,
-    read_yaml,
-    shape_of,
-    tensors_to_bytes,
-)
+from englishroom.dictionaries.formats import files
 from englishroom.dictionaries.formats.fold import check_holds, pad_latents, thresholds
 from englishroom.dictionaries.formats.format import CodedModel, DictionaryFormat, in_new_folder
 from englishroom.dictionaries.formats.sites import from_lens, split, to_lens
@@ -48,14 +40,14 @@ def read(folder: Path) -> list[Dictionary]:
         ArtifactError: files are damaged, missing or contradict each other.
     """
     where = folder / MARKER
-    values = read_yaml(where)
-    check_keys(values, _REQUIRED, _OPTIONAL, where)
+    values = files.read_yaml(where)
+    files.check_keys(values, _REQUIRED, _OPTIONAL, where)
     config = Config(values, str(where))
     kind = config.require("model_kind", ("transcoder_set", "cross_layer_transcoder"), None)
     config.require("activation", ("relu", "jump_relu"), "jump_relu")
     if values.get("transcoders"):
         raise UnsupportedModelError(f"{where}: transcoders lie elsewhere ({values['transcoders'][0]}); fetch them")
-    tails = [read_text(values, f"feature_{side}_hook", where) for side in ("input", "output")]
+    tails = [files.read_text(values, f"feature_{side}_hook", where) for side in ("input", "output")]
     if kind == "transcoder_set":
         n_layers = _count(folder, "layer_{}.safetensors")
         sites = _sites(tails, n_layers, where)
@@ -86,38 +78,38 @@ def _sites(tails: Sequence[str], n_layers: int, where: Path) -> list[tuple[str, 
 
 def _read_layer(path: Path, reads: str, writes: str) -> Dictionary:
     tensors = read_safetensors(path)
-    n, d = shape_of(tensors, "W_enc", 2, path)
+    n, d = files.shape_of(tensors, "W_enc", 2, path)
     shapes: dict[str, tuple[int, ...]] = {"W_enc": (n, d), "W_dec": (n, d), "b_enc": (n,), "b_dec": (d,)}
     skip = "W_skip" in tensors
     if skip:
         shapes["W_skip"] = (d, d)
     if THRESHOLD in tensors:
         shapes[THRESHOLD] = (n,)
-    w = checked_tensors(tensors, shapes, path)
+    w = files.checked_tensors(tensors, shapes, path)
     w["threshold"] = _above_zero(w.pop(THRESHOLD, None), w["b_enc"], path)
     w["W_enc"] = w["W_enc"].T
     if skip:
         w["W_skip"] = w["W_skip"].T
     spec = {"reads": reads, "writes": (writes,), "d_in": d, "d_out": d, "n_latents": n}
-    return make_dictionary({**spec, "activation": "jumprelu", "k": None, "skip": skip}, w, path)
+    return files.make_dictionary({**spec, "activation": "jumprelu", "k": None, "skip": skip}, w, path)
 
 
 def _read_crossing(folder: Path, layer: int, sites: Sequence[tuple[str, str]]) -> Dictionary:
     path, later = folder / f"W_enc_{layer}.safetensors", len(sites) - layer
     tensors = read_safetensors(path)
-    n, d = shape_of(tensors, f"W_enc_{layer}", 2, path)
+    n, d = files.shape_of(tensors, f"W_enc_{layer}", 2, path)
     shapes = {f"W_enc_{layer}": (n, d), f"b_enc_{layer}": (n,), f"b_dec_{layer}": (d,)}
     if f"threshold_{layer}" in tensors:
         shapes[f"threshold_{layer}"] = (n,)
-    w = {name.removesuffix(f"_{layer}"): t for name, t in checked_tensors(tensors, shapes, path).items()}
+    w = {name.removesuffix(f"_{layer}"): t for name, t in files.checked_tensors(tensors, shapes, path).items()}
     name, decoder_at = f"W_dec_{layer}", folder / f"W_dec_{layer}.safetensors"
-    decoder = checked_tensors(read_safetensors(decoder_at), {name: (n, later, d)}, decoder_at)[name]
+    decoder = files.checked_tensors(read_safetensors(decoder_at), {name: (n, later, d)}, decoder_at)[name]
     w["W_dec"] = decoder.to(w["W_enc"].dtype).reshape(n, later * d)
     w["b_dec"] = torch.cat([w["b_dec"], w["b_dec"].new_zeros((later - 1) * d)])  # each layer adds its own, once
     w["threshold"] = _above_zero(w.get("threshold"), w["b_enc"], path)
     w["W_enc"] = w["W_enc"].T
     spec = {"reads": sites[layer][0], "writes": tuple(writes for _, writes in sites[layer:]), "d_in": d, "d_out": d}
-    return make_dictionary({**spec, "n_latents": n, "activation": "jumprelu", "k": None}, w, path)
+    return files.make_dictionary({**spec, "n_latents": n, "activation": "jumprelu", "k": None}, w, path)
 
 
 def _above_zero(found: Tensor | None, like: Tensor, path: Path) -> Tensor:
@@ -161,18 +153,18 @@ def contents(dictionaries: Sequence[Dictionary], model: CodedModel) -> dict[str,
         "feature_input_hook": tail,
         "feature_output_hook": "hook_mlp_out",
     }
-    files = {MARKER: yaml.safe_dump(config, sort_keys=False).encode()}
+    laid_out = {MARKER: yaml.safe_dump(config, sort_keys=False).encode()}
     n = max(d.spec.n_latents for d in ordered)
     weights = [pad_latents(_plain(d), n) for d in ordered]
     if crossing:
-        return files | _crossing_files(ordered, weights)
+        return laid_out | _crossing_files(ordered, weights)
     for layer, w in enumerate(weights):
         tensors = {name: w[name] for name in ("W_dec", "b_enc", "b_dec")}
         tensors |= {"W_enc": w["W_enc"].T, THRESHOLD: w["threshold"]}
         if "W_skip" in w:
             tensors["W_skip"] = w["W_skip"].T
-        files[f"layer_{layer}.safetensors"] = tensors_to_bytes(tensors)
-    return files
+        laid_out[f"layer_{layer}.safetensors"] = files.tensors_to_bytes(tensors)
+    return laid_out
 
 
 def _layer(dictionary: Dictionary) -> int:
@@ -211,13 +203,15 @@ def _crossing_files(ordered: Sequence[Dictionary], weights: Sequence[Mapping[str
             biases[at] += w["b_dec"][part].double()
             decoder[:, at - layer] += w["W_dec"][:, part]
         decoders.append(decoder)
-    files: dict[str, bytes] = {}
+    laid_out: dict[str, bytes] = {}
     for layer, (w, decoder) in enumerate(zip(weights, decoders, strict=True)):
         tensors = {"W_enc": w["W_enc"].T, "b_enc": w["b_enc"], "b_dec": biases[layer].to(w["b_dec"].dtype)}
         tensors["threshold"] = w["threshold"]
-        files[f"W_enc_{layer}.safetensors"] = tensors_to_bytes({f"{name}_{layer}": t for name, t in tensors.items()})
-        files[f"W_dec_{layer}.safetensors"] = tensors_to_bytes({f"W_dec_{layer}": decoder})
-    return files
+        laid_out[f"W_enc_{layer}.safetensors"] = files.tensors_to_bytes(
+            {f"{name}_{layer}": t for name, t in tensors.items()}
+        )
+        laid_out[f"W_dec_{layer}.safetensors"] = files.tensors_to_bytes({f"W_dec_{layer}": decoder})
+    return laid_out
 
 
 FORMAT = DictionaryFormat("circuit_tracer", MARKER, read, in_new_folder(contents))

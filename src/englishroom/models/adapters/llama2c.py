@@ -16,12 +16,22 @@ import torch
 from torch import Tensor
 
 from englishroom.errors import ArtifactError
-from englishroom.models.adapters.mapping import Family, WeightSource
+from englishroom.models.adapters import llama
+from englishroom.models.adapters.mapping import Config, Family, WeightSource
 from englishroom.models.spec import ModelSpec
 from englishroom.untrusted import require_file
 
 HEADER = struct.Struct("<7i")
-_FIELDS = ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "seq_len")
+_FIELDS = {
+    "dim": "hidden_size",
+    "hidden_dim": "intermediate_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "n_kv_heads": "num_key_value_heads",
+    "vocab_size": "vocab_size",
+    "seq_len": "max_position_embeddings",
+}
+"""The numbers of the header, in order, and their names in a Llama ``config.json``."""
 
 
 def read_spec(path: Path) -> ModelSpec:
@@ -35,8 +45,7 @@ def read_spec(path: Path) -> ModelSpec:
     if len(head) < HEADER.size:
         raise ArtifactError(f"{path}: {len(head)} bytes, too short for a header of {HEADER.size}; fetch the file again")
     header = dict(zip(_FIELDS, HEADER.unpack(head), strict=True))
-    tied, vocabulary = header["vocab_size"] > 0, abs(header["vocab_size"])
-    sizes = {**header, "vocab_size": vocabulary}
+    tied, sizes = header["vocab_size"] > 0, {**header, "vocab_size": abs(header["vocab_size"])}
     plausible = all(1 <= value <= 2**20 for value in sizes.values()) and header["n_layers"] <= 1000
     if (
         not plausible
@@ -46,29 +55,8 @@ def read_spec(path: Path) -> ModelSpec:
     ):
         shown = ", ".join(f"{name} {value}" for name, value in header.items())
         raise ArtifactError(f"{path}: not a llama2.c version 0 file (header reads {shown}); give a .bin of that format")
-    n_layers, d_head = header["n_layers"], header["dim"] // header["n_heads"]
-    return ModelSpec(
-        family="llama",
-        n_layers=n_layers,
-        d_model=header["dim"],
-        n_heads=header["n_heads"],
-        n_kv_heads=header["n_kv_heads"],
-        d_head=d_head,
-        d_mlp=header["hidden_dim"],
-        d_vocab=vocabulary,
-        n_ctx=header["seq_len"],
-        activation="silu",
-        norm="rmsnorm",
-        norm_eps=1e-5,
-        gated_mlp=True,
-        rotary_theta=10000.0,
-        attn_scale=1 / math.sqrt(d_head),
-        windows=(None,) * n_layers,
-        tied=tied,
-        qkv_bias=False,
-        out_bias=False,
-        mlp_bias=False,
-    )
+    as_llama = {name: sizes[field] for field, name in _FIELDS.items()}
+    return llama.read(Config({**as_llama, "rms_norm_eps": 1e-5, "tie_word_embeddings": tied}, str(path))).spec
 
 
 def read(path: Path) -> tuple[Family, dict[str, Tensor]]:

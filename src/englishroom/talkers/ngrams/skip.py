@@ -25,6 +25,7 @@ from englishroom.data.corpus import document_marks, text_hash
 from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.steps import Progress, silent
+from englishroom.talkers.ngrams.base import LastTokens
 from englishroom.talkers.ngrams.counts import count_ngrams
 from englishroom.talkers.ngrams.encode import encode_documents
 from englishroom.talkers.ngrams.kneser_ney import fit_kneser_ney
@@ -90,11 +91,12 @@ class SkipTalker:
     def log_probs(self, tokens: NDArray[np.integer]) -> NDArray[Any]:
         return self.stream().extend(tokens)
 
-    def stream(self) -> SkipReading:
-        return SkipReading(self)
+    def stream(self) -> LastTokens:
+        return LastTokens(self._after, self.window)
 
-    def after(self, tokens: NDArray[np.integer], first: int) -> NDArray[Any]:
-        """Compute log-probabilities after each position from ``first`` on, [batch, pos - first, d_vocab]."""
+    def _after(self, tokens: NDArray[np.integer], n_last: int) -> NDArray[Any]:
+        """Compute log-probabilities after each of the last positions, [batch, n_last, d_vocab]."""
+        first = tokens.shape[1] - n_last
         answers = self.bigrams.log_probs(tokens[:, first:])
         flat = answers.reshape(-1, answers.shape[-1])
         step = max(1, CHUNK_NUMBERS // flat.shape[1])
@@ -123,19 +125,6 @@ class SkipTalker:
                 worth = np.repeat(score[part] / table.totals[rows[part]], lengths)
                 added += np.bincount(cells, (table.counts[entries] - table.discount) * worth, n_pos * d_vocab)
         return (chances * rest[:, None] + added.reshape(chances.shape)) / total[:, None]
-
-
-@dataclass
-class SkipReading:
-    """Texts being read, a batch in step; only the last ``window`` tokens are kept."""
-
-    talker: SkipTalker
-    read: NDArray[np.integer] | None = None
-
-    def extend(self, tokens: NDArray[np.integer]) -> NDArray[Any]:
-        whole = tokens if self.read is None else np.concatenate([self.read, tokens], axis=1)
-        self.read = whole[:, -self.talker.window :]
-        return self.talker.after(whole, whole.shape[1] - tokens.shape[1])
 
 
 def found_pairs(

@@ -13,6 +13,7 @@ from englishroom.data.corpus import document_marks, text_hash
 from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.steps import Progress, silent
+from englishroom.talkers.ngrams.base import LastTokens
 from englishroom.talkers.ngrams.counts import count_ngrams
 from englishroom.talkers.ngrams.encode import encode_documents
 from englishroom.talkers.ngrams.kneser_ney import KneserNey, fit_kneser_ney
@@ -75,8 +76,8 @@ class NgramTalker:
         """
         return self.mixture.token_log_probs(self.checked(tokens))
 
-    def stream(self) -> NgramReading:
-        return NgramReading(self)
+    def stream(self) -> LastTokens:
+        return LastTokens(lambda read, n_new: self.mixture.log_probs(self.checked(read), n_new), self.model.order - 1)
 
     def checked(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
         """Refuse tokens outside the vocabulary.
@@ -87,21 +88,6 @@ class NgramTalker:
         if tokens.size and not (int(tokens.min()) >= 0 and int(tokens.max()) < self.model.d_vocab):
             raise ConfigError(f"a token is outside the vocabulary, expected 0..{self.model.d_vocab - 1}")
         return tokens
-
-
-class NgramReading:
-    """Texts being read, a batch in step; only the last ``order - 1`` tokens are kept."""
-
-    def __init__(self, talker: NgramTalker) -> None:
-        self.talker = talker
-        self.read: NDArray[np.integer] | None = None
-
-    def extend(self, tokens: NDArray[np.integer]) -> NDArray[Any]:
-        whole = self.talker.checked(tokens)
-        if self.read is not None:
-            whole = np.concatenate([self.read, whole], axis=1)
-        self.read = whole[:, max(0, whole.shape[1] - self.talker.model.order + 1) :].copy()
-        return self.talker.mixture.log_probs(whole, tokens.shape[1])
 
 
 def fit_ngrams(

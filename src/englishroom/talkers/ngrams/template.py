@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.talkers.ngrams.base import LastTokens
 from englishroom.talkers.ngrams.search import begins, context_limits, find, slices_of, spans
 from englishroom.talkers.ngrams.talker import N_CTX
 from englishroom.talkers.text import TokenisedText
@@ -64,8 +64,9 @@ class TemplateRule:
         with np.errstate(divide="ignore"):  # without a discount, what never followed a context has no chance
             return np.log(probabilities, out=probabilities).reshape(*tokens.shape, -1)
 
-    def stream(self) -> TemplateReading:
-        return TemplateReading(self)
+    def stream(self) -> LastTokens:
+        n_kept = max(self.template, default=1)
+        return LastTokens(lambda read, n_new: self.log_probs(read)[:, read.shape[1] - n_new :], n_kept)
 
     def _probabilities(
         self, tokens: NDArray[np.integer], limits: NDArray[np.int64]
@@ -99,21 +100,6 @@ class TemplateRule:
         probabilities *= rest[:, None]
         cells = np.repeat(at * probabilities.shape[1], lengths) + self.followers[entries]
         probabilities.reshape(-1)[cells] += (counts - self.discount) / totals[rows]
-
-
-@dataclass
-class TemplateReading:
-    """One text being read by a rule."""
-
-    rule: TemplateRule
-    read: NDArray[np.int64] | None = None
-
-    def extend(self, tokens: NDArray[np.integer]) -> NDArray[Any]:
-        """Read on; only as many earlier tokens are kept as the rule looks back at."""
-        new = tokens.astype(np.int64)
-        whole = new if self.read is None else np.concatenate([self.read, new], axis=1)
-        self.read = whole[:, -max(self.rule.template, default=1) :]
-        return self.rule.log_probs(whole)[:, whole.shape[1] - tokens.shape[1] :]
 
 
 def template_rules(text: TokenisedText, tokenizer: Tokenizer, reach: int, discount: float = 0.5) -> list[TemplateRule]:
