@@ -41,7 +41,7 @@ from englishroom.lower.featurise import featurise
 from englishroom.manifest import SCHEMA_VERSION, Manifest
 from englishroom.names import LABELS, TABLES
 from englishroom.pipeline import open_talker
-from englishroom.pipeline.commands import ReportConfig
+from englishroom.pipeline.commands import ReportConfig, ShowConfig, TalkConfig
 from englishroom.pipeline.labelling import summary_lines_of
 from englishroom.pipeline.reporting import report
 from englishroom.sketch.folder import read_sketch, write_sketch
@@ -157,15 +157,15 @@ def _rooms() -> tuple[Artefact, ...]:
 
 
 def _show(path: Path) -> None:
-    show.Command(path, blocks=True, records=True).run()
+    show.Command(ShowConfig(path, blocks=True, records=True)).run()
 
 
 def _talk(path: Path) -> None:
-    talk.Command(str(path), "ab", BRIEF).run()
+    talk.Command(TalkConfig(str(path), "ab", BRIEF)).run()
 
 
 def _explain(path: Path) -> None:
-    talk.Command(str(path), "ab", BRIEF, explain=True).run()
+    talk.Command(TalkConfig(str(path), "ab", BRIEF, explain=True)).run()
 
 
 def _emit(path: Path) -> None:

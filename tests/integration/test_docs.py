@@ -160,7 +160,9 @@ def test_every_page_of_docs_stands_in_the_index() -> None:
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "decisions").glob("0*.md")), ids=lambda page: page.stem[:4])
 def test_every_decision_has_a_status(page: Path) -> None:
     """And the index says the same."""
-    found = re.search(r"^\*\*Status\.\*\* (Accepted|Superseded)\b.*\d{4}-\d\d-\d\d", page.read_text(), re.MULTILINE)
+    found = re.search(
+        r"^\*\*Status\.\*\* (Proposed|Accepted|Superseded)\b.*\d{4}-\d\d-\d\d", page.read_text(), re.MULTILINE
+    )
     assert found, f"{page.name} has no line like: **Status.** Accepted, 2026-11-21."
     index = (page.parent / "README.md").read_text()
     assert re.search(rf"^\|.*\({re.escape(page.name)}\) \| {found[1].lower()}", index, re.MULTILINE)

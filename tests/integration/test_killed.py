@@ -135,7 +135,7 @@ def test_frontier(
     write_derived(read_room(tiny_room), program, tokenizer, [], (), {}, "Tom", tmp_path / "room", lambda *_: None)
     config = FrontierConfig(
         (tmp_path / "room",),
-        texts["report"],
+        text=texts["report"],
         max_documents=2,
         bits=("4",),
         keep=(0.5,),
