@@ -70,7 +70,7 @@ def _decompile(config: DecompileConfig, out: Path, say: Say, progress: Progress)
             decompilation = _exact(target, tokenizer, say)
         else:
             from englishroom.pipeline.featured import featured
-            from englishroom.pipeline.readable import readable
+            from englishroom.pipeline.readable_level import readable
             from englishroom.pipeline.sparse import sparse
             from englishroom.pipeline.threads import threads_for
 

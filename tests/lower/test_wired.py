@@ -9,7 +9,7 @@ import torch
 from englishroom.interp.reference import log_probs
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Fire, Looks
-from englishroom.lower.readable import features_alive, run_as, write_readable
+from englishroom.lower.wired import features_alive, run_as, write_readable
 from tiny_readable import SPECS, wired_model
 
 TOKENS = np.array([0, 5, 9, 3, 3, 17, 29, 1, 4, 6, 8, 2])

@@ -15,7 +15,7 @@ from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.ir.program import Fire, Looks, Program
 from englishroom.ir.tokenizer import Tokenizer
-from englishroom.lower.readable import run_as, write_readable
+from englishroom.lower.wired import run_as, write_readable
 from englishroom.models.load import Target
 from englishroom.names import SCORES
 from englishroom.pipeline.config import DecompileConfig
