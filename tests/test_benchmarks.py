@@ -19,6 +19,7 @@ SMALLEST = {
     "ngrams_infini": "--text text.txt --queries 10 --rounds 1",
     "pruning": "--model tiny-1l --latents 48 --local-tokens 600 --joint-tokens 600 --steps 1 --held-out 1"
     " --sampled-edges 2",
+    "readable": "--tokens 2",
     "source_lines": "--before here --at here",
     "run": "--models tiny-1l --rounds 1 --stories 1 --tokens 4",
 }
@@ -28,6 +29,7 @@ ROWS = {
     "ngrams": ["tokenise 40 documents", "count and smooth, order 5", "log-probabilities of", "whole distributions"],
     "ngrams_infini": ["suffix array, build", "count, one query a call", "longest match at every position"],
     "pruning": ["base: ", "at random", "attribution", "learned gates", "2 edges taken out one at a time"],
+    "readable": ["tokens a second over 2", "seconds to import", "nats from the interpreter"],
     "source_lines": ["| all |", "| Blank lines kept |"],
     "run": ["score, torch, tiny-1l", "talk, one stream, greedy", "program.py, pure Python", "peak memory, tiny-1l"],
 }

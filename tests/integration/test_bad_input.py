@@ -285,7 +285,7 @@ def test_output_that_is_full_or_closed(tiny_room: Path, command: str) -> None:
 def test_a_crashing_program_py_stops_the_room_with_its_reason(
     tiny_talker: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("englishroom.evaluate.talkers.program._HARNESS", "raise RuntimeError('no luck')")
+    monkeypatch.setattr("englishroom.evaluate.talkers.program.EmittedTalker.harness", "raise RuntimeError('no luck')")
     line = refused("decompile", tiny_talker, "--level", "exact", "--out", tmp_path / "room", "--no-check")
     assert "program.py: stopped with status 1 (RuntimeError: no luck)" in line
     assert nothing_left(tmp_path)

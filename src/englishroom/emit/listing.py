@@ -57,7 +57,7 @@ class Section:
     always: bool = False
 
 
-class Listing:
+class ReadableListing:
     """A readable program as it is listed.
 
     Attributes:

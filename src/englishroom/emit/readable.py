@@ -17,7 +17,7 @@ from englishroom.emit import lines
 from englishroom.emit import tables as table_text
 from englishroom.emit.emitter import Emitted, Emitter, Header
 from englishroom.emit.lines import Numbers
-from englishroom.emit.listing import ALWAYS, Listing, Section
+from englishroom.emit.listing import ALWAYS, ReadableListing, Section
 from englishroom.emit.naming import identifiers
 from englishroom.emit.prelude import arithmetic, loading, readable, talking
 from englishroom.emit.source import LineOrigin
@@ -57,7 +57,7 @@ class ReadableEmitter(Emitter):
 
     def __init__(self, program: Program, tokenizer: Tokenizer, labels: Labels) -> None:
         super().__init__(program, tokenizer, (readable,))
-        self.listing = Listing(program, token_words(tokenizer), labels)
+        self.listing = ReadableListing(program, token_words(tokenizer), labels)
         if not any(map(self.listing.is_beside, program.blocks)):
             self.calls.remove("load_tables")
         taken = (*self.verbatim.pieces, *self.verbatim.imports, *_LOCALS, *self.name.values())
