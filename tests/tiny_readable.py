@@ -14,7 +14,7 @@ from englishroom.pipeline import DecompileConfig
 from englishroom.pipeline.presets import preset_of
 from englishroom.readable.config import ShortConfig, StreamConfig
 from englishroom.readable.shape import shape_of
-from englishroom.readable.stream import StreamModel, empty_stream
+from englishroom.readable.stream import StreamModel, empty_stream, sharpen
 from englishroom.readable.wiring import WiredModel
 from englishroom.readable.wiring_fit import WiringFit
 from englishroom.readable.wiring_start import start_wiring
@@ -72,11 +72,12 @@ def tiny_rows(spec: ModelSpec = SPEC) -> TokenRows:
 
 
 def random_stream(name: str, config: StreamConfig, seed: int = 3) -> StreamModel:
-    """Draw a stream model."""
+    """Draw a stream model, and sharpen it."""
     generator = torch.Generator().manual_seed(seed)
     model = empty_stream(shape_of(SPECS[name], config), config.place_factor)
     for table in model.tables.values():
         table.normal_(0, 0.3, generator=generator)
+    sharpen(model, torch.from_numpy(tiny_rows().rows(range(20))))
     return model
 
 

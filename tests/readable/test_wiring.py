@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from englishroom.dictionaries.checkpoint import fit_to_end
 from englishroom.readable.config import ShortConfig
@@ -23,26 +22,12 @@ ALL = replace(SHORT, lists=64, lists_active=64, first_reads=400)
 
 @pytest.mark.parametrize("name", SPECS)
 def test_with_all_edges_it_says_the_same_as_the_stream_model(name: str) -> None:
-    everything = replace(STREAM, moved_active=STREAM.moved, rules_active=STREAM.rules)
-    model = random_stream(name, everything)
-    tokens = torch.from_numpy(tiny_rows().rows(range(20)))
-    expected = model.double().logits(model.double().run(tokens)).log_softmax(-1)
-    found = wired(model, ALL).double().run(tokens).log_softmax(-1)
-    assert (found - expected).abs().max() < 1e-3
-
-
-def test_features_are_on_about_as_often_as_among_the_strongest_few() -> None:
-    model = random_stream("gpt2", STREAM)
-    tokens = torch.from_numpy(tiny_rows().rows(range(20)))
-    counts: dict[str, Tensor] = {}
-    model.run(tokens, lambda name, value: counts.setdefault(name, (value > 0).float().mean(0)))
-    seen: dict[str, Tensor] = {}
-    wired(model, ALL).run(tokens, seen.__setitem__)
-    for layer in range(2):
-        for group in ("moved", "rules"):
-            expected, found = counts[f"{group}.{layer}"], seen[f"often.{group}.{layer}"]
-            assert (found - expected).abs().mean() < 0.005
-            assert (found - expected).abs().max() < 0.1  # all rows begin alike: a tenth of the positions is one tie
+    model = random_stream(name, STREAM)
+    tokens = torch.from_numpy(tiny_rows().rows(range(20, 40)))
+    with torch.no_grad():
+        expected = model.double().logits(model.double().run(tokens, sharp=True)).log_softmax(-1)
+        found = wired(model, ALL).double().run(tokens).log_softmax(-1)
+    assert (found - expected).abs().max() < 1e-4
 
 
 def test_an_enormous_vocabulary_keeps_the_strongest_followers(monkeypatch: pytest.MonkeyPatch) -> None:

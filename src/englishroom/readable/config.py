@@ -59,6 +59,10 @@ class StreamConfig(Settings):
     widen: Annotated[float, Ge(1), arg(name="stream-widen")] = 2.0
     """When the fit together begins, this many times as many features may be active as at its end."""
 
+    sharp_from: Share = 0.5
+    """Share of the fit together after which features are on above thresholds of their own, which train too, and no
+    longer among the strongest few."""
+
     def validate(self) -> None:
         """Refuse what is out of bounds.
 
@@ -106,7 +110,9 @@ class ShortConfig(Settings):
     row_most: Annotated[int, Interval(ge=1, le=255)] = 255
     """Words that any feature votes for, or that follow any word, at most in the end."""
     first_reads: Annotated[Count, arg(name="short-first-reads")] = 400
-    """Features that any of these sums reads when edges are left out for the first time."""
+    """Features that any of these sums reads at the start."""
+    first_votes: Annotated[Count, arg(name="short-first-votes")] = 512
+    """Words that any feature votes for at the start."""
     pruned_from: Share = 0.15
     """Share of these tokens after which edges begin to be left out."""
     pruned_until: Annotated[float, Interval(gt=0, le=1)] = 0.6

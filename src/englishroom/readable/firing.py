@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from englishroom.dictionaries.code import Codes
 from englishroom.kernels import codes as kernels
 from englishroom.kernels.threads import array, run
 
+TIE = 1e-4
+"""Strengths that differ by less, as a share of their spread, count as equal where a threshold is set between them."""
+TOGETHER, EACH = 0.15, 0.3
+"""Weights of the losses on features that are on too often: of a group together, as a share; and each."""
 NEAR, NEAR_AT_LEAST = 0.3, 0.05
 """Width of the window around a threshold within which its gradient is felt: a share of it, and of the strengths'
 spread where that is more."""
@@ -72,3 +76,18 @@ def above(
     out = Jump.apply(strengths, thresholds, width)
     assert isinstance(out, tuple)
     return out
+
+
+def thresholds_for(strengths: Float[Tensor, "row feature"], n_on: Int[Tensor, " feature"]) -> Float[Tensor, " feature"]:
+    """Return thresholds that so many strengths of each feature exceed, midway to the next; none is below 0."""
+    ordered = strengths.sort(0, descending=True).values
+    ordered = torch.cat([ordered, torch.zeros_like(ordered[:1])])  # what is always on exceeds 0
+    least, next_one = (ordered.gather(0, at.clamp(min=0)[None])[0] for at in (n_on - 1, n_on))
+    spread = ordered.std(0)
+    middle = (least + next_one) / 2 - TIE * spread
+    return torch.where(n_on > 0, middle, ordered[0] + spread).clamp(min=0)
+
+
+def overuse(often: Float[Tensor, " feature"], together: float, each: float) -> Float[Tensor, ""]:
+    """Return the loss on features of which more are on at a time than ``together``, or one more often than ``each``."""
+    return TOGETHER * (often.sum() / together - 1).clamp(min=0) + EACH * (often - each).clamp(min=0).sum()

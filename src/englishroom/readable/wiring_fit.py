@@ -27,6 +27,7 @@ from englishroom.models.forward import unembedding
 from englishroom.models.load import Target
 from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
 from englishroom.readable.config import ShortConfig
+from englishroom.readable.firing import overuse
 from englishroom.readable.stream_fit import drawn_part
 from englishroom.readable.table_adam import TableAdam, size_of
 from englishroom.readable.wiring import WiredModel, from_state
@@ -39,8 +40,6 @@ CALM_READS = 32
 """Edges to one sum above which each moves less: steps of many add up, as the root of their number."""
 VECTOR_RATE, TOKEN_RATE = 0.5, 0.3
 """Rates of biases, thresholds and curves, and of the tables of tokens, times that of other edges."""
-TOGETHER, EACH = 0.15, 0.3
-"""Weights of the losses on features that are on too often: of a layer together, as a share; and each."""
 
 
 class WiringFit:
@@ -93,9 +92,7 @@ class WiringFit:
         loss = kl = kl_nats(expected, logits)[0].mean()
         for layer in range(shape.n_layers):
             for name, most in (("moved", shape.n_heads * shape.k_moved), ("rules", shape.k_rules)):
-                often = seen[f"often.{name}.{layer}"]
-                loss = loss + TOGETHER * (often.sum() / (config.active * most) - 1).clamp(min=0)
-                loss = loss + EACH * (often - config.often).clamp(min=0).sum()
+                loss = loss + overuse(seen[f"often.{name}.{layer}"], config.active * most, config.often)
         left = self.n_steps - self.step
         factor = min(1.0, (self.step + 1) / WARM_STEPS, left / max(1.0, DECAY * self.n_steps))
         self.adam.step(loss, config.rate * factor)

@@ -3,7 +3,6 @@
 1. Tokens become word lists: a dictionary over the vectors that they have before each MLP, side by side.
 2. What each look, moved feature, rule and vote reads is a row of directions times its table. Of the edges to each sum
    the strongest stay, of votes those that matter most to the words; so no table is ever whole where it would be large.
-3. Thresholds stand where as many strengths exceed them as were among the strongest few, layer by layer.
 """
 
 from __future__ import annotations
@@ -25,9 +24,6 @@ MOST_FOLLOWS = 2**24
 """Entries that all rows of following words have at the start; of each the strongest stay."""
 CHUNK = 512
 """Features or words whose edges are formed at once."""
-
-TIE = 1e-4
-"""Strengths that differ by less, as a share of their spread, count as equal where a threshold is set between them."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +86,15 @@ def start_wiring(
         read(f"rules.{layer}", f"rule_biases.{layer}", seen(layer), config.first_reads)
         later.append(tables[f"rules_out.{layer}"])
         constant = constant + tables[f"rules_mean.{layer}"]
-        vectors[f"moved_thresholds.{layer}"] = torch.zeros(shape.all_moved)
-        vectors[f"rule_thresholds.{layer}"] = torch.zeros(shape.n_rules)
+        for name in ("moved_thresholds", "rule_thresholds"):
+            vectors[f"{name}.{layer}"] = tables[f"{name}.{layer}"].clone()
     unembed = tables["unembed"] - tables["unembed"].mean(1, keepdim=True)  # logits matter up to a constant
     common = frequencies.clamp(min=1).sqrt() / frequencies.clamp(min=1).sqrt().mean()
-    edges["votes"] = strongest_rows(torch.cat(later), unembed, common, 4 * config.first_reads)
+    edges["votes"] = strongest_rows(torch.cat(later), unembed, common, config.first_votes)
     most = max(1, MOST_FOLLOWS // shape.d_vocab)
     edges["follows"] = strongest_rows(versions[-1], unembed, common, most)
     vectors["vote_bias"] = tables["unembed_bias"] + constant @ unembed
-    wired = WiredModel(shape, edges, vectors, model.places)
-    _set_thresholds(wired, (values > 0).sum(0), rows)
-    return wired
+    return WiredModel(shape, edges, vectors, model.places)
 
 
 def _lists(
@@ -124,7 +118,7 @@ def _lists(
 def _values(model: StreamModel, lists: Edges, rows: Tensor) -> Float[Tensor, "row feature"]:
     """Return the values of all features on some text."""
     seen: dict[str, Tensor] = {}
-    model.run(rows, seen.__setitem__)
+    model.run(rows, seen.__setitem__, sharp=True)
     found = [lists.matrix()[rows.reshape(-1)], model.places[: rows.shape[1]].repeat(len(rows), 1)]
     for layer in range(model.shape.n_layers):
         found += [seen[f"moved.{layer}"], seen[f"rules.{layer}"]]
@@ -174,21 +168,3 @@ def _edges_of(entries: Tensor, n_sources: int, n_columns: int) -> Edges:
     counts = torch.bincount(sources, minlength=n_sources)
     starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     return Edges(starts, columns.int().contiguous(), entries.values().clone(), n_columns)
-
-
-def _set_thresholds(wired: WiredModel, n_on: Int[Tensor, " feature"], rows: Tensor) -> None:
-    """Set thresholds, layer by layer, midway between what was on as often and what was not; in place."""
-    shape = wired.shape
-    for layer in range(shape.n_layers):
-        first = wired.n_before(layer)
-        counts = n_on[first : first + shape.all_moved + shape.n_rules].split([shape.all_moved, shape.n_rules])
-        for name, thresholds, on in zip(("moved", "rules"), ("moved", "rule"), counts, strict=True):
-            seen: dict[str, Tensor] = {}
-            wired.run(rows, seen.__setitem__)
-            ordered = seen[f"strengths.{name}.{layer}"].sort(0, descending=True).values
-            ordered = torch.cat([ordered, torch.zeros_like(ordered[:1])])  # what is always on exceeds 0
-            least, next_one = (ordered.gather(0, at.clamp(min=0)[None])[0] for at in (on - 1, on))
-            spread = ordered.std(0)
-            middle = (least + next_one) / 2 - TIE * spread
-            middle = torch.where(on > 0, middle, ordered[0] + spread)
-            wired.vectors[f"{thresholds}_thresholds.{layer}"].copy_(middle.clamp(min=0))
