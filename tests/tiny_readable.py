@@ -14,7 +14,7 @@ from englishroom.pipeline import DecompileConfig
 from englishroom.pipeline.presets import preset_of
 from englishroom.readable.config import ShortConfig, StreamConfig
 from englishroom.readable.shape import shape_of
-from englishroom.readable.stream import StreamModel, empty_stream, sharpen
+from englishroom.readable.stream import StreamModel, empty_stream
 from englishroom.readable.wiring import WiredModel
 from englishroom.readable.wiring_fit import WiringFit
 from englishroom.readable.wiring_start import start_wiring
@@ -27,6 +27,7 @@ STREAM = StreamConfig(
     moved_active=3,
     rules=24,
     rules_active=6,
+    first_rules_active=5,
     place_factor=1.2,
     apart_tokens=20 * 48,
     look_tokens=20 * 48,
@@ -35,18 +36,20 @@ STREAM = StreamConfig(
     dead_after=200,
 )
 SHORT = ShortConfig(
-    lists=16,
-    lists_active=3,
     tokens=60 * 48,
     batch=4,
     reads_half=3,
     reads_p95=6,
     reads_most=8,
-    match_reads=4,
-    lone_reads=5,
+    look_reads=4,
+    words_half=3,
+    words_p95=5,
+    words_most=7,
+    look_words=9,
     votes=4,
     follows=6,
     first_reads=30,
+    first_words=20,
     prune_every=5,
 )
 SPECS: dict[str, ModelSpec] = {
@@ -72,12 +75,11 @@ def tiny_rows(spec: ModelSpec = SPEC) -> TokenRows:
 
 
 def random_stream(name: str, config: StreamConfig, seed: int = 3) -> StreamModel:
-    """Draw a stream model, and sharpen it."""
+    """Draw a stream model."""
     generator = torch.Generator().manual_seed(seed)
     model = empty_stream(shape_of(SPECS[name], config), config.place_factor)
     for table in model.tables.values():
         table.normal_(0, 0.3, generator=generator)
-    sharpen(model, torch.from_numpy(tiny_rows().rows(range(20))))
     return model
 
 
@@ -85,7 +87,7 @@ def wired(model: StreamModel, config: ShortConfig) -> WiredModel:
     """Write a stream model as a wired model."""
     rows = tiny_rows()
     counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=model.shape.d_vocab).float()
-    return start_wiring(model, counted, torch.from_numpy(rows.rows(range(20))), config, seed=0)
+    return start_wiring(model, counted, torch.from_numpy(rows.rows(range(20))), config)
 
 
 def wired_model(name: str) -> WiredModel:
@@ -102,13 +104,12 @@ ROOM_SETTINGS = {
     "look_active": 2,
     "layer_rules": 24,
     "layer_active": 5,
+    "first_layer_active": 4,
     "matches": 2,
     "apart_tokens": 1500,
     "look_tokens": 1500,
     "stream_tokens": 3000,
     "short_tokens": 4000,
-    "word_lists": 40,
-    "word_lists_active": 4,
     "samples": (60, 20, 20),
     "report_documents": 12,
 }

@@ -37,8 +37,9 @@ def test_dead_features_are_left_out() -> None:
         edges = model.edges["rules.1"]
         edges.weights[edges.columns < 5] = 0.0  # they can never be on
         votes = model.edges["votes"]
-        first = model.n_before(1) - model.n_lists
-        votes.weights[votes.sources == first + 3] = 0.0
+        words = model.edges["words.rules.1"]
+        words.weights[words.columns < 5] = 0.0
+        votes.weights[votes.sources == model.n_before(1) + 3] = 0.0
         edges.weights[edges.sources == model.n_before(1) + 3] = 0.0  # a moved feature that nothing reads
     alive = features_alive(model)
     assert not alive["rules.1"][:5].any()
@@ -55,6 +56,7 @@ def test_a_look_without_features_keeps_one() -> None:
     with torch.no_grad():
         model.vectors["moved_biases.0"].fill_(-1.0)
         model.edges["moved.0"].weights.zero_()
+        model.edges["words.moved.0"].weights.zero_()
     alive = features_alive(model)
     assert alive["moved.0"].view(2, -1).sum(1).tolist() == [1, 1]
     program, _ = write_readable(model)

@@ -1,7 +1,8 @@
 """Write a wired model as a readable program: word lists, places, looks, rules that are features, and votes.
 
-Features that can never be on are left out, and so are those that nothing reads and that vote for nothing; what the
-program says stays the same.
+Every sum has two lists of its own, the words that count for it and those that count against it, with how much each
+counts. Features that can never be on are left out, and so are those that nothing reads and that vote for nothing; what
+the program says stays the same.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import block_diag, csr_array, hstack, vstack
 from torch import Tensor
 
 from englishroom.ir.program import (
@@ -56,7 +57,7 @@ def run_as(model: WiredModel, tokens: NDArray[np.integer]) -> NDArray[np.float64
 
 def features_alive(model: WiredModel) -> dict[str, Tensor]:
     """Say, group by group, which features can be on and change what is said; every look keeps one at least."""
-    shape, n_first = model.shape, model.n_lists + model.shape.n_places
+    shape, n_first = model.shape, model.shape.n_places
     groups = [(f"{name}.{at}", rule) for at in range(shape.n_layers) for name, rule in (("moved", 0), ("rules", 1))]
     sizes = [shape.n_rules if rule else shape.all_moved for _, rule in groups]
     alive = torch.ones(n_first + sum(sizes), dtype=torch.bool)
@@ -68,16 +69,17 @@ def features_alive(model: WiredModel) -> dict[str, Tensor]:
     for name, rule in groups:  # forwards: what can be on
         layer = name.rpartition(".")[2]
         bias, threshold = ("rule_biases", "rule_thresholds") if rule else ("moved_biases", "moved_thresholds")
-        edges = model.edges[name]
+        edges, words = model.edges[name], model.edges[f"words.{name}"]
         fed = torch.zeros(edges.n_columns, dtype=torch.bool)
         fed[edges.columns[alive[edges.sources] & (edges.weights.detach() != 0)].long()] = True
+        fed[words.columns[words.weights.detach() != 0].long()] = True
         alive[own(name)] = fed | (model.vectors[f"{bias}.{layer}"] > model.vectors[f"{threshold}.{layer}"]).detach()
     for name, _ in reversed(groups):  # backwards: what is read
         used = torch.zeros(len(alive), dtype=torch.bool)
         votes = model.edges["votes"]
-        used[votes.sources[votes.weights.detach() != 0] + model.n_lists] = True
+        used[votes.sources[votes.weights.detach() != 0]] = True
         for reader, edges in model.edges.items():
-            if reader in ("lists", "follows", "votes"):
+            if reader.startswith("words.") or reader in ("follows", "votes"):
                 continue
             reads = edges.weights.detach() != 0
             if reader in offsets:
@@ -97,13 +99,15 @@ class _Writer:
         self.spaces: list[Space] = []
         self.reads: tuple[str, ...] = ()
         self.kept = np.zeros(0, bool)  # of the features so far, which are left
+        self.lists, self.reading = self._word_lists()  # [token, list]; by reader, which sum reads which list
 
     def program(self) -> Program:
         """Write all blocks in order."""
         model, shape = self.model, self.shape
-        lists = model.edges["lists"]
-        strengths = SparseTable("lists.strengths", *_parts(lists.keep(lists.weights.detach() > 0)), lists.n_columns)
-        self._features(Lookup(name=LISTS, space=LISTS, index="token", table=strengths), model.n_lists)
+        strengths = _table("lists.strengths", self.lists)
+        self.spaces.append(Space(LISTS, strengths.shape[1]))
+        self._add(Lookup(name=LISTS, space=LISTS, index="token", table=strengths))
+        self.reads = (LISTS,)
         if shape.n_places:
             places = Edges.of(model.places)
             shares = SparseTable("places.shares", *_parts(places), places.n_columns)
@@ -112,7 +116,7 @@ class _Writer:
             self._looks(layer)
             self._rules(layer)
         self.spaces.append(Space(WORDS, shape.d_vocab))
-        votes = _matrix(model.edges["votes"])[:, self.kept[model.n_lists :]].T
+        votes = _matrix(model.edges["votes"])[:, self.kept].T
         bias = self._vector("votes.bias", "vote_bias")
         weights = _table("votes.weights", votes)
         self._add(Votes(name="votes", space=WORDS, reads=self.reads[1:], weights=weights, bias=bias))
@@ -121,6 +125,28 @@ class _Writer:
         self._add(Lookup(name="follows", space=WORDS, index="token", table=table))
         self._add(Vote(name="log_probs", space=WORDS, reads=("votes", "follows")))
         return Program("sparse", shape.n_ctx, tuple(self.spaces), tuple(self.blocks))
+
+    def _word_lists(self) -> tuple[Any, dict[str, Any]]:
+        """Return all lists, [token, list], and for each kind of sum which of them each reads, [sum, list]."""
+        lists: list[Any] = []
+        kinds = [name.removeprefix("words.") for name in self.model.edges if name.startswith("words.")]
+        reads: list[Any] = []
+        for kind in kinds:
+            words = _matrix(self.model.edges[f"words.{kind}"])
+            words = words[self.alive[kind].numpy()] if kind in self.alive else words
+            both: list[Any] = []
+            for sign in (1, -1):
+                own: Any = csr_array(words.multiply(sign).maximum(0))
+                own.eliminate_zeros()
+                some = np.flatnonzero(np.diff(own.indptr))
+                lists.append(own[some])
+                entries = np.full(len(some), sign, own.dtype), (some, np.arange(len(some)))
+                both.append(csr_array(entries, shape=(own.shape[0], len(some))))
+            reads.append(hstack(both))
+        ends = np.cumsum([read.shape[0] for read in reads])
+        whole = csr_array(block_diag(reads, format="csr"))
+        each = np.split(np.arange(ends[-1]), ends[:-1])
+        return csr_array(vstack(lists).T.tocsr()), {kind: whole[own] for kind, own in zip(kinds, each, strict=True)}
 
     def _looks(self, layer: int) -> None:
         name, alive = f"moved.{layer}", self.alive[f"moved.{layer}"].numpy()
@@ -170,7 +196,7 @@ class _Writer:
     def _sums(self, edges: str, name: str, alive: NDArray[np.bool_] | None = None) -> SparseTable:
         """Return what each of some sums reads, of the features that are left."""
         table = _matrix(self.model.edges[edges])[:, self.kept]
-        return _table(name, table if alive is None else table[alive])
+        return _table(name, hstack([self.reading[edges], table if alive is None else table[alive]], format="csr"))
 
     def _vector(self, name: str, vector: str, alive: NDArray[np.bool_] | None = None) -> Table:
         values = self.model.vectors[vector].detach().numpy()
@@ -181,15 +207,15 @@ def _parts(edges: Edges) -> tuple[NDArray, NDArray, NDArray]:
     return edges.starts.numpy(), edges.columns.numpy(), edges.weights.detach().numpy()
 
 
-def _matrix(edges: Edges) -> csr_array:
-    """Lay edges out by what they lead to."""
+def _matrix(edges: Edges) -> Any:
+    """Lay edges out by what they lead to, as a matrix of scipy's, whose stubs do not know what a slice of one is."""
     starts, columns, weights = _parts(edges)
     by_source = csr_array((weights, columns, starts), shape=(edges.n_sources, edges.n_columns))
     return csr_array(by_source.T.tocsr())
 
 
 def _table(name: str, entries: Any) -> SparseTable:
-    """Store a matrix of scipy's, whose stubs do not know what a slice of one is."""
+    """Store a sparse matrix."""
     matrix: Any = csr_array(entries)
     matrix.eliminate_zeros()
     matrix.sort_indices()

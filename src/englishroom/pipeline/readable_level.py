@@ -89,7 +89,7 @@ def _fitted(fitting: Fitting, texts: Texts) -> WiredModel:
     together = StreamFit(target, stream, rows, config.stream, identity, config.half, seed)
     model = to_end(together, "stream", "fitting together").result()
     identity |= {"stream": asdict(config.stream)}
-    wired = start_wiring(model, counted, first, config.short, seed, fitting.progress)
+    wired = start_wiring(model, counted, first, config.short)
     edges = sum(len(edges.columns) for edges in wired.edges.values())
     run = WiringFit(target, wired, rows, config.short, identity, config.half, seed)
     fitting.say(f"pruning {edges:,} edges in {run.n_steps:,} steps")

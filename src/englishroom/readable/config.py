@@ -20,12 +20,14 @@ class StreamConfig(Settings):
     """Matches of a look: pairs of what is asked for here and what is offered there."""
     moved: Annotated[Count, arg(name="look-moved")] = 128
     """Moved features of a look."""
-    moved_active: Annotated[Count, arg(name="look-active")] = 3
+    moved_active: Annotated[Count, arg(name="look-active")] = 2
     """How many moved features of a look may be active at one position."""
     rules: Annotated[Count, arg(name="layer-rules")] = 1536
     """Rules of a layer."""
-    rules_active: Annotated[Count, arg(name="layer-active")] = 24
+    rules_active: Annotated[Count, arg(name="layer-active")] = 16
     """How many rules of a layer may be active at one position."""
+    first_rules_active: Annotated[Count, arg(name="first-layer-active")] = 8
+    """How many rules of the first layer, which read little but words, may be active at one position."""
     place_factor: Annotated[float, Ge(1)] = 1.5
     """How much farther each place in the text lies from the beginning than the one before; 1 makes every position one
     of its own."""
@@ -59,10 +61,6 @@ class StreamConfig(Settings):
     widen: Annotated[float, Ge(1), arg(name="stream-widen")] = 2.0
     """When the fit together begins, this many times as many features may be active as at its end."""
 
-    sharp_from: Share = 0.5
-    """Share of the fit together after which features are on above thresholds of their own, which train too, and no
-    longer among the strongest few."""
-
     def validate(self) -> None:
         """Refuse what is out of bounds.
 
@@ -70,39 +68,42 @@ class StreamConfig(Settings):
             ConfigError: a value is out of its bounds, or more features are active than there are.
         """
         super().validate()
-        for flag, active, size in (
-            ("look", self.moved_active, self.moved),
-            ("layer", self.rules_active, self.rules),
+        for flag, active, size, of in (
+            ("look", self.moved_active, self.moved, "look-moved"),
+            ("layer", self.rules_active, self.rules, "layer-rules"),
+            ("first-layer", self.first_rules_active, self.rules, "layer-rules"),
         ):
             if active > size:
-                of = "moved" if flag == "look" else "rules"
-                raise ConfigError(f"--{flag}-active is {active}, expected 1 to {size}, the value of --{flag}-{of}")
+                raise ConfigError(f"--{flag}-active is {active}, expected 1 to {size}, the value of --{of}")
 
 
 @dataclass(frozen=True)
 class ShortConfig(Settings):
     """How edges between features are left out, and the rest fitted again."""
 
-    lists: Annotated[Count, arg(name="word-lists")] = 1024
-    """Word lists that features read. Where there are as many as tokens, each token is one."""
-    lists_active: Annotated[Count, arg(name="word-lists-active")] = 8
-    """How many word lists a token may stand in."""
     tokens: Annotated[Count, arg(name="short-tokens")] = 500_000
     """Tokens to read while edges are left out and the rest is fitted again."""
     batch: Annotated[Count, arg(name="short-batch")] = 4
     """Rows of text in one step."""
     rate: Annotated[Positive, arg(name="short-rate")] = 0.004
     """Peak learning rate, as a share of the size of the weights in a table."""
-    reads_half: Count = 6
-    """Features that half of the rules and of the moved features read at most in the end."""
-    reads_p95: Count = 12
-    """Features that 95 of 100 of them read at most in the end."""
-    reads_most: Count = 24
-    """Features that any of them reads at most in the end."""
-    match_reads: Count = 24
-    """Features that either side of a match reads at most in the end."""
-    lone_reads: Count = 64
-    """Features that a look's lone key, which counts whatever is asked for, reads at most in the end."""
+    reads_half: Count = 4
+    """Features that half of the rules and of the moved features read at most in the end, beside words for and words
+    against."""
+    reads_p95: Count = 10
+    """Features that 95 of 100 of them read at most in the end, beside words."""
+    reads_most: Count = 22
+    """Features that any of them reads at most in the end, beside words."""
+    look_reads: Count = 24
+    """Features that a query, a key or a lone key reads at most in the end, beside words."""
+    words_half: Count = 40
+    """Words that half of the rules and of the moved features read at most in the end."""
+    words_p95: Count = 80
+    """Words that 95 of 100 of them read at most in the end."""
+    words_most: Count = 160
+    """Words that any of them reads at most in the end."""
+    look_words: Count = 240
+    """Words that a query, a key or a lone key reads at most in the end."""
     votes: Annotated[Count, arg(name="votes-each")] = 48
     """Words that a feature votes for in the end, on average."""
     follows: Annotated[Count, arg(name="follows-each")] = 96
@@ -111,15 +112,20 @@ class ShortConfig(Settings):
     """Words that any feature votes for, or that follow any word, at most in the end."""
     first_reads: Annotated[Count, arg(name="short-first-reads")] = 400
     """Features that any of these sums reads at the start."""
+    first_words: Annotated[Count, arg(name="short-first-words")] = 1024
+    """Words that any of these sums reads at the start."""
     first_votes: Annotated[Count, arg(name="short-first-votes")] = 512
     """Words that any feature votes for at the start."""
     pruned_from: Share = 0.15
     """Share of these tokens after which edges begin to be left out."""
     pruned_until: Annotated[float, Interval(gt=0, le=1)] = 0.6
     """Share of these tokens after which no more edges are left out."""
+    sharp_from: Annotated[Share, arg(name="sharp-from")] = 0.65
+    """Share of these tokens after which features are on above thresholds of their own, which train too, and no longer
+    among the strongest few."""
     prune_every: Count = 10
     """Steps from one leaving out to the next."""
-    active: Annotated[float, Interval(gt=0, le=1), arg(name="short-active")] = 0.8
+    active: Annotated[float, Interval(gt=0, le=1), arg(name="short-active")] = 1.0
     """How many features of a look or a layer may be on, on average, as a share of those that could be before."""
     often: Annotated[float, Interval(gt=0, le=1)] = 0.15
     """Share of the positions at which a feature may be on without a loss."""

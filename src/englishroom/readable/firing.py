@@ -38,7 +38,7 @@ def active_codes(x: Float[Tensor, "row feature"]) -> tuple[Codes, Float[Tensor, 
     entries, none = array(x.contiguous()), np.zeros(x.shape[1], str(x.dtype).partition(".")[2])
     counts = np.zeros(len(entries), np.int32)
     run(kernels.count_above, len(entries), entries, none, counts)
-    indices = np.zeros((len(entries), int(counts.max(initial=1))), np.int32)
+    indices = np.zeros((len(entries), int(counts.max(initial=min(1, x.shape[1])))), np.int32)
     values = np.zeros(indices.shape, entries.dtype)
     run(kernels.take_above, len(entries), entries, none, indices, values)
     codes = Codes(*map(torch.from_numpy, (indices, values, counts)))

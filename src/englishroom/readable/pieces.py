@@ -20,6 +20,7 @@ from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec
 from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
 from englishroom.readable.config import StreamConfig
+from englishroom.readable.shape import shape_of
 from englishroom.readable.stream import Part
 
 START_ROWS = 16
@@ -38,7 +39,8 @@ def pieces_of(spec: ModelSpec, config: StreamConfig) -> dict[Part, DictionarySpe
             site = f"blocks.{layer}.attn.hook_z.{head}"
             sizes = (spec.d_head, spec.d_head, config.moved, "topk", config.moved_active)
             found[layer, head] = DictionarySpec(site, (site,), *sizes)
-        sizes = (spec.d_model, spec.d_model, config.rules, "topk", config.rules_active)
+        active = shape_of(spec, config).k_rules[layer]
+        sizes = (spec.d_model, spec.d_model, config.rules, "topk", active)
         read, written = f"blocks.{layer}.ln2.hook_normalized", f"blocks.{layer}.hook_mlp_out"
         found[layer, None] = DictionarySpec(read, (written,), *sizes)
     return found

@@ -19,7 +19,8 @@ class ReadableShape:
 
     Attributes:
         n_matches, n_moved, k_moved: of each look; so many of its moved features are active at most.
-        n_rules, k_rules: of each layer.
+        n_rules: of each layer.
+        k_rules: by layer, how many of its rules are active at most.
         n_places: places in the text; 0 where the target has no position vectors.
     """
 
@@ -33,7 +34,7 @@ class ReadableShape:
     n_moved: int
     k_moved: int
     n_rules: int
-    k_rules: int
+    k_rules: tuple[int, ...]
     n_places: int
 
     @property
@@ -65,7 +66,7 @@ def shape_of(spec: ModelSpec, config: StreamConfig) -> ReadableShape:
         config.moved,
         config.moved_active,
         config.rules,
-        config.rules_active,
+        (config.first_rules_active, *(spec.n_layers - 1) * (config.rules_active,)),
         n_places,
     )
 

@@ -1,9 +1,9 @@
 """The stream model: a target with looks for attention scores and features for values and MLPs, and constant scales.
 
 Moved features read the stream where their look looks, rules read it here; of each look's and each layer's the strongest
-few are on, and write to the stream; or, once the model is sharp, those above thresholds of their own. What the target's
-norms divide by is a constant, so that all that is read is linear in the stream, and the model can be written as edges
-between features (``wiring.py``). After every MLP the token at hand adds a vector of its own.
+few are on, and write to the stream. What the target's norms divide by is a constant, so that all that is read is linear
+in the stream, and the model can be written as edges between features (``wiring.py``). After every MLP the token at hand
+adds a vector of its own.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from englishroom.readable.firing import above, strongest, thresholds_for
+from englishroom.readable.firing import strongest
 from englishroom.readable.looks import gather, look_scores
 from englishroom.readable.shape import ReadableShape, places_of, product
 
 Watch = Callable[[str, Tensor], None]
 """Shown ``scores.L``, the looks' scores; ``strengths.moved.L`` and ``strengths.rules.L``; ``moved.L`` and ``rules.L``,
-the features that are on; of a sharp model ``often.moved.L`` and ``often.rules.L``, the share of the positions at which
-each is; ``mid.L`` and ``post.L``, the stream after them."""
+the features that are on; ``mid.L`` and ``post.L``, the stream after them."""
 Part = tuple[int, int | None]
 """A layer and one of its heads, or ``None`` for its MLP."""
 
@@ -36,7 +35,7 @@ class StreamModel:
         tables: everything that trains, by name: ``token.0`` and ``token.L + 1``, what a token adds at the start and
             after each MLP; ``places``; of every layer its looks, how moved features and rules read the stream (with
             biases), what they write to it, and what stands there whatever is on (``moved_mean``, ``rules_mean``);
-            ``moved_thresholds`` and ``rule_thresholds``, never below 0; ``unembed`` and ``unembed_bias``.
+            ``unembed`` and ``unembed_bias``.
         places: how much of each place there is at each position, [pos, place].
     """
 
@@ -50,7 +49,6 @@ class StreamModel:
         watch: Watch | None = None,
         off: Part | None = None,
         active: float = 1.0,
-        sharp: bool = False,
         half: bool = False,
         patterns: Mapping[int, Tensor] | None = None,
     ) -> Float[Tensor, "row d_model"]:
@@ -59,7 +57,6 @@ class StreamModel:
         Args:
             off: a part whose features are silent.
             active: times as many features as usual may be active.
-            sharp: whether features are on above their thresholds, not among the strongest few.
             half: whether large products are formed in bfloat16.
             patterns: attention in place of the looks' own, by layer.
         """
@@ -79,22 +76,14 @@ class StreamModel:
             read = product(x, tables[f"moved.{layer}"], half)
             strengths = gather(shape, pattern, read, half) + tables[f"moved_biases.{layer}"]
             show(f"strengths.moved.{layer}", strengths)
-            if sharp:
-                moved, often = above(strengths, tables[f"moved_thresholds.{layer}"])
-                show(f"often.moved.{layer}", often)
-            else:
-                moved = strengths * strongest(strengths, round(active * shape.k_moved), shape.n_heads)
+            moved = strengths * strongest(strengths, round(active * shape.k_moved), shape.n_heads)
             moved = without(shape, layer, off, moved)
             show(f"moved.{layer}", moved)
             x = x + product(moved, tables[f"moved_out.{layer}"], half) + tables[f"moved_mean.{layer}"]
             show(f"mid.{layer}", x)
             strengths = product(x, tables[f"rules.{layer}"], half) + tables[f"rule_biases.{layer}"]
             show(f"strengths.rules.{layer}", strengths)
-            if sharp:
-                rules, often = above(strengths, tables[f"rule_thresholds.{layer}"])
-                show(f"often.rules.{layer}", often)
-            else:
-                rules = strengths * strongest(strengths, round(active * shape.k_rules))
+            rules = strengths * strongest(strengths, round(active * shape.k_rules[layer]))
             if off == (layer, None):
                 rules = rules * 0
             show(f"rules.{layer}", rules)
@@ -135,31 +124,16 @@ def empty_stream(shape: ReadableShape, factor: float) -> StreamModel:
             "distance": (shape.n_heads, shape.reach(layer)),
             "moved": (d, shape.all_moved),
             "moved_biases": (shape.all_moved,),
-            "moved_thresholds": (shape.all_moved,),
             "moved_out": (shape.all_moved, d),
             "moved_mean": (d,),
             "rules": (d, shape.n_rules),
             "rule_biases": (shape.n_rules,),
-            "rule_thresholds": (shape.n_rules,),
             "rules_out": (shape.n_rules, d),
             "rules_mean": (d,),
         }
         tables |= {f"{name}.{layer}": torch.zeros(size) for name, size in sizes.items()}
     tables |= {"unembed": torch.zeros(d, shape.d_vocab), "unembed_bias": torch.zeros(shape.d_vocab)}
     return StreamModel(shape, tables, places)
-
-
-@torch.no_grad()
-def sharpen(model: StreamModel, rows: Int[Tensor, "row pos"]) -> None:
-    """Set thresholds so that features are on as often as among the strongest few; the model's tables are changed."""
-    usual: dict[str, Tensor] = {}
-    model.run(rows, usual.__setitem__)
-    for layer in range(model.shape.n_layers):
-        for group, name in (("moved", "moved_thresholds"), ("rules", "rule_thresholds")):
-            seen: dict[str, Tensor] = {}
-            model.run(rows, seen.__setitem__, sharp=True)
-            n_on = (usual[f"{group}.{layer}"] > 0).sum(0)
-            model.tables[f"{name}.{layer}"].copy_(thresholds_for(seen[f"strengths.{group}.{layer}"], n_on))
 
 
 def without(

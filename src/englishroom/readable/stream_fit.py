@@ -3,8 +3,7 @@
 Beside KL(target‖program) stand the distance of the stream from the target's after every part and, at first, the
 divergence of looks from the target's attention. Features that have not fired for long are revived: what the stream
 lacks is predicted from the dead features that come closest to firing. In a share of the steps one head or MLP is
-switched off in both. More features are active at first; they fall to their number over half of the fit. In the rest of
-it features are on above thresholds of their own, and pay for being on more often than the strongest few were.
+switched off in both. More features are active at first; they fall to their number over half of the fit.
 """
 
 from __future__ import annotations
@@ -28,9 +27,8 @@ from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec
 from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
 from englishroom.readable.config import StreamConfig
-from englishroom.readable.firing import overuse
 from englishroom.readable.looks import divergence
-from englishroom.readable.stream import Part, StreamModel, sharpen
+from englishroom.readable.stream import Part, StreamModel
 from englishroom.readable.table_adam import TableAdam, size_of
 
 WARM_STEPS, DECAY = 50, 0.7
@@ -40,11 +38,7 @@ LEAST_SIZE, LEAST_TOKEN = 0.02, 0.05
 """Sizes that tables count as having, so that those that start at 0 move: a number; for the vectors that a token adds
 after an MLP, a share of the size of its first vector."""
 SLOW_RATE = 0.5
-"""Rate of curves over distance and of thresholds, times that of the other tables."""
-OFTEN = 0.15
-"""Share of the positions at which a feature may be on without a loss."""
-SHARP_ROWS = 32
-"""Rows on which thresholds are set."""
+"""Rate of curves over distance, times that of the other tables."""
 BETAS = (0.9, 0.99)
 REVIVING_ROWS, REVIVING, LEAST_DEAD = 256, 24, 8
 """Positions at which dead features are revived, how many may try at each, and how many there must be."""
@@ -79,7 +73,6 @@ class StreamFit:
         least_token = LEAST_TOKEN * size_of(tables["token.0"])
         shares = {name: _share(name, table, least_token) for name, table in tables.items()}
         self.adam = TableAdam(tables, shares, BETAS)
-        self.sharp_from = int(config.sharp_from * self.n_steps)
         self.model = replace(model, tables=self.adam.tables)
         features = [name for name in tables if name.startswith(("moved_out.", "rules_out."))]
         self.silent = {name.replace("_out", ""): torch.zeros(len(tables[name])) for name in features}
@@ -89,9 +82,6 @@ class StreamFit:
         config, shape, spec = self.config, self.model.shape, self.target.spec
         tokens = torch.from_numpy(self.rows.batch(self.seed + 1, self.step, config.batch))
         done = self.step / max(1, self.n_steps)
-        sharp = self.step >= self.sharp_from
-        if self.step == self.sharp_from:
-            self._sharpen()
         off = drawn_part(spec, config.ablate, (self.seed, self.step))
         tap = None if off is None else switch_off(spec, *off)
         following = done < config.look_until and config.look_weight > 0
@@ -101,7 +91,7 @@ class StreamFit:
         final, values = clean_run(spec, self.target.weights, tokens, sites, attend, tap)
         seen: dict[str, Tensor] = {}
         active = 1 + (config.widen - 1) * max(0.0, 1 - done / WIDE_UNTIL)
-        x = self.model.run(tokens, seen.__setitem__, off, active, sharp, self.half)
+        x = self.model.run(tokens, seen.__setitem__, off, active, self.half)
         loss = kl = self._kl(x, final.flatten(0, 1))
         for layer in range(shape.n_layers):
             for at, group in (("mid", "moved"), ("post", "rules")):
@@ -111,31 +101,17 @@ class StreamFit:
                 loss = loss + config.align * wrong.square().sum(1).mean() / size
                 name = f"{group}.{layer}"
                 loss = loss + config.revive * self._revival(name, seen[f"strengths.{name}"], wrong)
-                if sharp:
-                    most = shape.n_heads * shape.k_moved if group == "moved" else shape.k_rules
-                    loss = loss + overuse(seen[f"often.{name}"], most, OFTEN)
             if following:
                 pattern = values[f"blocks.{layer}.attn.hook_pattern"]
                 loss = loss + config.look_weight * divergence(pattern, seen[f"scores.{layer}"]).sum()
         factor = min(1.0, (self.step + 1) / WARM_STEPS, (self.n_steps - self.step) / max(1.0, DECAY * self.n_steps))
         self.adam.step(loss, config.rate * factor)
-        with torch.no_grad():
-            for name, table in self.adam.tables.items():
-                if "_thresholds" in name:
-                    table.clamp_(min=0)
         for name, silent in self.silent.items():
             silent += len(seen[name])
             silent[(seen[name] != 0).any(0)] = 0
         self.step += 1
         self.losses.append(kl.item())
         return self.losses[-1]
-
-    def _sharpen(self) -> None:
-        """Set thresholds, which train from here on."""
-        sharpen(self.model, torch.from_numpy(self.rows.batch(self.seed, 0, SHARP_ROWS)))
-        for name, table in self.adam.tables.items():
-            if "_thresholds" in name:
-                self.adam.shares[name] = _share(name, table, LEAST_SIZE)
 
     def _kl(self, x: Tensor, final: Tensor) -> Tensor:
         tables, target = self.model.tables, unembedding(self.target.spec, self.target.weights)
@@ -183,7 +159,7 @@ class StreamFit:
 def _share(name: str, table: Tensor, least_token: float) -> float:
     """Return the rate of a table, as a multiple of the step's."""
     size = max(size_of(table), least_token if name.startswith("token") else LEAST_SIZE)
-    return size * (SLOW_RATE if name.startswith("distance") or "_thresholds" in name else 1.0)
+    return size * (SLOW_RATE if name.startswith("distance") else 1.0)
 
 
 def drawn_part(spec: ModelSpec, share: float, seed: tuple[int, int]) -> Part | None:

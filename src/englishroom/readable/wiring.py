@@ -1,9 +1,10 @@
 """The wired model: what a readable program computes, in a form that trains. There is no stream: edges join features.
 
-Features stand side by side in the order in which they come to be: word lists, places in the text, and of each layer the
-moved features, then the rules. Everything reads what comes before it through edges. A feature is on where its strength
-exceeds a threshold of its own, which is never below 0; then it has that strength as its value. Votes come from all
-features but word lists, and a short row of its own for the word at hand, the words that follow it.
+Features stand side by side in the order in which they come to be: places in the text, and of each layer the moved
+features, then the rules. Every sum reads what comes before it through edges, and the word at hand through a list of its
+own: how much each word counts for it, or against it. The strongest few features of a group are on; or, once the model
+is sharp, those whose strength exceeds a threshold of their own, which is never below 0. What is on has its strength as
+its value. Votes come from all features, and from a short row for the word at hand, the words that follow it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from englishroom.dictionaries.code import Codes
-from englishroom.readable.firing import above, active_codes
+from englishroom.readable.firing import above, active_codes, strongest, thresholds_for
 from englishroom.readable.looks import gather, scores_of
 from englishroom.readable.shape import ReadableShape
 from englishroom.readable.stream import Part, Watch, without
@@ -28,9 +29,9 @@ class WiredModel:
     """A wired model.
 
     Attributes:
-        edges: by name: ``lists`` and ``follows``, from each token to the lists that it stands in and to the words that
-            follow it; of each layer ``queries``, ``keys``, ``lone_keys``, ``moved`` and ``rules``, from the features
-            before; ``votes``, from all features but lists to words.
+        edges: by name: of each layer ``queries``, ``keys``, ``lone_keys``, ``moved`` and ``rules``, from the features
+            before; the same after ``words.``, from each token; ``votes``, from all features to words; ``follows``, from
+            each token to the words that follow it.
         vectors: of each layer biases (``query_biases``, ``key_biases``, ``moved_biases``, ``rule_biases``), thresholds
             (``moved_thresholds``, ``rule_thresholds``) and ``distance``; ``vote_bias``.
         places: how much of each place there is at each position, [pos, place].
@@ -41,57 +42,61 @@ class WiredModel:
     vectors: Mapping[str, Tensor]
     places: Float[Tensor, "pos place"]
 
-    @property
-    def n_lists(self) -> int:
-        return self.edges["lists"].n_columns
-
     def n_before(self, layer: int) -> int:
         """Count the features that come before a layer."""
-        return self.n_lists + self.shape.n_places + layer * (self.shape.all_moved + self.shape.n_rules)
+        return self.shape.n_places + layer * (self.shape.all_moved + self.shape.n_rules)
 
     def run(
         self,
         tokens: Int[Tensor, "batch pos"],
         watch: Watch | None = None,
         off: Part | None = None,
+        sharp: bool = True,
         half: bool = False,
     ) -> Float[Tensor, "row d_vocab"]:
         """Compute the logits of the next token at every position, rows of the batch one after the other.
 
         Args:
-            watch: shown ``strengths.moved.L`` and ``strengths.rules.L``; ``often.moved.L`` and ``often.rules.L``, the
-                share of the positions at which each is on; and ``features``, all of them side by side.
+            watch: shown ``strengths.moved.L`` and ``strengths.rules.L``; of a sharp model ``often.moved.L`` and
+                ``often.rules.L``, the share of the positions at which each is on; and ``features``, all of them side by
+                side.
             off: a part whose features are silent.
+            sharp: whether features are on above their thresholds, not among the strongest few.
             half: whether looks mix what they find in bfloat16.
         """
         shape, vectors, (n_batch, n_pos) = self.shape, self.vectors, tokens.shape
         show = watch or (lambda _name, _value: None)
         at_hand = _tokens_as_codes(tokens.reshape(-1), self.places.dtype)
-        lists = self.edges["lists"].from_codes(at_hand, at_hand.values)
-        x = torch.cat([lists, self.places[:n_pos].repeat(n_batch, 1)], 1)
+        x = self.places[:n_pos].repeat(n_batch, 1)
         for layer in range(shape.n_layers):
             codes, values = active_codes(x)
 
             def read(name: str, codes: Codes = codes, values: Tensor = values) -> Tensor:
-                return self.edges[name].from_codes(codes, values)
+                words = self.edges[f"words.{name}"].from_codes(at_hand, at_hand.values)
+                return words + self.edges[name].from_codes(codes, values)
+
+            def on(name: str, thresholds: Tensor, strengths: Tensor, k: int, groups: int) -> Tensor:
+                show(f"strengths.{name}", strengths)
+                if not sharp:
+                    return strengths * strongest(strengths, k, groups)
+                values, often = above(strengths, thresholds)
+                show(f"often.{name}", often)
+                return values
 
             queries = (read(f"queries.{layer}") + vectors[f"query_biases.{layer}"]).relu()
             keys = (read(f"keys.{layer}") + vectors[f"key_biases.{layer}"]).relu()
             lone = read(f"lone_keys.{layer}")
             pattern = scores_of(shape, layer, queries, keys, lone, vectors[f"distance.{layer}"], n_batch).softmax(-1)
             strengths = gather(shape, pattern, read(f"moved.{layer}"), half) + vectors[f"moved_biases.{layer}"]
-            show(f"strengths.moved.{layer}", strengths)
-            moved, often = above(strengths, vectors[f"moved_thresholds.{layer}"])
-            show(f"often.moved.{layer}", often)
+            thresholds = vectors[f"moved_thresholds.{layer}"]
+            moved = on(f"moved.{layer}", thresholds, strengths, shape.k_moved, shape.n_heads)
             x = torch.cat([x, without(shape, layer, off, moved)], 1)
             codes, values = active_codes(x)
             strengths = read(f"rules.{layer}", codes, values) + vectors[f"rule_biases.{layer}"]
-            show(f"strengths.rules.{layer}", strengths)
-            rules, often = above(strengths, vectors[f"rule_thresholds.{layer}"])
-            show(f"often.rules.{layer}", often)
+            rules = on(f"rules.{layer}", vectors[f"rule_thresholds.{layer}"], strengths, shape.k_rules[layer], 1)
             x = torch.cat([x, rules * 0 if off == (layer, None) else rules], 1)
         show("features", x)
-        votes = self.edges["votes"].from_codes(*active_codes(x[:, self.n_lists :].contiguous()))
+        votes = self.edges["votes"].from_codes(*active_codes(x))
         return votes + self.edges["follows"].from_codes(at_hand, at_hand.values) + vectors["vote_bias"]
 
     def tensors(self) -> dict[str, Tensor]:
@@ -115,6 +120,38 @@ class WiredModel:
             found |= {f"{name}:starts": edges.starts, f"{name}:columns": edges.columns}
             found[f"{name}:width"] = torch.tensor(edges.n_columns)
         return found
+
+
+def bias_of(edges: str) -> str | None:
+    """Name the vector that is added to what these edges lead to; a lone key has none."""
+    if edges in ("votes", "follows"):
+        return "vote_bias"
+    group, layer = edges.removeprefix("words.").split(".")
+    name = {"queries": "query", "keys": "key", "moved": "moved", "rules": "rule"}.get(group)
+    return name and f"{name}_biases.{layer}"
+
+
+@torch.no_grad()
+def mean_sums(edges: Edges, means: Float[Tensor, " source"]) -> Float[Tensor, " column"]:
+    """Return what edges add on average, where their sources have these means."""
+    added = edges.weights.detach() * means[edges.sources]
+    return added.new_zeros(edges.n_columns).index_add_(0, edges.columns.long(), added)
+
+
+@torch.no_grad()
+def sharpen(model: WiredModel, rows: Int[Tensor, "row pos"]) -> None:
+    """Set thresholds so that features are on as often as among the strongest few; the model's vectors are changed."""
+    usual: dict[str, Tensor] = {}
+    model.run(rows, usual.__setitem__, sharp=False)
+    at = model.n_before(0)
+    for layer in range(model.shape.n_layers):
+        for group, name in (("moved", "moved_thresholds"), ("rules", "rule_thresholds")):
+            seen: dict[str, Tensor] = {}
+            model.run(rows, seen.__setitem__)
+            thresholds = model.vectors[f"{name}.{layer}"]
+            n_on = (usual["features"][:, at : at + len(thresholds)] > 0).sum(0)
+            thresholds.copy_(thresholds_for(seen[f"strengths.{group}.{layer}"], n_on))
+            at += len(thresholds)
 
 
 def from_state(shape: ReadableShape, state: Mapping[str, Tensor]) -> WiredModel:

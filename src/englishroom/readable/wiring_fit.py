@@ -1,10 +1,11 @@
 """Leave edges of a wired model out while the rest is fitted to the target's whole distribution.
 
-1. Some steps with all edges, to make up for what word lists and thresholds lost.
-2. Edges are left out every few steps, until all bounds are met; in between the model is fitted on.
-3. The rest of the text goes to fitting what stays, at a falling rate.
-
-Features pay for being on more often than they may, together or each. In a share of the steps one head or MLP is
+1. Some steps with all edges, the strongest few features of each group on.
+2. Edges are left out every few steps, until all bounds are met; what they add on average goes to biases. In between the
+   model is fitted on.
+3. Thresholds are set. The rest of the text goes to fitting what stays, at a falling rate; features pay for being on
+   more often than they may, together or each.
+ In a share of the steps one head or MLP is
 switched off in target and program alike.
 """
 
@@ -30,11 +31,13 @@ from englishroom.readable.config import ShortConfig
 from englishroom.readable.firing import overuse
 from englishroom.readable.stream_fit import drawn_part
 from englishroom.readable.table_adam import TableAdam, size_of
-from englishroom.readable.wiring import WiredModel, from_state
+from englishroom.readable.wiring import WiredModel, bias_of, from_state, mean_sums, sharpen
 from englishroom.readable.wiring_prune import Means, choose_edges, means_of
 
 WARM_STEPS, DECAY = 50, 0.5
 BETAS = (0.9, 0.99)
+SHARP_ROWS = 32
+"""Rows on which thresholds are set."""
 LEAST_SIZE = 0.02
 CALM_READS = 32
 """Edges to one sum above which each moves less: steps of many add up, as the root of their number."""
@@ -70,6 +73,7 @@ class WiringFit:
         counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab)
         self.frequencies = counted.float() / counted.sum()
         self.prune_at = _prunings(self.n_steps, config)
+        self.sharp_from = int(config.sharp_from * self.n_steps)
         self.means: Means | None = None
         self._train(model.with_tensors({name: t.detach().clone() for name, t in model.tensors().items()}))
 
@@ -83,21 +87,23 @@ class WiringFit:
         config, spec, shape = self.config, self.target.spec, self.model.shape
         if self.step in self.prune_at:
             self._prune(self.prune_at.index(self.step) + 1)
+        sharp = self.step >= self.sharp_from
+        if self.step == self.sharp_from:
+            self._sharpen()
         tokens = torch.from_numpy(self.rows.batch(self.seed + 2, self.step, config.batch))
         off = drawn_part(spec, config.ablate, (self.seed + 2, self.step))
         final, _ = clean_run(spec, self.target.weights, tokens, [], tap=None if off is None else switch_off(spec, *off))
         expected = (final @ unembedding(spec, self.target.weights)).flatten(0, 1)
         seen: dict[str, Tensor] = {}
-        logits = self.model.run(tokens, seen.__setitem__, off, self.half)
+        logits = self.model.run(tokens, seen.__setitem__, off, sharp, self.half)
         loss = kl = kl_nats(expected, logits)[0].mean()
-        for layer in range(shape.n_layers):
-            for name, most in (("moved", shape.n_heads * shape.k_moved), ("rules", shape.k_rules)):
+        for layer in range(shape.n_layers if sharp else 0):
+            for name, most in (("moved", shape.n_heads * shape.k_moved), ("rules", shape.k_rules[layer])):
                 loss = loss + overuse(seen[f"often.{name}.{layer}"], config.active * most, config.often)
         left = self.n_steps - self.step
         factor = min(1.0, (self.step + 1) / WARM_STEPS, left / max(1.0, DECAY * self.n_steps))
         self.adam.step(loss, config.rate * factor)
         with torch.no_grad():
-            self.model.edges["lists"].weights.clamp_(min=0)
             for name, vector in self.model.vectors.items():
                 if "_thresholds" in name:
                     vector.clamp_(min=0)
@@ -108,13 +114,24 @@ class WiringFit:
         self.losses.append(kl.item())
         return self.losses[-1]
 
+    def _sharpen(self) -> None:
+        """Set thresholds, which train from here on."""
+        sharpen(self.model, torch.from_numpy(self.rows.batch(self.seed, 0, SHARP_ROWS)))
+        self.adam.shares = _shares(self.model)
+
     def _prune(self, number: int) -> None:
         """Leave edges out, as many as at this pruning, counted from 1."""
         if self.means is None:
             return
         done = number / len(self.prune_at)
         kept = choose_edges(self.model, self.means, self.frequencies, self.config, done)
-        edges = {name: e.keep(kept[name]) if name in kept else e for name, e in self.model.edges.items()}
+        edges = {name: old.keep(kept[name]) for name, old in self.model.edges.items()}
+        for name, old in self.model.edges.items():
+            of_words = name.startswith("words.") or name == "follows"
+            means = self.frequencies if of_words else self.means.first[: old.n_sources]
+            if (bias := bias_of(name)) is not None:
+                with torch.no_grad():
+                    self.adam.tables[bias] += mean_sums(old, means) - mean_sums(edges[name], means)
         model = WiredModel(self.model.shape, edges, self.model.vectors, self.model.places)
         self.adam = self.adam.with_fewer(model.tensors(), kept, _shares(model))
         self.model = model.with_tensors(self.adam.tables)
@@ -155,8 +172,10 @@ def _shares(model: WiredModel) -> dict[str, float]:
     found = {}
     for name, tensor in model.tensors().items():
         share = max(size_of(tensor), LEAST_SIZE)
-        if name in ("lists", "follows"):
+        if name == "follows":
             share *= TOKEN_RATE
+        elif name.startswith("words."):
+            share *= 1.0
         elif name in model.edges:
             reads = len(tensor) / max(1, len(model.edges[name].columns.unique()))
             share *= min(1.0, math.sqrt(CALM_READS / max(reads, 1.0)))

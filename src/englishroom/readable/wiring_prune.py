@@ -67,22 +67,29 @@ def choose_edges(
     def bound(least: int, first: int) -> int:
         return max(1, round(first * (least / first) ** done)) if least < first else least
 
+    looks = ((config.look_reads,), (config.look_words,))
+    features = (
+        (config.reads_half, config.reads_p95, config.reads_most),
+        (config.words_half, config.words_p95, config.words_most),
+    )
+    firsts = (config.first_reads, config.first_words)
     kept: dict[str, Tensor] = {}
-    first = config.first_reads
     for layer in range(model.shape.n_layers):
-        for name, bounds, size in (
-            ("queries", (config.match_reads,), spread),
-            ("keys", (config.match_reads,), spread),
-            ("lone_keys", (config.lone_reads,), spread),
-            ("moved", (config.reads_half, config.reads_p95, config.reads_most), means.second),
-            ("rules", (config.reads_half, config.reads_p95, config.reads_most), spread),
+        for name, bounds in (
+            ("queries", looks),
+            ("keys", looks),
+            ("lone_keys", looks),
+            ("moved", features),
+            ("rules", features),
         ):
-            edges = model.edges[f"{name}.{layer}"]
-            importance = edges.weights.detach().square() * size[edges.sources]
-            some = max(1, edges.n_sources // FULLEST)
-            kept[f"{name}.{layer}"] = within_bounds(edges, importance, [bound(min(n, some), first) for n in bounds])
+            for kind, size, first, least in zip(("", "words."), (spread, frequencies), firsts, bounds, strict=True):
+                edges = model.edges[f"{kind}{name}.{layer}"]
+                importance = edges.weights.detach().square() * size[edges.sources]
+                some = max(1, edges.n_sources // FULLEST)
+                within = within_bounds(edges, importance, [bound(min(n, some), first) for n in least])
+                kept[f"{kind}{name}.{layer}"] = within
     for name, size, each in (
-        ("votes", means.second[model.n_lists :], config.votes),
+        ("votes", means.second, config.votes),
         ("follows", frequencies, config.follows),
     ):
         edges = model.edges[name]

@@ -1,14 +1,11 @@
 """Write a stream model as a wired model: a feature's direction in the stream times what reads it is an edge.
 
-1. Tokens become word lists: a dictionary over the vectors that they have before each MLP, side by side.
-2. What each look, moved feature, rule and vote reads is a row of directions times its table. Of the edges to each sum
-   the strongest stay, of votes those that matter most to the words; so no table is ever whole where it would be large.
+What each look, moved feature, rule and vote reads of a feature is the feature's direction in the stream times its
+table; of a word, the word's vector there less the mean of all words'. Of the edges to each sum the strongest stay, of
+votes those that matter most to the words; so no table is ever whole where it would be large.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -16,23 +13,13 @@ from torch import Tensor
 
 from englishroom.readable.config import ShortConfig
 from englishroom.readable.stream import StreamModel
-from englishroom.readable.wiring import WiredModel
+from englishroom.readable.wiring import WiredModel, mean_sums
 from englishroom.sparse.edges import Edges
-from englishroom.sparse.kinds import learn_kinds
 
 MOST_FOLLOWS = 2**24
 """Entries that all rows of following words have at the start; of each the strongest stay."""
 CHUNK = 512
 """Features or words whose edges are formed at once."""
-
-
-@dataclass(frozen=True)
-class _Directions:
-    """What features of one layer stand for in the stream: a direction each, what stands there besides, their size."""
-
-    rows: Float[Tensor, "feature d_model"]
-    constant: Float[Tensor, " d_model"]
-    spread: Float[Tensor, " feature"]
 
 
 @torch.no_grad()
@@ -41,8 +28,6 @@ def start_wiring(
     frequencies: Float[Tensor, " token"],
     rows: Int[Tensor, "row pos"],
     config: ShortConfig,
-    seed: int,
-    progress: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
 ) -> WiredModel:
     """Write a stream model as a wired model.
 
@@ -51,75 +36,53 @@ def start_wiring(
         rows: text on which features are measured.
     """
     shape, tables = model.shape, model.tables
-    versions = [tables["token.0"]]
-    for layer in range(shape.n_layers):
-        versions.append(versions[-1] + tables[f"token.{layer + 1}"])
-    with torch.enable_grad():
-        lists, directions, means = _lists(
-            versions[:-1], frequencies, config, seed, lambda done, total: progress("word lists", done, total)
-        )
-    values = _values(model, lists, rows)
-    edges: dict[str, Edges] = {"lists": lists}
+    share = frequencies / frequencies.sum()
+    token, constant = tables["token.0"], torch.zeros(shape.d_model)
+    later = [tables["places"] if shape.n_places else token.new_zeros(0, shape.d_model)]
+    values = _values(model, rows)
+    spread, means = values.std(0, unbiased=False), values.mean(0)
+    edges: dict[str, Edges] = {}
     vectors: dict[str, Tensor] = {}
-    placed = tables["places"] if shape.n_places else tables["token.0"].new_zeros(0, shape.d_model)
-    later, constant = [placed], torch.zeros(shape.d_model)
-    spread = values.std(0, unbiased=False)
 
-    def seen(layer: int) -> _Directions:
-        found = torch.cat([directions[layer], *later])
-        return _Directions(found, means[layer] + constant, spread[: len(found)])
-
-    def read(name: str, bias: str | None, at: _Directions, most: int) -> None:
-        edges[name] = strongest_edges(at.rows, tables[name], at.spread, most)
-        if bias is not None:
-            vectors[bias] = tables[bias] + at.constant @ tables[name]
+    def read(name: str, bias: str | None) -> None:
+        found, at_hand, table = torch.cat(later), share @ token, tables[name]
+        usual = means[: len(found)]
+        edges[name] = strongest_edges(found, table, spread[: len(found)], config.first_reads)
+        edges[f"words.{name}"] = strongest_edges(token - at_hand, table, share.sqrt(), config.first_words)
+        if bias is not None:  # what is left out stays as its mean
+            left = mean_sums(edges[name], usual) + mean_sums(edges[f"words.{name}"], share)
+            vectors[bias] = tables[bias] + (constant + at_hand + usual @ found) @ table - left
 
     for layer in range(shape.n_layers):
-        at = seen(layer)
-        read(f"queries.{layer}", f"query_biases.{layer}", at, config.first_reads)
-        read(f"keys.{layer}", f"key_biases.{layer}", at, config.first_reads)
-        read(f"lone_keys.{layer}", None, at, config.first_reads)  # a constant key is offered everywhere alike
-        read(f"moved.{layer}", f"moved_biases.{layer}", at, config.first_reads)
+        read(f"queries.{layer}", f"query_biases.{layer}")
+        read(f"keys.{layer}", f"key_biases.{layer}")
+        read(f"lone_keys.{layer}", None)  # a constant key is offered everywhere alike
+        read(f"moved.{layer}", f"moved_biases.{layer}")
         vectors[f"distance.{layer}"] = tables[f"distance.{layer}"].clone()
         later.append(tables[f"moved_out.{layer}"])
         constant = constant + tables[f"moved_mean.{layer}"]
-        read(f"rules.{layer}", f"rule_biases.{layer}", seen(layer), config.first_reads)
+        read(f"rules.{layer}", f"rule_biases.{layer}")
         later.append(tables[f"rules_out.{layer}"])
         constant = constant + tables[f"rules_mean.{layer}"]
-        for name in ("moved_thresholds", "rule_thresholds"):
-            vectors[f"{name}.{layer}"] = tables[f"{name}.{layer}"].clone()
+        token = token + tables[f"token.{layer + 1}"]
+        vectors[f"moved_thresholds.{layer}"] = torch.zeros(shape.all_moved)
+        vectors[f"rule_thresholds.{layer}"] = torch.zeros(shape.n_rules)
     unembed = tables["unembed"] - tables["unembed"].mean(1, keepdim=True)  # logits matter up to a constant
     common = frequencies.clamp(min=1).sqrt() / frequencies.clamp(min=1).sqrt().mean()
-    edges["votes"] = strongest_rows(torch.cat(later), unembed, common, config.first_votes)
+    found, at_hand = torch.cat(later), share @ token
+    edges["votes"] = strongest_rows(found, unembed, common, config.first_votes)
     most = max(1, MOST_FOLLOWS // shape.d_vocab)
-    edges["follows"] = strongest_rows(versions[-1], unembed, common, most)
-    vectors["vote_bias"] = tables["unembed_bias"] + constant @ unembed
+    edges["follows"] = strongest_rows(token - at_hand, unembed, common, most)
+    left = mean_sums(edges["votes"], means) + mean_sums(edges["follows"], share)
+    vectors["vote_bias"] = tables["unembed_bias"] + (constant + at_hand + means @ found) @ unembed - left
     return WiredModel(shape, edges, vectors, model.places)
 
 
-def _lists(
-    versions: list[Tensor],
-    frequencies: Tensor,
-    config: ShortConfig,
-    seed: int,
-    progress: Callable[[int, int], None],
-) -> tuple[Edges, list[Tensor], list[Tensor]]:
-    """Find word lists; return what each stands for in every layer, and what all tokens have in common there."""
-    share = (frequencies / frequencies.sum())[:, None]
-    sizes = [float((share * (v - (share * v).sum(0)).square()).sum().sqrt().clamp(min=1e-6)) for v in versions]
-    joined = torch.cat([v / size for v, size in zip(versions, sizes, strict=True)], 1)
-    kinds = learn_kinds(joined, frequencies, config.lists, config.lists_active, seed, progress=progress)
-    width = versions[0].shape[1]
-    directions = [part * size for part, size in zip(kinds.directions.split(width, 1), sizes, strict=True)]
-    means = [part * size for part, size in zip(kinds.mean.split(width), sizes, strict=True)]
-    return kinds.edges, directions, means
-
-
-def _values(model: StreamModel, lists: Edges, rows: Tensor) -> Float[Tensor, "row feature"]:
+def _values(model: StreamModel, rows: Tensor) -> Float[Tensor, "row feature"]:
     """Return the values of all features on some text."""
     seen: dict[str, Tensor] = {}
-    model.run(rows, seen.__setitem__, sharp=True)
-    found = [lists.matrix()[rows.reshape(-1)], model.places[: rows.shape[1]].repeat(len(rows), 1)]
+    model.run(rows, seen.__setitem__)
+    found = [model.places[: rows.shape[1]].repeat(len(rows), 1)]
     for layer in range(model.shape.n_layers):
         found += [seen[f"moved.{layer}"], seen[f"rules.{layer}"]]
     return torch.cat(found, 1)
