@@ -168,7 +168,7 @@ def test_no_text_becomes_code_in_a_program_of_ngrams(text: str) -> None:
     def program(with_text: str) -> str:
         step = "\ndef new_memory():\n    return []\n\n\ndef step(token, position, memory):\n    return [math.pi]\n"
         words = tokenizer_with(with_text)
-        return spell_program([with_text, with_text], step, ("rows",), (), "", words, 4, "0" * 64)
+        return spell_program([with_text, with_text], step, ("rows",), "", words, 4, "0" * 64)
 
     found = program(text)
     assert shape_of(found) == shape_of(program("harmless"))

@@ -7,12 +7,11 @@ from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import assert_never
 
-import englishroom
 from englishroom.emit import graph
 from englishroom.emit import tables as table_text
 from englishroom.emit.naming import identifiers, purpose
 from englishroom.emit.prelude import arithmetic, features, loading, talking
-from englishroom.emit.source import LineOrigin, SourceText, Verbatim
+from englishroom.emit.source import TO_HEAR, WRITTEN, LineOrigin, SourceText, Verbatim
 from englishroom.ir import program as ir
 from englishroom.ir import tokenizer as tokenizer_module
 from englishroom.ir.tokenizer import Tokenizer
@@ -137,15 +136,12 @@ class Emitter:
         lines = [
             f"A program that talks: {header.target}, decompiled to the {program.level} level.",
             "",
-            f"Written by englishroom {englishroom.__version__}. It needs nothing but Python 3.11 or later.",
+            WRITTEN,
             f"{size}, {program.d_vocab:,} tokens, context {program.n_ctx}.",
             "",
             *header.summary_lines,
             "",
-            'To hear it:  python program.py "Once upon a time"  (--help lists the options)',
-            "In Python:   import program",
-            "             ''.join(program.talk('Once upon a time', seed=1))",
-            "             program.log_probs(tokens)",
+            *TO_HEAR,
             "",
             *self._guide(),
         ]

@@ -89,14 +89,14 @@ class ReadableEmitter(Emitter):
         self._copy(tokenizer_module)
         self._add(table_text.tokenizer_literal(self.tokenizer))
         self._add("\n# 6. The lines above, read")
-        self._add("\n# Every word, as the lines call it.\nWORDS = " + _split(self.listing.words))
+        self._add("\n# Every word, as the lines call it.\nWORDS = " + table_text.word_list(self.listing.words))
         self._add("POSITIONS = [str(position) for position in range(N_CTX)]")
         beside = any(map(self.listing.is_beside, self.program.blocks))
         if beside:
             self._add(f'TABLES = load_tables(__file__, "{tables_sha256}")')
             self._add("table_names = {}")
             for name, names in self.listing.names.items():
-                self._add(f"table_names[{name!r}] = {_split(names)}")
+                self._add(f"table_names[{name!r}] = {table_text.word_list(names)}")
         for text, origin in reading:
             self.source.add(text, origin)
         if beside:
@@ -299,9 +299,3 @@ def _purpose(block: Block) -> str:
             return "where each look looks, and the moved features that stand there"
         case _:
             return "rules, which read all that is on so far"
-
-
-def _split(words: Sequence[str]) -> str:
-    """Write words, none of which has a space in it, as a text that is split again."""
-    text = textwrap.fill(" ".join(words), table_text.WIDTH, break_long_words=False, break_on_hyphens=False)
-    return f"{between_quotes(text.splitlines())}.split()"

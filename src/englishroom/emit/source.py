@@ -9,6 +9,17 @@ from dataclasses import dataclass, field
 from importlib import resources
 from types import ModuleType
 
+import englishroom
+
+WRITTEN = f"Written by englishroom {englishroom.__version__}. It needs nothing but Python 3.11 or later."
+TO_HEAR = (
+    'To hear it:  python program.py "Once upon a time"  (--help lists the options)',
+    "In Python:   import program",
+    "             ''.join(program.talk('Once upon a time', seed=1))",
+    "             program.log_probs(tokens)",
+)
+"""Lines of the header of every program that talks."""
+
 
 @dataclass(frozen=True)
 class LineOrigin:

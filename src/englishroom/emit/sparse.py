@@ -7,18 +7,17 @@ answers are the interpreter's up to rounding. Programs of other forms are writte
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.emit import graph, listed
+from englishroom.emit import tables as table_text
 from englishroom.emit.emitter import Emitter
 from englishroom.emit.naming import identifiers
 from englishroom.emit.source import LineOrigin
-from englishroom.emit.tables import WIDTH
 from englishroom.ir.labels import Labels
 from englishroom.ir.program import (
     AnyTable,
@@ -35,7 +34,7 @@ from englishroom.ir.program import (
 )
 from englishroom.ir.stages import Stage, stages_of
 from englishroom.ir.tokenizer import Tokenizer
-from englishroom.ir.wording import between_quotes, comment, token_words
+from englishroom.ir.wording import comment, token_words
 
 PURPOSES: Mapping[str, str] = MappingProxyType(
     {
@@ -151,7 +150,6 @@ class SparseEmitter(Emitter):
         if block.name in self.inner:
             return ""
         sources = [part.variable for part in self.stages[block.name].parts] if block.name in self.stages else None
-        does = PURPOSES.get(block.name.partition(".")[0])
         if sources is None:  # what stands for itself reads whole vectors
             whole = {
                 n: self._call("spread", own, self.sizes[n]) if n in self.on else own for n, own in self.name.items()
@@ -160,9 +158,8 @@ class SparseEmitter(Emitter):
             about = f"reads {', '.join(reads_of(block))}" if reads_of(block) else "read by its number in a list below"
         else:
             expression, about = self._staged(self.stages[block.name]), f"reads {', '.join(sources)}"
-        head = block.name + (f": {does}" if does else "")
-        made = f"    {self.name[block.name]} = {expression}"
-        return "\n".join(["", f"    {comment(head)}", f"    {comment(about)}", made])
+        made = f"{self.name[block.name]} = {expression}"
+        return "\n    ".join(["", _heading(block.name), comment(about), made])
 
     def _expression(self, block: Block, v: Mapping[str, str]) -> str:
         match block:
@@ -186,7 +183,7 @@ class SparseEmitter(Emitter):
             self.name[part.variable] if part.variable in self.on else self._call("every", self.name[part.variable])
             for part in stage.parts
         ]
-        answer = self._call("add_up", self._alone(stage), self._part(stage.name, "edges"), *pairs)
+        answer = self._call("add_up", self._part(stage.name, "alone"), self._part(stage.name, "edges"), *pairs)
         if stage.norm is not None:
             answer = self._call("divide", answer, repr(float(stage.norm.eps)))
         rules = stage.adds
@@ -198,9 +195,6 @@ class SparseEmitter(Emitter):
             return answer if stage.name in self.on else self._call("spread", answer, self.sizes[stage.name])
         bias = None if stage.norm is None else stage.norm.bias
         return answer if bias is None else self._call("total", answer, self._table(bias, "rows"))
-
-    def _alone(self, stage: Stage) -> str:
-        return self._part(stage.name, "alone")
 
     def _is_defined(self, table: AnyTable) -> bool:
         """Say whether a table keeps a definition of its own."""
@@ -227,11 +221,12 @@ class SparseEmitter(Emitter):
         return [stage.adds.bias, stage.norm.bias]
 
     def _tables(self) -> list[tuple[str, LineOrigin]]:
-        found = [(_words("\n# Every word, as the lists below call it.\nWORDS", self.words), LineOrigin("emit"))]
+        words = f"\n# Every word, as the lists below call it.\nWORDS = {table_text.word_list(self.words)}"
+        found = [(words, LineOrigin("emit"))]
         listed_names = {*self.lists.values(), *self.rules}
         for name, names in self.names.items():
             if name not in listed_names:
-                found.append((_words(self._part(name, "names"), names), self._origin(name)))
+                found.append((f"{self._part(name, 'names')} = {table_text.word_list(names)}", self._origin(name)))
         found += super()._tables()
         for block in self.program.blocks:
             if block.name in self.stages:
@@ -271,8 +266,8 @@ class SparseEmitter(Emitter):
         block, name = stage.adds, stage.name
         read = "[" + ", ".join(self._part(part.variable, "names") for part in stage.parts) + "]"
         if isinstance(block, Rules):
-            vectors = [t.values for t in (block.conditions, block.biases, block.thresholds, *self._loud(stage)) if t]
-            single = _precision(*vectors)
+            loud = () if stage.loudness is None else (stage.loudness.weight, stage.loudness.bias)
+            single = _precision(*(t.values for t in (block.conditions, block.biases, block.thresholds, *loud) if t))
             text = listed.rules(stage, name, self.names, self.labels)
             made = ", ".join(self._part(name, what) for what in ("names", "alone", "edges", "biases", "thresholds"))
             return f"\n{_heading(name)}\n{made} = {self._call('rules', text, read, **single)}"
@@ -286,9 +281,6 @@ class SparseEmitter(Emitter):
             f"{self._part(name, 'edges')} = {self._call('edges', repr(block.weight.name), loud, read)}"
         )
 
-    def _loud(self, stage: Stage) -> list[AnyTable | None]:
-        return [] if stage.loudness is None else [stage.loudness.weight, stage.loudness.bias]
-
 
 _FIXED = ("WORDS",)
 _PARTS = ("names", "of", "ballots", "heads", "alone", "edges", "biases", "thresholds")
@@ -301,12 +293,6 @@ def _precision(*arrays: NDArray[np.floating]) -> dict[str, str]:
 def _heading(name: str) -> str:
     does = PURPOSES.get(name.partition(".")[0])
     return comment(f"{name}: {does}" if does else name)
-
-
-def _words(name: str, words: Sequence[str]) -> str:
-    """Write words, none of which has a space in it, as a text that is split again."""
-    lines = textwrap.fill(" ".join(words), WIDTH, break_long_words=False, break_on_hyphens=False)
-    return f"{name} = {between_quotes(lines.splitlines())}.split()"
 
 
 def _is_constant(block: Block) -> bool:

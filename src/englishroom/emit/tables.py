@@ -9,6 +9,7 @@ import numpy as np
 
 from englishroom.ir.program import AnyTable, Table
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.ir.wording import between_quotes
 
 LITERAL_ENTRIES = 1024
 """Vectors up to this length stand in the code as literals (a literal of a million numbers takes 27 s to compile)."""
@@ -42,6 +43,12 @@ def text_block(kind: str, values: Iterable[int | float]) -> str:
 def bytes_tuple(pieces: Iterable[bytes]) -> str:
     """Write byte strings as a tuple of literals; every byte beyond printable ASCII is escaped by ``repr``."""
     return _wrapped("(", [repr(piece) for piece in pieces], ",)")
+
+
+def word_list(texts: Iterable[str]) -> str:
+    """Write words, none of which has a space in it, as a text that is split again."""
+    lines = textwrap.wrap(" ".join(texts), WIDTH, break_long_words=False, break_on_hyphens=False)
+    return f"{between_quotes(lines)}.split()"
 
 
 def _wrapped(head: str, words: list[str], tail: str) -> str:

@@ -14,7 +14,7 @@ from englishroom.evaluate.score import score
 from englishroom.evaluate.talk import TalkOptions, talk
 from englishroom.evaluate.talkers.program import EmittedTalker
 from englishroom.talkers.ngrams import infini as infini_module
-from englishroom.talkers.ngrams.emit_more import emit_infini
+from englishroom.talkers.ngrams.emit import emit_infini
 from englishroom.talkers.ngrams.infini import COUNTS, HIGHEST, LENGTHS, InfiniTalker, fit_infini, fit_weights, kinds
 from englishroom.talkers.ngrams.suffix_array import SuffixArray
 from englishroom.talkers.ngrams.talker import NgramTalker, fit_ngrams

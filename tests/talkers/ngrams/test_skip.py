@@ -14,7 +14,7 @@ from englishroom.evaluate.score import score
 from englishroom.evaluate.talk import TalkOptions, talk
 from englishroom.evaluate.talkers.program import EmittedTalker
 from englishroom.talkers.ngrams import skip as skip_module
-from englishroom.talkers.ngrams.emit_more import emit_skip
+from englishroom.talkers.ngrams.emit import emit_skip
 from englishroom.talkers.ngrams.encode import encode_documents
 from englishroom.talkers.ngrams.skip import SkipTalker, fit_scores, fit_skips
 from englishroom.talkers.ngrams.skip_table import (

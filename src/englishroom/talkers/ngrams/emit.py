@@ -1,4 +1,4 @@
-"""Write an n-gram talker as a folder with a Python program that imports only the standard library, and its tables."""
+"""Write talkers that count as folders: a Python program that imports only the standard library, and its tables."""
 
 from __future__ import annotations
 
@@ -6,20 +6,28 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-import englishroom
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
 from englishroom.disk import write_folder
 from englishroom.emit import tables as table_text
 from englishroom.emit.prelude import loading, talking
-from englishroom.emit.source import Verbatim
+from englishroom.emit.source import TO_HEAR, WRITTEN, Verbatim
+from englishroom.errors import ConfigError
 from englishroom.ir import tokenizer as tokenizer_module
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.wording import docstring
 from englishroom.names import PROGRAM, TABLES
 from englishroom.store import sha256
-from englishroom.talkers.ngrams import mixing
+from englishroom.talkers.ngrams import attending, matching, mixing
+from englishroom.talkers.ngrams.infini import InfiniTalker
 from englishroom.talkers.ngrams.model_file import ngrams_to_bytes
+from englishroom.talkers.ngrams.skip import SkipTalker
 from englishroom.talkers.ngrams.talker import NgramTalker
 
+MODULES = (mixing, matching, attending)
+"""What the steps of programs call."""
 READ = '''
 def new_memory():
     """Return an empty memory: {memory}."""
@@ -43,6 +51,25 @@ STEP = f"""{READ.format(memory="the last tokens of the story")}\
         chances = mix(chances, NGRAMS[length], place)
     return list(map(math.log, chances))
 """
+INFINI_STEP = f"""{READ.format(memory="the story so far")}\
+    chances = UNIGRAMS
+    for length in range(1, min(len(memory), len(NGRAMS) - 1) + 1):
+        place = find(NGRAMS, memory[-length:])
+        if place is None:
+            break
+        chances = mix(chances, NGRAMS[length], place)
+    length, low, high = longest(TOKENS, PLACES, memory)
+    if length >= SHORTEST:
+        by_count = WEIGHTS[min(length - SHORTEST, len(WEIGHTS) - 1)]
+        weight = by_count[min((high - low).bit_length(), len(by_count)) - 1]
+        chances = mix_matches(chances, TOKENS, PLACES, low, high, weight, LIMIT)
+    return list(map(math.log, chances))
+"""
+SKIP_STEP = f"""{READ.format(memory="the last tokens of the story")}\
+    del memory[: max(0, len(memory) - WINDOW - 1)]
+    chances = mix(UNIGRAMS, NGRAMS[1], token)
+    return list(map(math.log, attend(chances, SKIPS, memory)))
+"""
 
 
 def emit_ngrams(talker: NgramTalker, out: Path) -> None:
@@ -52,33 +79,79 @@ def emit_ngrams(talker: NgramTalker, out: Path) -> None:
         ConfigError: there is something at ``out`` already.
         ArtifactError: the folder cannot be written.
     """
-    tables = ngrams_to_bytes(talker)
-    write_folder(out, {PROGRAM: spell_ngrams(talker, sha256(tables)).encode(), TABLES: tables})
-
-
-def spell_ngrams(talker: NgramTalker, tables_sha256: str) -> str:
-    """Write the program of a talker, whose tables have a hash."""
     model = talker.model
     sizes = [f"{len(level.tokens):,} of {length}" for length, level in enumerate(model.levels, 1)]
-    header = [
-        f"A program that talks: {talker.name}, counted on a text and smoothed (modified Kneser-Ney).",
-        "",
-        f"Written by englishroom {englishroom.__version__}. It needs nothing but Python 3.11 or later.",
-        f"{model.d_vocab:,} tokens; n-grams by length: {', '.join(sizes)}.",
-        f"sha256 of the text: {talker.text_sha256 or 'not known'}.",
-        "",
+    about = f"{model.d_vocab:,} tokens; n-grams by length: {', '.join(sizes)}."
+    guide = [
         "To read it, begin at step(): it takes one token and says how likely every next token is. It begins with how",
         "common each token is, and asks ever longer contexts, as far back as the text had them, what came after them.",
         "NGRAMS has, by length: where the n-grams that begin alike begin, their last tokens, their counts (of the",
         "longest, how often they occur; of shorter ones, how many different tokens stand before them), and discounts.",
     ]
-    definitions = "\n".join(ngram_definitions(talker))
-    return spell_program(
-        header, STEP, ("find", "mix", "rows"), (mixing,), definitions, talker.tokenizer, talker.n_ctx, tables_sha256
-    )
+    how, calls = " and smoothed (modified Kneser-Ney)", ("find", "mix", "rows")
+    _write(out, talker, ngrams_to_bytes(talker), guide, STEP, calls, _ngram_definitions(talker), how, [about])
 
 
-def ngram_definitions(talker: NgramTalker) -> list[str]:
+def emit_infini(talker: InfiniTalker, out: Path) -> None:
+    """Write ``program.py`` and ``tables.safetensors`` into a new folder, or an empty one; whole or not at all.
+
+    Raises:
+        ConfigError: the base is no n-gram talker, or there is something at ``out`` already.
+        ArtifactError: the folder cannot be written.
+    """
+    base = talker.base
+    if not isinstance(base, NgramTalker):
+        raise ConfigError(f"{talker.name}: only what builds on n-grams can be written as a program; fit it on n-grams")
+    guide = [
+        "To read it, begin at step(): it takes one token and says how likely every next token is. It asks the n-grams",
+        "(NGRAMS) first, then looks for the longest ending of the story that occurs anywhere in the text (TOKENS),",
+        "and asks what came after it there. PLACES are all places of the text, sorted by what stands before them.",
+        "WEIGHTS says how far the text is trusted: by length of the match, from SHORTEST on, and by how often it",
+        "occurred (once, 2-3 times, 4-7 times ...).",
+    ]
+    definitions = [
+        *_ngram_definitions(base),
+        'TOKENS = rows("text")',
+        'PLACES = rows("places")',
+        f"SHORTEST = {talker.shortest}",
+        f"LIMIT = {talker.limit}",
+        "WEIGHTS = (",
+        *(f"    {tuple(weights)}," for weights in talker.weights.tolist()),
+        ")",
+    ]
+    own = {"text": talker.array.tokens.astype(np.int32), "places": talker.array.places}
+    calls = ("find", "mix", "longest", "mix_matches", "rows")
+    _write(out, talker, _tables(base, own), guide, INFINI_STEP, calls, definitions)
+
+
+def emit_skip(talker: SkipTalker, out: Path) -> None:
+    """Write ``program.py`` and ``tables.safetensors`` into a new folder, or an empty one; whole or not at all.
+
+    Raises:
+        ConfigError: there is something at ``out`` already.
+        ArtifactError: the folder cannot be written.
+    """
+    guide = [
+        "To read it, begin at step(): it takes one token and says how likely every next token is. It asks the bigrams",
+        "(NGRAMS) first, then looks up every token of the last WINDOW together with the newest one. Each pair that the",
+        "tables (SKIPS) have says what came after it more often than after the newest token alone, and how often. A",
+        "score says how much the pair counts, by its kind: scores grow with what it tells that the bigrams do not.",
+    ]
+    own: dict[str, NDArray[np.generic]] = {}
+    lines = []
+    for i, (table, scores) in enumerate(zip(talker.tables, talker.scores, strict=True)):
+        parts = ("pairs", "starts", "tokens", "counts", "totals", "kinds")
+        own |= {f"skip_{part}_{i}": getattr(table, part) for part in parts}
+        own[f"skip_kinds_{i}"] = table.kinds.astype(np.int32)
+        named = [f'rows("skip_{part}_{i}")' for part in parts]
+        lines += [f"    ({table.nearest}, {table.farthest}, {', '.join(named[:3])},", f"     {', '.join(named[3:])},"]
+        lines += [f"     {table.discount}, {table_text.text_block('float', scores.tolist())}),"]
+    definitions = [*_ngram_definitions(talker.bigrams), f"WINDOW = {talker.window}", "SKIPS = (", *lines, ")"]
+    calls = ("mix", "attend", "rows", "numbers")
+    _write(out, talker, _tables(talker.bigrams, own), guide, SKIP_STEP, calls, definitions)
+
+
+def _ngram_definitions(talker: NgramTalker) -> list[str]:
     """Spell ``NGRAMS`` and ``UNIGRAMS`` as n-gram programs have them."""
     first, *others = talker.model.levels
     levels = [f'    ((0, D_VOCAB), range(D_VOCAB), rows("counts_1"), {first.discounts}),']
@@ -88,11 +161,34 @@ def ngram_definitions(talker: NgramTalker) -> list[str]:
     return ["NGRAMS = (", *levels, ")", "UNIGRAMS = mix([1 / D_VOCAB] * D_VOCAB, NGRAMS[0], 0)"]
 
 
+def _tables(base: NgramTalker, own: dict[str, NDArray[np.generic]]) -> bytes:
+    arrays = safetensors.numpy.load(ngrams_to_bytes(base)) | own
+    return safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+
+
+def _write(
+    out: Path,
+    talker: NgramTalker | InfiniTalker | SkipTalker,
+    tables: bytes,
+    guide: Sequence[str],
+    step: str,
+    calls: Sequence[str],
+    definitions: Sequence[str],
+    how: str = "",
+    about: Sequence[str] = (),
+) -> None:
+    title = f"A program that talks: {talker.name}, counted on a text{how}."
+    text = f"sha256 of the text: {talker.text_sha256 or 'not known'}."
+    header = [title, "", WRITTEN, *about, text, "", *guide]
+    defined, hashed = "\n".join(definitions), sha256(tables)
+    program = spell_program(header, step, calls, defined, talker.tokenizer, talker.n_ctx, hashed)
+    write_folder(out, {PROGRAM: program.encode(), TABLES: tables})
+
+
 def spell_program(
     header: Sequence[str],
     step: str,
     calls: Iterable[str],
-    modules: Sequence[ModuleType],
     definitions: str,
     tokenizer: Tokenizer,
     n_ctx: int,
@@ -104,30 +200,22 @@ def spell_program(
         header: lines of its docstring.
         step: code of ``new_memory`` and ``step``, which needs ``math``.
         calls: functions that ``step`` and ``definitions`` call.
-        modules: where those are copied from that are not shared ones.
         definitions: code that makes what ``step`` reads from ``TABLES``.
     """
     shared = (talking, tokenizer_module, loading)
-    verbatim = Verbatim((*modules, *shared))
+    verbatim = Verbatim((*MODULES, *shared))
     needed = verbatim.needed({"main", "log_probs", "talk", "Tokenizer", "numbers", "load_tables", *calls})
     texts = {name: verbatim.pieces[name][0] for name in needed}
 
     def copied(*sources: ModuleType) -> str:
         return "".join(f"\n\n{text}\n" for name, text in texts.items() if verbatim.module_of[name] in sources)
 
-    how_to = [
-        "",
-        'To hear it:  python program.py "Once upon a time"  (--help lists the options)',
-        "In Python:   import program",
-        "             ''.join(program.talk('Once upon a time', seed=1))",
-        "             program.log_probs(tokens)",
-    ]
     return "\n".join(
         [
-            docstring([*header, *how_to]) + "\n",
+            docstring([*header, "", *TO_HEAR]) + "\n",
             *verbatim.imports_of([*texts.values(), step]),
             f"\nN_CTX = {n_ctx}\nD_VOCAB = {len(tokenizer.pieces)}\n",
-            "\n# 1. How it thinks, one token at a time" + f"\n{step}{copied(*modules)}",
+            "\n# 1. How it thinks, one token at a time" + f"\n{step}{copied(*MODULES)}",
             "\n# 2. How it talks" + copied(talking),
             "\n# 3. Its tokenizer" + copied(tokenizer_module),
             "\n# 4. Its tables, which stand in tables.safetensors" + copied(loading),
