@@ -486,7 +486,7 @@ def test_tokens_outside_the_vocabulary_are_refused(token: int | str) -> None:
     message = f"expected 0..{program.d_vocab - 1}"
     with pytest.raises(ConfigError, match=f"^token {wrong} is outside the vocabulary, {message}$"):
         reference.log_probs(program, [0, wrong][: program.n_ctx])
-    with pytest.raises(ConfigError, match=f"^a token is outside the vocabulary, {message}$"):
+    with pytest.raises(ConfigError, match=f"^token {wrong} is outside the vocabulary, {message}$"):
         Interpreter(program).log_probs(np.array([0, wrong]))
 
 

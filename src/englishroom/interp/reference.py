@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from englishroom.errors import ConfigError
 from englishroom.ir import program as ir
@@ -37,15 +37,13 @@ def run(program: ir.Program, tokens: Sequence[int]) -> dict[str, NDArray[np.floa
     return variables
 
 
-def check_tokens(program: ir.Program, tokens: Sequence[int], already: int = 0) -> None:
-    """Refuse tokens that do not fit the program's context or vocabulary."""
-    if already + len(tokens) > program.n_ctx:
-        raise ConfigError(
-            f"{already + len(tokens)} tokens do not fit the context of {program.n_ctx}; shorten the prompt or the text"
-        )
-    for token in tokens:
-        if not 0 <= token < program.d_vocab:
-            raise ConfigError(f"token {token} is outside the vocabulary, expected 0..{program.d_vocab - 1}")
+def check_tokens(program: ir.Program, tokens: ArrayLike, already: int = 0) -> None:
+    """Refuse tokens, [pos] or [text, pos], that do not fit the program's vocabulary, or its context after others."""
+    tokens = np.asarray(tokens)
+    if (total := already + tokens.shape[-1]) > program.n_ctx:
+        raise ConfigError(f"{total} tokens do not fit the context of {program.n_ctx}; shorten the prompt or the text")
+    for token in tokens[(tokens < 0) | (tokens >= program.d_vocab)]:
+        raise ConfigError(f"token {token} is outside the vocabulary, expected 0..{program.d_vocab - 1}")
 
 
 def _value(block: ir.Block, variables: dict[str, NDArray[np.float64]], tokens: Sequence[int], here: int) -> Vector:

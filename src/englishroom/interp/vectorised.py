@@ -10,10 +10,10 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import DTypeLike, NDArray
 
-from englishroom.errors import ConfigError
 from englishroom.interp.looking import Looking
 from englishroom.interp.narrow import used_columns, used_rows
 from englishroom.interp.pointwise import Rows, function_of, kept, log_softmax, softmax
+from englishroom.interp.reference import check_tokens
 from englishroom.interp.turns import Turns
 from englishroom.ir import program as ir
 
@@ -313,15 +313,8 @@ class Stream:
         Raises:
             ConfigError: the context is full, or a token is outside the vocabulary.
         """
-        program = self.interpreter.program
+        check_tokens(self.interpreter.program, tokens, self.length)
         self.n_new = tokens.shape[1]
-        if self.length + self.n_new > program.n_ctx:
-            total = self.length + self.n_new
-            raise ConfigError(
-                f"{total} tokens do not fit the context of {program.n_ctx}; shorten the prompt or the text"
-            )
-        if tokens.size and not (int(tokens.min()) >= 0 and int(tokens.max()) < program.d_vocab):
-            raise ConfigError(f"a token is outside the vocabulary, expected 0..{program.d_vocab - 1}")
         self.tokens = tokens.ravel()
         self.positions = np.arange(self.length, self.length + self.n_new)
         if self.batch > 1:
