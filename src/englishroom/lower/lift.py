@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from englishroom.ir import program as ir
 from englishroom.ir.verify import require_valid
@@ -57,27 +58,9 @@ class Lifter:
 
     def program(self) -> ir.Program:
         spec = self.spec
-        resid = self._add(
-            ir.Lookup(
-                name="hook_embed",
-                space="resid",
-                index="token",
-                table=self._table("embed.W_E"),
-                origin=self._origin("embed.W_E"),
-            )
-        )
-        if spec.rotary_theta is None:
-            position = self._add(
-                ir.Lookup(
-                    name="hook_pos_embed",
-                    space="resid",
-                    index="position",
-                    table=self._table("pos_embed.W_pos"),
-                    origin=self._origin("pos_embed.W_pos"),
-                )
-            )
-        else:
-            position = None
+        resid = self._embed("hook_embed", "token", "embed.W_E")
+        learned = spec.rotary_theta is None
+        position = self._embed("hook_pos_embed", "position", "pos_embed.W_pos") if learned else None
         for layer in range(spec.n_layers):
             resid = self._layer(layer, resid, position if layer == 0 else None)
         final = self.site("ln_final.hook_normalized", lambda name: self._norm(name, resid))
@@ -171,6 +154,10 @@ class Lifter:
 
     def _optional(self, name: str) -> ir.Table | None:
         return self._table(name) if name in self.target.weights else None
+
+    def _embed(self, name: str, index: Literal["token", "position"], weight: str) -> str:
+        table, origin = self._table(weight), self._origin(weight)
+        return self._add(ir.Lookup(name=name, space="resid", index=index, table=table, origin=origin))
 
     def _linear(self, name: str, space: str, reads: str, part: str, letter: str) -> str:
         names = [f"{part}.W_{letter}"]
