@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,19 +18,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from englishroom.dictionaries.dictionary import Dictionary, DictionarySpec
+from englishroom.dictionaries.evidence import latent_evidence
 from englishroom.dictionaries.evidence.config import EDGES
 from englishroom.dictionaries.evidence.directions import Ranked, nearest, strongest_votes
 from englishroom.dictionaries.evidence.examples import NO_TOKEN, joined, ranks
 from englishroom.dictionaries.evidence.harvest import Harvest
 from englishroom.dictionaries.evidence.label import label, spelled, unique
-from englishroom.dictionaries.evidence.latent_evidence import (
-    EVIDENCE_VERSION,
-    EXAMPLE_COLUMNS,
-    LATENT_COLUMNS,
-    STRONGEST,
-    About,
-    LatentEvidence,
-)
 from englishroom.dictionaries.evidence.tally import LatentTally
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.errors import ConfigError
@@ -45,7 +38,7 @@ _LAYER = re.compile(r"blocks\.(\d+)\.")
 
 def tabulate(
     replacement: Replacement, found: Harvest, tokenizer: Tokenizer, text: Mapping[str, Any] | None = None
-) -> LatentEvidence:
+) -> latent_evidence.LatentEvidence:
     """Put everything known of each latent into two tables.
 
     Args:
@@ -62,10 +55,11 @@ def tabulate(
         latents.append(_latents(replacement, dictionary, found, tally, tokenizer))
         examples.append(_examples(tally, row))
         row += dictionary.spec.n_latents
-    columns = _joined(latents)
-    columns["label"] = pa.array(unique(columns["label"].to_pylist()))
-    about = About(
-        EVIDENCE_VERSION,
+    table = pa.concat_tables(latents).combine_chunks()
+    labels = pa.array(unique(table["label"].to_pylist()))
+    table = table.set_column(table.column_names.index("label"), "label", labels)
+    about = latent_evidence.About(
+        latent_evidence.EVIDENCE_VERSION,
         found.clean,
         dict(text or {}),
         found.positions,
@@ -73,7 +67,7 @@ def tabulate(
         list(EDGES),
         asdict(found.config),
     )
-    return LatentEvidence(about, _table(columns, LATENT_COLUMNS), _table(_joined(examples), EXAMPLE_COLUMNS))
+    return latent_evidence.LatentEvidence(about, table, pa.concat_tables(examples).combine_chunks())
 
 
 def _check(replacement: Replacement, found: Harvest, tokenizer: Tokenizer) -> None:
@@ -105,7 +99,7 @@ def feature_prefix(spec: DictionarySpec) -> str:
 
 def _latents(
     replacement: Replacement, dictionary: Dictionary, found: Harvest, tally: LatentTally, tokenizer: Tokenizer
-) -> dict[str, pa.Array]:
+) -> pa.Table:
     spec, n = dictionary.spec, dictionary.spec.n_latents
     silent, fired = tally.firing == 0, _fired_on(tally, found)
     votes = strongest_votes(replacement.spec, replacement.weights, dictionary, found.config.listed_tokens)
@@ -124,7 +118,7 @@ def _latents(
         "max": pa.array(tally.maxima.astype(np.float64), mask=silent),
         "histogram": _even_lists(tally.histogram),
     }
-    listed = fired.by_count(found.config.listed_tokens)
+    listed = fired.first(found.config.listed_tokens, by=fired.counts)
     for name, values in (("", listed.tokens), ("_counts", listed.counts), ("_seen", listed.seen)):
         columns[f"fires_on{name}"] = _lists(values, np.bincount(listed.latents, minlength=n))
     nothing = Ranked(np.zeros((n, 0), np.int32), np.zeros((n, 0), np.float32))
@@ -133,7 +127,7 @@ def _latents(
     for side, vectors in (("decoder", dictionary.weights["W_dec"]), ("encoder", dictionary.weights["W_enc"].T)):
         near = nearest(vectors, found.config.neighbours)
         columns |= {f"{side}_neighbours": _even_lists(near.indices), f"{side}_cosines": _even_lists(near.values)}
-    return _typed(columns, LATENT_COLUMNS)
+    return pa.table(columns, pa.schema(latent_evidence.LATENT_COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -152,19 +146,12 @@ class _FiredOn:
     seen: NDArray
     scores: NDArray
 
-    def _first(self, by: NDArray, n: int) -> _FiredOn:
+    def first(self, n: int, by: NDArray) -> _FiredOn:
+        """Keep the tokens of every latent that have the most of something."""
         order = np.lexsort((self.tokens, -by, self.latents))
         chosen = order[ranks(self.latents[order]) < n]
         columns = (self.latents, self.tokens, self.counts, self.seen, self.scores)
         return _FiredOn(*(column[chosen] for column in columns))
-
-    def by_count(self, n: int) -> _FiredOn:
-        """Keep the commonest tokens of every latent."""
-        return self._first(self.counts, n)
-
-    def by_score(self, n: int) -> _FiredOn:
-        """Keep the most telling tokens of every latent."""
-        return self._first(self.scores, n)
 
 
 def _fired_on(tally: LatentTally, found: Harvest) -> _FiredOn:
@@ -177,7 +164,7 @@ def _fired_on(tally: LatentTally, found: Harvest) -> _FiredOn:
 
 def _labels(fired: _FiredOn, promoted: Ranked | None, n_latents: int, tokenizer: Tokenizer) -> list[str]:
     exciting: list[list[str]] = [[] for _ in range(n_latents)]
-    best = fired.by_score(EXCITING)
+    best = fired.first(EXCITING, by=fired.scores)
     at = ranks(best.latents)
     top = best.scores[np.arange(len(at)) - at]
     for i in np.flatnonzero((at == 0) | (best.scores > WORTH_NAMING * top.clip(0))):
@@ -189,7 +176,7 @@ def _labels(fired: _FiredOn, promoted: Ranked | None, n_latents: int, tokenizer:
     ]
 
 
-def _examples(tally: LatentTally, first_row: int) -> dict[str, pa.Array]:
+def _examples(tally: LatentTally, first_row: int) -> pa.Table:
     """Lay the examples of a tally out, latent by latent; bands from the strongest down, each strongest first."""
     strongest, drawn, bands = tally.strongest.settle(), tally.drawn.settle(), tally.config.bands
     drawn = drawn.take(np.lexsort((drawn.positions, drawn.documents, drawn.values, drawn.latents)))
@@ -199,7 +186,7 @@ def _examples(tally: LatentTally, first_row: int) -> dict[str, pa.Array]:
     bands_of = np.concatenate([np.full(len(strongest), bands), band])
     order = np.lexsort((every.positions, every.documents, -every.values, -bands_of, every.latents))
     every, bands_of = every.take(order), bands_of[order]
-    names = [f"{100 * b // bands}-{100 * (b + 1) // bands}%" for b in range(bands)] + [STRONGEST]
+    names = [f"{100 * b // bands}-{100 * (b + 1) // bands}%" for b in range(bands)] + [latent_evidence.STRONGEST]
     inside = every.tokens != NO_TOKEN
     leading = inside[:, : tally.config.before].sum(1)
     columns = {
@@ -213,7 +200,7 @@ def _examples(tally: LatentTally, first_row: int) -> dict[str, pa.Array]:
         "tokens": _lists(every.tokens[inside], inside.sum(1)),
         "activations": _lists(every.activations[inside], inside.sum(1)),
     }
-    return _typed(columns, EXAMPLE_COLUMNS)
+    return pa.table(columns, pa.schema(latent_evidence.EXAMPLE_COLUMNS))
 
 
 def _lists(values: NDArray, lengths: NDArray) -> pa.Array:
@@ -224,18 +211,3 @@ def _lists(values: NDArray, lengths: NDArray) -> pa.Array:
 def _even_lists(rows: NDArray) -> pa.Array:
     """Turn every row of a matrix to a list."""
     return _lists(np.ascontiguousarray(rows).reshape(-1), np.full(len(rows), rows.shape[1]))
-
-
-def _typed(columns: Mapping[str, Any], types: Mapping[str, pa.DataType]) -> dict[str, pa.Array]:
-    return {
-        name: values.cast(types[name]) if isinstance(values, pa.Array) else pa.array(values, types[name])
-        for name, values in columns.items()
-    }
-
-
-def _joined(parts: Sequence[dict[str, pa.Array]]) -> dict[str, pa.Array]:
-    return {name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]}
-
-
-def _table(columns: Mapping[str, pa.Array], types: Mapping[str, pa.DataType]) -> pa.Table:
-    return pa.table([columns[name] for name in types], pa.schema(list(types.items())))
