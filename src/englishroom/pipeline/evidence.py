@@ -126,11 +126,27 @@ class FeaturedSummary(Summary):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SparseSummary(Summary):
-    """How good and how large a sparse program is."""
+class RulesSummary(Summary):
+    """How good and how large a program of rules is."""
 
     target_description_bits: float
     rules: int
+
+    def _lines(self, *about_rules: str) -> tuple[str, ...]:
+        compute = self.training_compute_recovered
+        return (
+            f"Held, on {self.texts['report']['name']}:",
+            f"KL(target‖program) {self.kl_target_program_nats:.4f} nats, CE {self.ce_increase_nats:+.4f}, "
+            f"same top-1 {self.top1_agreement:.3f}" + (f", training compute recovered {compute}" if compute else ""),
+            *about_rules,
+            f"{self.description_bits / 1e6:.2f} Mbit, the target {self.target_description_bits / 1e6:.2f}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseSummary(RulesSummary):
+    """How good and how large a sparse program is."""
+
     rules_fired_mean: float
     reads_per_rule_median: float
     reads_per_rule_p95: float
@@ -142,57 +158,32 @@ class SparseSummary(Summary):
 
     def summary_lines(self) -> tuple[str, ...]:
         """Say in a few lines how good and how large the program is."""
-        compute = self.training_compute_recovered
-        return (
-            f"Held, on {self.texts['report']['name']}:",
-            f"KL(target‖program) {self.kl_target_program_nats:.4f} nats, CE {self.ce_increase_nats:+.4f}, "
-            f"same top-1 {self.top1_agreement:.3f}" + (f", training compute recovered {compute}" if compute else ""),
+        return self._lines(
             f"{self.rules:,} rules, reading {self.reads_per_rule_median:.0f} features each in the median and "
             f"{self.reads_per_rule_p95:.0f} at the 95th percentile; {self.rules_fired_mean:.0f} fire at a position",
             f"of these rules {self.rules_that_fired:,} fired on that text, and read "
             f"{self.reads_per_rule_that_fired_median:.0f} and {self.reads_per_rule_that_fired_p95:.0f}; "
             f"numbers of heads read {self.reads_per_number_median:.0f} and {self.reads_per_number_p95:.0f}",
-            f"{self.description_bits / 1e6:.2f} Mbit, the target {self.target_description_bits / 1e6:.2f}",
         )
 
 
-@dataclass(frozen=True)
-class ReadableSummary:
-    """How good and how large a readable program is; every name is an entry of the manifest.
+@dataclass(frozen=True, kw_only=True)
+class ReadableSummary(RulesSummary):
+    """How good and how large a readable program is.
 
     Attributes:
         reads_per_rule_median, reads_per_rule_p95, reads_per_rule_most: of rules and moved features alike.
-        texts: what was fitted, chosen and reported on.
-        warnings: what these texts cannot stand for.
     """
 
-    kl_target_program_nats: float
-    ce_increase_nats: float
-    top1_agreement: float
-    training_compute_recovered: str | None
-    description_bits: float
-    target_description_bits: float
-    rules: int
     moved_features: int
     reads_per_rule_median: float
     reads_per_rule_p95: float
     reads_per_rule_most: int
-    texts: dict[str, Any]
-    warnings: list[str]
-
-    def evidence(self) -> dict[str, Any]:
-        """Return the entries of a manifest."""
-        return asdict(self)
 
     def summary_lines(self) -> tuple[str, ...]:
         """Say in a few lines how good and how large the program is."""
-        compute = self.training_compute_recovered
-        return (
-            f"Held, on {self.texts['report']['name']}:",
-            f"KL(target‖program) {self.kl_target_program_nats:.4f} nats, CE {self.ce_increase_nats:+.4f}, "
-            f"same top-1 {self.top1_agreement:.3f}" + (f", training compute recovered {compute}" if compute else ""),
+        return self._lines(
             f"{self.rules:,} rules and {self.moved_features:,} moved features, which read "
             f"{self.reads_per_rule_median:.0f} features each in the median, {self.reads_per_rule_p95:.0f} at the 95th "
             f"percentile, {self.reads_per_rule_most} at most",
-            f"{self.description_bits / 1e6:.2f} Mbit, the target {self.target_description_bits / 1e6:.2f}",
         )

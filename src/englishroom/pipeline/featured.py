@@ -40,7 +40,6 @@ def featured(
     """
     fitting = Fitting(config, target, tokenizer, work, say, progress)
     texts = fitting.texts()
-    say(f"fitting on {texts.fit.name}, reporting on {texts.report.name}")
     replacement, kept = fitting.fitted(texts), fitting.measured_on(texts)
     measuring = Measuring(replacement, target, tokenizer, texts, config, progress)
     measured = {

@@ -99,6 +99,7 @@ class Fitting:
         check_texts(found.fit, found.choose, found.report)
         if rising := rising_loss(talker, found.fit.documents, run_on=True):
             self.say(rising)
+        self.say(f"fitting on {found.fit.name}, reporting on {found.report.name}")
         return found
 
     def measured_on(self, texts: Texts) -> Work:

@@ -147,6 +147,21 @@ def summary_lines_of(fidelity: dict[str, Any], probes: dict[str, Any]) -> list[s
     return lines
 
 
+def scored(scores: dict[str, Any], texts: Texts) -> dict[str, Any]:
+    """Pick what the summary of a program of rules says of its scores, and of the texts."""
+    program, target = (next(row for row in scores["rows"] if row["role"] == role) for role in ("talker", "target"))
+    return {
+        "kl_target_program_nats": program["kl_target_talker"],
+        "ce_increase_nats": program["ce_increase"],
+        "top1_agreement": program["top1_agreement"],
+        "training_compute_recovered": program.get("training_compute_recovered"),
+        "description_bits": program["description_bits"],
+        "target_description_bits": target["description_bits"],
+        "texts": texts.about(),
+        "warnings": list(texts.warnings),
+    }
+
+
 def summary_of(measured: dict[str, Any], texts: Texts) -> FeaturedSummary:
     """Pick what the manifest and the header of the emitted file say."""
     program = next(row for row in measured[SCORES]["rows"] if row["role"] == "talker")

@@ -21,7 +21,7 @@ from englishroom.names import SCORES
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.evidence import ReadableSummary
 from englishroom.pipeline.fitting import Fitting
-from englishroom.pipeline.measuring import Measuring, Texts
+from englishroom.pipeline.measuring import Measuring, Texts, scored
 from englishroom.pipeline.writing import Decompilation
 from englishroom.plain import to_json
 from englishroom.readable.look_fit import LookFit
@@ -56,7 +56,6 @@ def readable(
     """
     fitting = Fitting(config, target, tokenizer, work, say, progress)
     texts = fitting.texts()
-    say(f"fitting on {texts.fit.name}, reporting on {texts.report.name}")
     model = _fitted(fitting, texts)
     program, record = write_readable(model)
     measuring = Measuring(Replacement(target.spec, target.weights, ()), target, tokenizer, texts, config, progress)
@@ -98,21 +97,13 @@ def _fitted(fitting: Fitting, texts: Texts) -> WiredModel:
 
 def summary_of(scores: dict[str, Any], program: Program, texts: Texts) -> ReadableSummary:
     """Pick what the manifest and the header of the emitted file say."""
-    talker, target = (next(row for row in scores["rows"] if row["role"] == role) for role in ("talker", "target"))
     blocks = [block for block in program.blocks if isinstance(block, Looks | Fire)]
     reads = np.concatenate([np.diff(block.conditions.starts) for block in blocks])
     return ReadableSummary(
-        kl_target_program_nats=talker["kl_target_talker"],
-        ce_increase_nats=talker["ce_increase"],
-        top1_agreement=talker["top1_agreement"],
-        training_compute_recovered=talker.get("training_compute_recovered"),
-        description_bits=talker["description_bits"],
-        target_description_bits=target["description_bits"],
+        **scored(scores, texts),
         rules=sum(len(block.biases.values) for block in blocks if isinstance(block, Fire)),
         moved_features=sum(len(block.biases.values) for block in blocks if isinstance(block, Looks)),
         reads_per_rule_median=float(np.median(reads)),
         reads_per_rule_p95=float(np.quantile(reads, 0.95)),
         reads_per_rule_most=int(reads.max()),
-        texts=texts.about(),
-        warnings=list(texts.warnings),
     )

@@ -22,7 +22,7 @@ from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.evidence import SparseSummary
 from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.labelling import labels_of, memory_of, rows_of
-from englishroom.pipeline.measuring import Measuring, Texts
+from englishroom.pipeline.measuring import Measuring, Texts, scored
 from englishroom.pipeline.writing import Decompilation
 from englishroom.plain import to_json
 from englishroom.sparse.fit import SparseFit, fit_sparse
@@ -53,7 +53,6 @@ def sparse(
     """
     fitting = Fitting(config, target, tokenizer, work, say, progress)
     texts = fitting.texts()
-    say(f"fitting on {texts.fit.name}, reporting on {texts.report.name}")
     replacement, kept = fitting.fitted(texts), fitting.measured_on(texts)
     model = _fitted(fitting, replacement, texts)
     program, record = sparsify(model)
@@ -67,7 +66,8 @@ def sparse(
     for line in (*summary.summary_lines(), *memory_lines(measured[MEMORY])):
         say(line)
     files = {name: to_json(value) for name, value in measured.items()}
-    files[LABELS] = kept.once(LABELS, lambda: _labels(fitting, program, texts)).encode()
+    labels = kept.once(LABELS, lambda: labels_of(program, tokenizer, texts.fit, progress).to_json().decode())
+    files[LABELS] = labels.encode()
     return Decompilation(program, [record], ("sparse model", partial(run_as, model)), summary, files)
 
 
@@ -93,11 +93,6 @@ def _fitted(fitting: Fitting, replacement: Replacement, texts: Texts) -> SparseM
     return fit_sparse(run, fitting.work.folder / "sparse.pt", show)
 
 
-def _labels(fitting: Fitting, program: Program, texts: Texts) -> str:
-    """Name the features after what they do on the fitting text."""
-    return labels_of(program, fitting.tokenizer, texts.fit, fitting.progress).to_json().decode()
-
-
 def _trace(program: Program, fitting: Fitting, texts: Texts) -> dict[str, Any]:
     """Count what works at a position of the reporting text, and what each rule reads."""
     tokens = rows_of(texts.report, program, fitting.tokenizer, fitting.config.measure.probe_rows)
@@ -107,20 +102,11 @@ def _trace(program: Program, fitting: Fitting, texts: Texts) -> dict[str, Any]:
 
 def summary_of(measured: dict[str, Any], texts: Texts) -> SparseSummary:
     """Pick what the manifest and the header of the emitted file say."""
-    rows = measured[SCORES]["rows"]
-    program, target = (next(row for row in rows if row["role"] == role) for role in ("talker", "target"))
     trace, reads = measured[TRACE], ("reads_per_rule", "reads_per_rule_that_fired", "reads_per_number")
     return SparseSummary(
-        kl_target_program_nats=program["kl_target_talker"],
-        ce_increase_nats=program["ce_increase"],
-        top1_agreement=program["top1_agreement"],
-        training_compute_recovered=program.get("training_compute_recovered"),
-        description_bits=program["description_bits"],
-        target_description_bits=target["description_bits"],
+        **scored(measured[SCORES], texts),
         rules=trace["rules"],
         rules_fired_mean=trace["rules_fired"]["mean"],
         rules_that_fired=trace["rules_that_fired"],
         **{f"{name}_{at}": trace[name][at] for name in reads for at in ("median", "p95")},
-        texts=texts.about(),
-        warnings=list(texts.warnings),
     )
