@@ -18,20 +18,8 @@ from englishroom.emit import tables as table_text
 from englishroom.emit.emitter import Emitter
 from englishroom.emit.naming import identifiers
 from englishroom.emit.source import LineOrigin
+from englishroom.ir import program as ir
 from englishroom.ir.labels import Labels
-from englishroom.ir.program import (
-    AnyTable,
-    Block,
-    Linear,
-    Lookup,
-    Match,
-    Program,
-    Rules,
-    SparseTable,
-    Table,
-    reads_of,
-    tables_of,
-)
 from englishroom.ir.stages import Stage, stages_of
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.wording import comment, token_words
@@ -68,7 +56,7 @@ GUIDE = (
 )
 
 
-def is_staged(program: Program) -> bool:
+def is_staged(program: ir.Program) -> bool:
     """Say whether a program adds up features in stages, so that it can be written as one."""
     return program.level == "sparse" and any(
         stage.norm is not None and _is_fusible(stage) for stage in stages_of(program).values()
@@ -78,7 +66,7 @@ def is_staged(program: Program) -> bool:
 def _is_fusible(stage: Stage) -> bool:
     """Say whether one line of emitted code can stand for a stage."""
     block = stage.adds
-    if isinstance(block, Linear):
+    if isinstance(block, ir.Linear):
         return stage.norm is not None
     effects, n_rules = block.effects, block.conditions.shape[0]
     itself = effects.n_entries == n_rules == effects.n_columns and bool((effects.values == 1).all())
@@ -88,7 +76,7 @@ def _is_fusible(stage: Stage) -> bool:
 class SparseEmitter(Emitter):
     """Spells stages in one line each, and their tables as lists."""
 
-    def __init__(self, program: Program, tokenizer: Tokenizer, labels: Labels) -> None:
+    def __init__(self, program: ir.Program, tokenizer: Tokenizer, labels: Labels) -> None:
         super().__init__(program, tokenizer)
         self.labels = labels
         self.stages = {name: stage for name, stage in stages_of(program).items() if _is_fusible(stage)}
@@ -96,7 +84,7 @@ class SparseEmitter(Emitter):
         self.by_name = {block.name: block for block in program.blocks}
         self.sizes = {block.name: program.space(block.space).size for block in program.blocks}
         self.on = self._on()
-        self.rules = [name for name, stage in self.stages.items() if isinstance(stage.adds, Rules)]
+        self.rules = [name for name, stage in self.stages.items() if isinstance(stage.adds, ir.Rules)]
         self.lists = {block.name: name for block in program.blocks if (name := self._listed(block))}
         read = [part.variable for stage in self.stages.values() for part in stage.parts]
         named = {name: self.sizes[name] for name in (*self.lists.values(), *read, *self.rules)}
@@ -114,27 +102,27 @@ class SparseEmitter(Emitter):
         few = {
             block.name
             for block in self.program.blocks
-            if isinstance(block, Lookup) and isinstance(block.table, SparseTable)
+            if isinstance(block, ir.Lookup) and isinstance(block.table, ir.SparseTable)
         }
-        few |= constants | {name for name, stage in self.stages.items() if isinstance(stage.adds, Rules)}
-        plainly = {name for b in self.program.blocks if b.name not in stage_of | constants for name in reads_of(b)}
+        few |= constants | {name for name, stage in self.stages.items() if isinstance(stage.adds, ir.Rules)}
+        plainly = {name for b in self.program.blocks if b.name not in stage_of | constants for name in ir.reads_of(b)}
         return few - plainly
 
-    def _listed(self, block: Block) -> str | None:
+    def _listed(self, block: ir.Block) -> str | None:
         """Name the variable whose features a block's table lists words of, if it is written as lists."""
-        if isinstance(block, Lookup) and block.name in self.on:
+        if isinstance(block, ir.Lookup) and block.name in self.on:
             return block.name
-        if not isinstance(block, Linear) or not isinstance(block.weight, SparseTable) or not block.transposed:
+        if not isinstance(block, ir.Linear) or not isinstance(block.weight, ir.SparseTable) or not block.transposed:
             return None
         votes = block.bias is None and block.space == self.program.vote.space and block.reads not in self.on
         return block.reads if votes and self.sizes[block.reads] > 1 else None
 
-    def _looks_back(self, block: Block) -> bool:
+    def _looks_back(self, block: ir.Block) -> bool:
         """Say whether a block's heads compare and carry numbers, in one way whatever the distance."""
-        if not isinstance(block, Match) or block.moves is None or len(block.buckets) != 1:
+        if not isinstance(block, ir.Match) or block.moves is None or len(block.buckets) != 1:
             return False
         tables = (*(table for by_bucket in block.scores for table in by_bucket), *block.moves)
-        return self.on.isdisjoint(reads_of(block)) and all(isinstance(table, SparseTable) for table in tables)
+        return self.on.isdisjoint(ir.reads_of(block)) and all(isinstance(table, ir.SparseTable) for table in tables)
 
     def _part(self, variable: str, what: str) -> str:
         return self.part[f"{self.name[variable]}_{what}"]
@@ -146,7 +134,7 @@ class SparseEmitter(Emitter):
         names = ", ".join(f"{name!r}: {self._part(name, 'names')}" for name in self.names)
         return f"{graph.source(self.program, tables_sha256)}\nNAMES.update({{{names}}})"
 
-    def _block(self, block: Block) -> str:
+    def _block(self, block: ir.Block) -> str:
         if block.name in self.inner:
             return ""
         sources = [part.variable for part in self.stages[block.name].parts] if block.name in self.stages else None
@@ -155,25 +143,27 @@ class SparseEmitter(Emitter):
                 n: self._call("spread", own, self.sizes[n]) if n in self.on else own for n, own in self.name.items()
             }
             expression = self._expression(block, whole)
-            about = f"reads {', '.join(reads_of(block))}" if reads_of(block) else "read by its number in a list below"
+            about = (
+                f"reads {', '.join(ir.reads_of(block))}" if ir.reads_of(block) else "read by its number in a list below"
+            )
         else:
             expression, about = self._staged(self.stages[block.name]), f"reads {', '.join(sources)}"
         made = f"{self.name[block.name]} = {expression}"
         return "\n    ".join(["", _heading(block.name), comment(about), made])
 
-    def _expression(self, block: Block, v: Mapping[str, str]) -> str:
+    def _expression(self, block: ir.Block, v: Mapping[str, str]) -> str:
         match block:
-            case Lookup(index=index) if block.name in self.on:
+            case ir.Lookup(index=index) if block.name in self.on:
                 return f"{self._part(block.name, 'of')}[{index}]"
-            case Linear(bias=bias) if block.name in self.on and bias is not None:
+            case ir.Linear(bias=bias) if block.name in self.on and bias is not None:
                 return self._call("features_on", self._table(bias, "rows"))
-            case Linear(reads=reads) if block.name in self.lists:
+            case ir.Linear(reads=reads) if block.name in self.lists:
                 return self._call("vote_for", v[reads], self._part(block.name, "ballots"))
-            case Match(distance=distance, window=window) if self._looks_back(block):
+            case ir.Match(distance=distance, window=window) if self._looks_back(block):
                 options = {} if distance is None else {"distances": self._table(distance, "rows")}
                 options |= {} if window is None else {"window": str(window)}
                 heads, size = self._part(block.name, "heads"), self.sizes[block.name]
-                numbers = [v[name] for name in reads_of(block)]
+                numbers = [v[name] for name in ir.reads_of(block)]
                 return self._call("look_back", *numbers, self._memory(block), heads, size, **options)
             case _:
                 return super()._expression(block, v)
@@ -187,7 +177,7 @@ class SparseEmitter(Emitter):
         if stage.norm is not None:
             answer = self._call("divide", answer, repr(float(stage.norm.eps)))
         rules = stage.adds
-        if isinstance(rules, Rules):
+        if isinstance(rules, ir.Rules):
             options = {} if rules.k is None else {"k": str(rules.k)}
             options |= {} if rules.passes == "value" else {"passes": '"excess"'}
             parts = [self._part(stage.name, what) for what in ("biases", "thresholds")]
@@ -196,7 +186,7 @@ class SparseEmitter(Emitter):
         bias = None if stage.norm is None else stage.norm.bias
         return answer if bias is None else self._call("total", answer, self._table(bias, "rows"))
 
-    def _is_defined(self, table: AnyTable) -> bool:
+    def _is_defined(self, table: ir.AnyTable) -> bool:
         """Say whether a table keeps a definition of its own."""
         kept: set[str] = set()
         for block in self.program.blocks:
@@ -205,18 +195,18 @@ class SparseEmitter(Emitter):
                 tables = [] if stage is None else self._vectors(stage)
             elif block.name in self.lists:
                 tables = []
-            elif isinstance(block, Match) and self._looks_back(block):
+            elif isinstance(block, ir.Match) and self._looks_back(block):
                 tables = [block.distance]
-            elif isinstance(block, Linear) and block.name in self.on:
+            elif isinstance(block, ir.Linear) and block.name in self.on:
                 tables = [block.bias]
             else:
-                tables = list(tables_of(block))
+                tables = list(ir.tables_of(block))
             kept |= {found.name for found in tables if found is not None}
         return table.name in kept
 
-    def _vectors(self, stage: Stage) -> list[Table | None]:
+    def _vectors(self, stage: Stage) -> list[ir.Table | None]:
         """List the vectors of a stage of sums; those of rules stand on their lines."""
-        if not isinstance(stage.adds, Linear) or stage.norm is None:
+        if not isinstance(stage.adds, ir.Linear) or stage.norm is None:
             return []
         return [stage.adds.bias, stage.norm.bias]
 
@@ -233,27 +223,27 @@ class SparseEmitter(Emitter):
                 found.append((self._staged_table(self.stages[block.name]), self._origin(block.name)))
             elif block.name in self.lists:
                 found.append((self._list(block), self._origin(block.name)))
-            elif isinstance(block, Match) and self._looks_back(block):
+            elif isinstance(block, ir.Match) and self._looks_back(block):
                 found.append((self._heads(block), self._origin(block.name)))
         return found
 
     def _origin(self, name: str) -> LineOrigin:
         return LineOrigin(self.by_name[name].origin.made_by, name)
 
-    def _list(self, block: Block) -> str:
-        table = block.table if isinstance(block, Lookup) else block.weight if isinstance(block, Linear) else None
-        assert isinstance(table, SparseTable)
+    def _list(self, block: ir.Block) -> str:
+        table = block.table if isinstance(block, ir.Lookup) else block.weight if isinstance(block, ir.Linear) else None
+        assert isinstance(table, ir.SparseTable)
         variable, own = self.lists[block.name], self._part(block.name, "of")
-        by_position = isinstance(block, Lookup) and block.index == "position"
+        by_position = isinstance(block, ir.Lookup) and block.index == "position"
         members = [str(at) for at in range(table.shape[0])] if by_position else self.words
         text = listed.lists(table, self.names[variable], members, self.labels.features.get(variable, ()))
         among = "[str(position) for position in range(N_CTX)]" if by_position else "WORDS"
         read = self._call("kinds", text, among, **_precision(table.values))
         cast = self._part(block.name, "ballots")
-        voted = f"\n{cast} = {self._call('ballots', own)}" if isinstance(block, Linear) else ""
+        voted = f"\n{cast} = {self._call('ballots', own)}" if isinstance(block, ir.Linear) else ""
         return f"\n{_heading(block.name)}\n{self._part(variable, 'names')}, {own} = {read}{voted}"
 
-    def _heads(self, block: Match) -> str:
+    def _heads(self, block: ir.Match) -> str:
         assert block.moves is not None
         calls = [
             self._call("head", self._load("sparse_rows", scores.name), self._load("sparse_rows", moves.name))
@@ -265,7 +255,7 @@ class SparseEmitter(Emitter):
     def _staged_table(self, stage: Stage) -> str:
         block, name = stage.adds, stage.name
         read = "[" + ", ".join(self._part(part.variable, "names") for part in stage.parts) + "]"
-        if isinstance(block, Rules):
+        if isinstance(block, ir.Rules):
             loud = () if stage.loudness is None else (stage.loudness.weight, stage.loudness.bias)
             single = _precision(*(t.values for t in (block.conditions, block.biases, block.thresholds, *loud) if t))
             text = listed.rules(stage, name, self.names, self.labels)
@@ -295,10 +285,10 @@ def _heading(name: str) -> str:
     return comment(f"{name}: {does}" if does else name)
 
 
-def _is_constant(block: Block) -> bool:
+def _is_constant(block: ir.Block) -> bool:
     return (
-        isinstance(block, Linear)
-        and isinstance(block.weight, SparseTable)
+        isinstance(block, ir.Linear)
+        and isinstance(block.weight, ir.SparseTable)
         and not block.weight.n_entries
         and block.bias is not None
     )

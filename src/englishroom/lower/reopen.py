@@ -6,6 +6,7 @@ The inverse of :func:`englishroom.lower.sparsify.sparsify`: writing what is read
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,17 +15,18 @@ from torch import Tensor
 
 from englishroom.errors import ConfigError
 from englishroom.interp.vectorised import Interpreter
-from englishroom.ir.program import AnyTable, Join, Linear, Lookup, Match, Normalise, Program, Rotate, Rules, SparseTable
-from englishroom.lower.sparsify import run_as
+from englishroom.ir import program as ir
+from englishroom.lower.sparsify import run_as, sparse_table
 from englishroom.sparse.edges import Edges
 from englishroom.sparse.model import PLACES, WORDS, Shape, SparseModel
 
 CHECKED = 24
 """Positions at which the model is compared with the program."""
 SAME_NATS = 1e-6
+Kind = TypeVar("Kind", bound=ir.Block)
 
 
-def reopen(program: Program) -> SparseModel:
+def reopen(program: ir.Program) -> SparseModel:
     """Return the sparse model of a program.
 
     Raises:
@@ -46,15 +48,15 @@ def reopen(program: Program) -> SparseModel:
 
 
 class _Reader:
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: ir.Program) -> None:
         self.program = program
         self.blocks = {block.name: block for block in program.blocks}
-        self.n_layers = sum(isinstance(block, Match) for block in program.blocks)
+        self.n_layers = sum(isinstance(block, ir.Match) for block in program.blocks)
 
     def model(self) -> SparseModel:
-        heads = [self._match(layer) for layer in range(self.n_layers)]
-        rules = [self._rules(f"{group}.0") for group in ("moved", "rules")]
-        turned = next((block for block in self.program.blocks if isinstance(block, Rotate)), None)
+        heads = [self._block(f"brought.{layer}", ir.Match) for layer in range(self.n_layers)]
+        rules = [self._block(f"{group}.0", ir.Rules) for group in ("moved", "rules")]
+        turned = next((block for block in self.program.blocks if isinstance(block, ir.Rotate)), None)
         n_heads = len(heads[0].scores)
         ks = [self._widest(group) for group in ("moved", "rules")]
         sizes = [len(block.thresholds.values) for block in rules]
@@ -69,18 +71,14 @@ class _Reader:
             rotary_theta=None if turned is None else turned.theta,
         )
         stages = [self._stage(stage, shape) for stage in range(shape.n_stages)]
-        said = _edges(self._linear("votes").weight)
+        said = _edges(self._block("votes", ir.Linear).weight)
         said = replace(said, n_columns=said.n_columns - 1)  # the last is the loudness, which says nothing
-        places = self.blocks[PLACES]
-        assert isinstance(places, Lookup)
-        stations = _edges(places.table)
-        words = self.blocks[WORDS]
-        assert isinstance(words, Lookup)
+        words, places = (_edges(self._block(name, ir.Lookup).table) for name in (WORDS, PLACES))
         return SparseModel(
             shape,
-            _edges(words.table),
+            words,
             said,
-            stations.matrix(),
+            places.matrix(),
             tuple(tables for tables, *_ in stages),
             tuple(constants for _, constants, *_ in stages),
             tuple(biases for _, _, biases, _ in stages),
@@ -94,14 +92,12 @@ class _Reader:
         last = stage == shape.n_stages - 1
         name = "said" if last else f"{group}.{stage // 3}"
         seen = f"{name}.seen" if shape.has_rules(stage) else name
-        joined, norm = self.blocks[f"{seen}.features"], self.blocks[seen]
-        assert isinstance(joined, Join)
-        assert isinstance(norm, Normalise)
-        loud = self._linear(f"{seen}.loudness")
-        assert isinstance(loud.weight, SparseTable)
+        joined, norm = self._block(f"{seen}.features", ir.Join), self._block(seen, ir.Normalise)
+        loud = self._block(f"{seen}.loudness", ir.Linear)
+        assert isinstance(loud.weight, ir.SparseTable)
         n_features = self._size(f"{seen}.features")
         if shape.has_rules(stage):
-            block = self._rules(name)
+            block = self._block(name, ir.Rules)
             rules, features, weights = _entries(block.conditions)
             n, biases = len(block.thresholds.values), _vector(block.biases)
             constants = torch.zeros(n)
@@ -109,8 +105,8 @@ class _Reader:
             constants[torch.from_numpy(rules[always]).long()] = torch.from_numpy(weights[always])
             rows, columns, weights = features[~always], rules[~always], weights[~always]
         else:
-            sums = self._linear(f"{name}.sums")
-            assert isinstance(sums.weight, SparseTable)
+            sums = self._block(f"{name}.sums", ir.Linear)
+            assert isinstance(sums.weight, ir.SparseTable)
             rows, columns, weights = _entries(sums.weight)
             n, constants, biases = self._size(f"{name}.sums"), _vector(sums.bias), _vector(norm.bias)[:-1]
         loud_rows, _, loud_weights = _entries(loud.weight)
@@ -120,57 +116,35 @@ class _Reader:
         tables, first = {}, 0
         for source, size in zip(joined.reads[:-1], sizes, strict=True):
             own = (rows >= first) & (rows < first + size)
-            tables[source] = _of(rows[own] - first, columns[own], weights[own], size, n + 1)
+            tables[source] = _edges(sparse_table(source, (size, n + 1), rows[own] - first, columns[own], weights[own]))
             first += size
         return tables, torch.cat([constants, _vector(loud.bias)]), biases, float(np.sqrt(norm.eps))
 
     def _widest(self, group: str) -> int:
         """Return how many rules of a group may fire in a layer, at most."""
-        found = [self._rules(f"{group}.{layer}") for layer in range(self.n_layers)]
+        found = [self._block(f"{group}.{layer}", ir.Rules) for layer in range(self.n_layers)]
         return max(block.k or len(block.thresholds.values) for block in found)
 
     def _size(self, name: str) -> int:
         return self.program.space(self.blocks[name].space).size
 
-    def _match(self, layer: int) -> Match:
-        block = self.blocks[f"brought.{layer}"]
-        assert isinstance(block, Match)
-        return block
-
-    def _rules(self, name: str) -> Rules:
+    def _block(self, name: str, kind: type[Kind]) -> Kind:
         block = self.blocks[name]
-        assert isinstance(block, Rules)
-        return block
-
-    def _linear(self, name: str) -> Linear:
-        block = self.blocks[name]
-        assert isinstance(block, Linear)
+        assert isinstance(block, kind)
         return block
 
 
-def _vector(table: AnyTable | None) -> Tensor:
+def _vector(table: ir.AnyTable | None) -> Tensor:
     assert table is not None
     return torch.from_numpy(np.array(table.values, np.float32))
 
 
-def _entries(table: SparseTable) -> tuple[NDArray, NDArray, NDArray]:
+def _entries(table: ir.SparseTable) -> tuple[NDArray, NDArray, NDArray]:
     """List the entries of a table: row, column, value."""
-    rows = np.repeat(np.arange(table.shape[0]), np.diff(table.starts))
-    return rows, table.columns.astype(np.int64), table.values.astype(np.float32)
+    return table.rows(), table.columns.astype(np.int64), table.values.astype(np.float32)
 
 
-def _edges(table: AnyTable) -> Edges:
-    assert isinstance(table, SparseTable)
+def _edges(table: ir.AnyTable) -> Edges:
+    assert isinstance(table, ir.SparseTable)
     starts, columns, values = (torch.from_numpy(np.array(part)) for part in (table.starts, table.columns, table.values))
     return Edges(starts, columns, values, table.n_columns)
-
-
-def _of(rows: NDArray, columns: NDArray, weights: NDArray, n_sources: int, n_columns: int) -> Edges:
-    order = np.lexsort((columns, rows))
-    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_sources))]).astype(np.int64)
-    return Edges(
-        torch.from_numpy(starts),
-        torch.from_numpy(columns[order].astype(np.int32)),
-        torch.from_numpy(weights[order]),
-        n_columns,
-    )

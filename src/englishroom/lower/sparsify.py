@@ -15,22 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from englishroom.ir.program import (
-    Block,
-    Join,
-    Linear,
-    Lookup,
-    Match,
-    Normalise,
-    Origin,
-    Program,
-    Rotate,
-    Rules,
-    Space,
-    SparseTable,
-    Table,
-    Vote,
-)
+from englishroom.ir import program as ir
 from englishroom.ir.verify import require_valid
 from englishroom.passes.base import Record
 from englishroom.sparse.dead import without_dead
@@ -42,7 +27,7 @@ MADE_BY = "sparsify"
 ALWAYS = "always"
 
 
-def sparsify(model: SparseModel) -> tuple[Program, Record]:
+def sparsify(model: SparseModel) -> tuple[ir.Program, Record]:
     """Write a sparse model as a program.
 
     0. Leave out rules that can fire no more.
@@ -64,21 +49,21 @@ def sparsify(model: SparseModel) -> tuple[Program, Record]:
 class _Writer:
     def __init__(self, model: SparseModel) -> None:
         self.model, self.shape = model, model.shape
-        self.blocks: list[Block] = []
-        self.spaces: list[Space] = []
+        self.blocks: list[ir.Block] = []
+        self.spaces: list[ir.Space] = []
         self.sizes = {WORDS: model.kinds.n_columns, PLACES: model.stations.shape[1]}
 
-    def program(self) -> Program:
+    def program(self) -> ir.Program:
         model, shape = self.model, self.shape
         self._space(WORDS, self.sizes[WORDS])
-        self._add(Lookup(name=WORDS, space=WORDS, index="token", table=_of_edges("words.kinds", model.kinds)))
+        self._add(ir.Lookup(name=WORDS, space=WORDS, index="token", table=_of_edges("words.kinds", model.kinds)))
         self._space(PLACES, self.sizes[PLACES])
         stations = _of_edges("places.stations", Edges.of(model.stations))
-        self._add(Lookup(name=PLACES, space=PLACES, index="position", table=stations))
+        self._add(ir.Lookup(name=PLACES, space=PLACES, index="position", table=stations))
         self._space(ALWAYS, 1)
-        nothing = SparseTable("always.nothing", *_csr(np.zeros((self.sizes[WORDS], 0))), 1)
-        one = Table("always.one", np.ones(1, np.float32))
-        self._add(Linear(name=ALWAYS, space=ALWAYS, reads=WORDS, weight=nothing, bias=one))
+        nothing = _of_edges("always.nothing", Edges.of(torch.zeros(self.sizes[WORDS], 1)))
+        one = ir.Table("always.one", np.ones(1, np.float32))
+        self._add(ir.Linear(name=ALWAYS, space=ALWAYS, reads=WORDS, weight=nothing, bias=one))
         for layer in range(shape.n_layers):
             self.sizes[f"brought.{layer}"] = shape.n_heads * shape.d_head
             sizes = (len(model.biases[3 * layer + at]) for at, _ in GROUPS)
@@ -88,20 +73,18 @@ class _Writer:
             self._rules(3 * layer + 2, f"rules.{layer}", shape.k_rules)
         votes = self._summed(shape.n_stages - 1, "said")
         self._space("vocab", shape.d_vocab)
-        said = model.said
-        table = SparseTable(
-            "said.words", *_parts(said), said.n_columns + 1
-        )  # the last is the loudness, which says nothing
-        self._add(Linear(name="votes", space="vocab", reads=votes, weight=table, transposed=True))
-        self._add(Vote(name="log_probs", space="vocab", reads=("votes",)))
-        return Program("sparse", shape.n_ctx, tuple(self.spaces), tuple(self.blocks))
+        said = replace(model.said, n_columns=model.said.n_columns + 1)  # the last is the loudness, which says nothing
+        weight = _of_edges("said.words", said)
+        self._add(ir.Linear(name="votes", space="vocab", reads=votes, weight=weight, transposed=True))
+        self._add(ir.Vote(name="log_probs", space="vocab", reads=("votes",)))
+        return ir.Program("sparse", shape.n_ctx, tuple(self.spaces), tuple(self.blocks))
 
     def _space(self, name: str, size: int) -> str:
-        self.spaces.append(Space(name, size))
+        self.spaces.append(ir.Space(name, size))
         return name
 
-    def _add(self, block: Block) -> str:
-        object.__setattr__(block, "origin", Origin(MADE_BY))
+    def _add(self, block: ir.Block) -> str:
+        object.__setattr__(block, "origin", ir.Origin(MADE_BY))
         self.blocks.append(block)
         return block.name
 
@@ -110,7 +93,7 @@ class _Writer:
         sources = self.shape.sources(stage)
         size = sum(self.sizes[source] for source in sources) + 1
         self._space(f"{name}.features", size)
-        return self._add(Join(name=f"{name}.features", space=f"{name}.features", reads=(*sources, ALWAYS))), size
+        return self._add(ir.Join(name=f"{name}.features", space=f"{name}.features", reads=(*sources, ALWAYS))), size
 
     def _edges(self, stage: int) -> tuple[NDArray, NDArray, NDArray]:
         """Return all edges of a stage: feature among those joined, column, weight."""
@@ -127,21 +110,23 @@ class _Writer:
         """Add up how loud a stage's features are."""
         rows, columns, weights = self._edges(stage)
         loud = columns == len(self.model.biases[stage])
-        weight = _sparse(f"{name}.loudness.weight", (size, 1), rows[loud], columns[loud] * 0, weights[loud])
-        mean = Table(f"{name}.loudness.bias", self.model.constants[stage][-1:].detach().numpy())
+        weight = sparse_table(f"{name}.loudness.weight", (size, 1), rows[loud], columns[loud] * 0, weights[loud])
+        mean = ir.Table(f"{name}.loudness.bias", self.model.constants[stage][-1:].detach().numpy())
         self._space(f"{name}.loudness", 1)
         return self._add(
-            Linear(name=f"{name}.loudness", space=f"{name}.loudness", reads=joined, weight=weight, bias=mean)
+            ir.Linear(name=f"{name}.loudness", space=f"{name}.loudness", reads=joined, weight=weight, bias=mean)
         )
 
-    def _divided(self, stage: int, name: str, what: str, size: int, loudness: str, bias: Table | None) -> str:
+    def _divided(self, stage: int, name: str, what: str, size: int, loudness: str, bias: ir.Table | None) -> str:
         """Divide a variable by the loudness, which comes last in the answer."""
         space = self._space(f"{name}.with_loudness", size + 1)
-        whole = self._add(Join(name=f"{name}.with_loudness", space=space, reads=(what, loudness)))
+        whole = self._add(ir.Join(name=f"{name}.with_loudness", space=space, reads=(what, loudness)))
         at = np.array([size])
-        form = _sparse(f"{name}.form", (size + 1, size + 1), at, at, np.ones(1, np.float32))
+        form = sparse_table(f"{name}.form", (size + 1, size + 1), at, at, np.ones(1, np.float32))
         eps = float(self.model.floors[stage] ** 2)
-        return self._add(Normalise(name=name, space=space, reads=whole, centred=False, eps=eps, bias=bias, form=form))
+        return self._add(
+            ir.Normalise(name=name, space=space, reads=whole, centred=False, eps=eps, bias=bias, form=form)
+        )
 
     def _summed(self, stage: int, name: str) -> str:
         """Let every column of a stage add up its features, then divide."""
@@ -149,12 +134,12 @@ class _Writer:
         joined, size = self._joined(stage, name)
         rows, columns, weights = self._edges(stage)
         sums = columns < n_columns
-        weight = _sparse(f"{name}.weight", (size, n_columns), rows[sums], columns[sums], weights[sums])
-        constant = Table(f"{name}.constant", model.constants[stage][:-1].detach().numpy())
+        weight = sparse_table(f"{name}.weight", (size, n_columns), rows[sums], columns[sums], weights[sums])
+        constant = ir.Table(f"{name}.constant", model.constants[stage][:-1].detach().numpy())
         self._space(f"{name}.sums", n_columns)
-        self._add(Linear(name=f"{name}.sums", space=f"{name}.sums", reads=joined, weight=weight, bias=constant))
+        self._add(ir.Linear(name=f"{name}.sums", space=f"{name}.sums", reads=joined, weight=weight, bias=constant))
         loudness = self._loudness(stage, name, joined, size)
-        bias = Table(f"{name}.bias", np.append(model.biases[stage].detach().numpy(), np.float32(0)))
+        bias = ir.Table(f"{name}.bias", np.append(model.biases[stage].detach().numpy(), np.float32(0)))
         return self._divided(stage, name, f"{name}.sums", n_columns, loudness, bias)
 
     def _featured(self, stage: int, name: str) -> str:
@@ -174,18 +159,18 @@ class _Writer:
         scores, moves = [], []
         for head in range(shape.n_heads):
             own, one = np.arange(head * shape.d_head, (head + 1) * shape.d_head), np.ones(shape.d_head, np.float32)
-            table = _sparse(f"{name}.head_{head}.scores", sizes, own, offset + own, one)
+            table = sparse_table(f"{name}.head_{head}.scores", sizes, own, offset + own, one)
             scores.append((table,))
-            moves.append(_sparse(f"{name}.head_{head}.moves", (whole, n), 2 * n + own, own, one))
+            moves.append(sparse_table(f"{name}.head_{head}.moves", (whole, n), 2 * n + own, own, one))
         self._add(
-            Match(
+            ir.Match(
                 name=name,
                 space=name,
                 queries=asks,
                 keys=offers,
                 values=heads,
                 scores=tuple(scores),
-                distance=Table(f"{name}.distance", self.model.distances[layer].detach().numpy()),
+                distance=ir.Table(f"{name}.distance", self.model.distances[layer].detach().numpy()),
                 moves=tuple(moves),
                 window=shape.windows[layer],
             )
@@ -198,10 +183,10 @@ class _Writer:
         assert theta is not None
         own = np.arange(n)
         name = f"{what}.{layer}"
-        taken = _sparse(f"{name}.taken", (3 * n + 1, n), part * n + own, own, np.ones(n, np.float32))
+        taken = sparse_table(f"{name}.taken", (3 * n + 1, n), part * n + own, own, np.ones(n, np.float32))
         self._space(name, n)
-        self._add(Linear(name=name, space=name, reads=heads, weight=taken))
-        return self._add(Rotate(name=f"{name}.turned", space=name, reads=name, n_heads=shape.n_heads, theta=theta))
+        self._add(ir.Linear(name=name, space=name, reads=heads, weight=taken))
+        return self._add(ir.Rotate(name=f"{name}.turned", space=name, reads=name, n_heads=shape.n_heads, theta=theta))
 
     def _rules(self, stage: int, name: str, k: int) -> None:
         n = len(self.model.biases[stage])
@@ -212,7 +197,7 @@ class _Writer:
         constants = self.model.constants[stage][:-1].detach().numpy()
         each = np.flatnonzero(constants)
         always = np.full(len(each), size - 2)  # before the loudness
-        conditions = _sparse(
+        conditions = sparse_table(
             f"{name}.conditions",
             (n, size),
             np.concatenate([columns[reads], each]),
@@ -222,37 +207,30 @@ class _Writer:
         each = np.arange(n)
         self._space(name, n)
         self._add(
-            Rules(
+            ir.Rules(
                 name=name,
                 space=name,
                 reads=seen,
                 conditions=conditions,
-                thresholds=Table(f"{name}.thresholds", np.zeros(n, np.float32)),
-                effects=_sparse(f"{name}.itself", (n, n), each, each, np.ones(n, np.float32)),
-                biases=Table(f"{name}.biases", self.model.biases[stage].detach().numpy()),
+                thresholds=ir.Table(f"{name}.thresholds", np.zeros(n, np.float32)),
+                effects=sparse_table(f"{name}.itself", (n, n), each, each, np.ones(n, np.float32)),
+                biases=ir.Table(f"{name}.biases", self.model.biases[stage].detach().numpy()),
                 passes="value",
                 k=min(k, n),
             )
         )
 
 
-def _parts(edges: Edges) -> tuple[NDArray, NDArray, NDArray]:
-    return edges.starts.numpy(), edges.columns.numpy(), edges.weights.detach().numpy()
+def _of_edges(name: str, edges: Edges) -> ir.SparseTable:
+    parts = (edges.starts, edges.columns, edges.weights.detach())
+    return ir.SparseTable(name, *(part.numpy() for part in parts), n_columns=edges.n_columns)
 
 
-def _of_edges(name: str, edges: Edges) -> SparseTable:
-    return SparseTable(name, *_parts(edges), edges.n_columns)
-
-
-def _csr(matrix: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    return _parts(Edges.of(torch.from_numpy(matrix.astype(np.float32))))
-
-
-def _sparse(name: str, size: tuple[int, int], rows: NDArray, columns: NDArray, values: NDArray) -> SparseTable:
+def sparse_table(name: str, size: tuple[int, int], rows: NDArray, columns: NDArray, values: NDArray) -> ir.SparseTable:
     """Make a sparse table of entries in any order."""
     order = np.lexsort((columns, rows))
     starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size[0]))])
-    return SparseTable(
+    return ir.SparseTable(
         name, starts.astype(np.int64), columns[order].astype(np.int32), values[order].astype(np.float32), size[1]
     )
 
