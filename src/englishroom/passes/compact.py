@@ -278,10 +278,7 @@ def _held(table: ir.AnyTable, axis: int) -> Mask:
 
 def _smaller(block: ir.Block, marks: _Marks) -> ir.Block:
     """Keep what is marked of one block."""
-    out = marks.spaces[block.space]
-
-    def kept(variable: str) -> Mask:
-        return marks.of(variable)
+    kept, out = marks.of, marks.spaces[block.space]
 
     match block:
         case ir.Lookup(table=table):

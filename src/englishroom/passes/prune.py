@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
-from englishroom.ir.program import AnyTable, Block, Fire, Linear, Looks, Program, Rules, SparseTable, Votes
+from englishroom.ir.program import AnyTable, Fire, Linear, Looks, Program, Rules, SparseTable, Votes
 from englishroom.passes.base import GIVEN
 from englishroom.passes.moments import TableMoments, folded_means, of_entries
 from englishroom.passes.tables import with_tables
@@ -58,20 +58,18 @@ def edge_tables(program: Program) -> dict[str, SparseTable]:
     """List the sparse tables of linear maps, of votes, and of conditions of rules and moved features, by name."""
     found: dict[str, SparseTable] = {}
     for block in program.blocks:
-        table = _edges(block)
-        if isinstance(table, SparseTable) and table.n_entries:
-            found.setdefault(table.name, table)
+        match block:
+            case (
+                Linear(weight=SparseTable() as table)
+                | Votes(weights=table)
+                | Rules(conditions=table)
+                | Looks(conditions=table)
+                | Fire(conditions=table)
+            ) if table.n_entries:
+                found.setdefault(table.name, table)
+            case _:
+                pass
     return found
-
-
-def _edges(block: Block) -> AnyTable | None:
-    match block:
-        case Linear(weight=table) | Votes(weights=table):
-            return table
-        case Rules(conditions=table) | Looks(conditions=table) | Fire(conditions=table):
-            return table
-        case _:
-            return None
 
 
 def _matters(table: SparseTable, moments: TableMoments | None) -> NDArray[np.float64]:
