@@ -96,11 +96,6 @@ class Fidelity:
     sites: list[dict[str, Any]]
     dictionaries: list[dict[str, Any]]
 
-    @property
-    def running_kl_nats(self) -> float:
-        """KL(target‖program) of the program that runs, in nats per token."""
-        return next(row["kl_target_program_nats"] for row in self.protocols if row["protocol"] == "running")
-
 
 def measure_fidelity(
     replacement: Replacement,

@@ -182,7 +182,11 @@ def held_at_means(program: ir.Program, fixed: Masks, means: Mapping[str, NDArray
         if not isinstance(block, ir.Rules):
             raise ConfigError(f"{name}: only some coordinates are to be held, which is for rules")
         kept = replace(
-            block, name=f"{name}.kept", conditions=_without(block.conditions, mask), **_unbiased(block, mask)
+            block,
+            name=f"{name}.kept",
+            conditions=_without(block.conditions, mask),
+            thresholds=_unbiased(block.thresholds, mask),
+            biases=None if block.biases is None else _unbiased(block.biases, mask),
         )
         blocks += [kept, mean, ir.Sum(name=name, space=block.space, reads=(kept.name, mean.name))]
     return require_valid(replace(program, blocks=tuple(blocks)))
@@ -223,15 +227,9 @@ def _without(conditions: ir.SparseTable, mask: NDArray[np.bool_]) -> ir.SparseTa
     return replace(conditions.keep(~mask[conditions.rows()]), name=f"{conditions.name}.kept")
 
 
-def _unbiased(block: ir.Rules, mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Give rules that are held a threshold that their strength, which is 0, does not exceed."""
-    changed: dict[str, Any] = {}
-    low = np.where(mask, 0, block.thresholds.values).astype(block.thresholds.values.dtype)
-    changed["thresholds"] = ir.Table(f"{block.thresholds.name}.kept", low)
-    if block.biases is not None:
-        biases = np.where(mask, 0, block.biases.values).astype(block.biases.values.dtype)
-        changed["biases"] = ir.Table(f"{block.biases.name}.kept", biases)
-    return changed
+def _unbiased(table: ir.Table, mask: NDArray[np.bool_]) -> ir.Table:
+    """Give rules that are held a bias or a threshold of 0, which their strength, then 0, does not exceed."""
+    return ir.Table(f"{table.name}.kept", np.where(mask, 0, table.values).astype(table.values.dtype))
 
 
 def measure_memory(program: ir.Program, fitted: Rows, report: Rows, progress: StepProgress = silent) -> dict[str, Any]:

@@ -267,14 +267,12 @@ class RecordedRun:
         changes = {name: -self.own(name, index)}
         if direct:
             changes |= {source: np.zeros_like(self.variables[source]) for source in self.sources() if source != name}
-        votes = sum((self.variables[read] for read in self.program.vote.reads), np.zeros(()))
-        return log_softmax(votes + self._spread(changes, scales=True))
+        return log_softmax(self._votes_after(changes, scales=True))
 
     def votes_alone(self) -> Rows:
         """Return the sum of votes of the constants alone, at the scales that were, [pos, d_vocab]."""
         none = {name: self.constant(name) - self.variables[name] for name in self.sources()}
-        votes = sum((self.variables[read] for read in self.program.vote.reads), np.zeros(()))
-        return votes + self._spread(none, scales=False)
+        return self._votes_after(none, scales=False)
 
     def sources(self) -> list[str]:
         """Name what votes are split into: looked-up and moved features, rules, products, and outputs of heads."""
@@ -299,13 +297,14 @@ class RecordedRun:
             effects[at] = weight
         return np.outer(self.rules[name].passed[:, index], effects)
 
-    def _spread(self, changes: Mapping[str, Rows], scales: bool) -> Rows:
-        """Return how the sum of votes changes when these variables do."""
+    def _votes_after(self, changes: Mapping[str, Rows], scales: bool) -> Rows:
+        """Return the sum of votes after these variables change."""
         found = dict(changes)
         for block in self.program.blocks:
             if block.name not in found and (change := self._change(block, found, scales)) is not None:
                 found[block.name] = change
-        return found.get(self.program.vote.name, np.zeros(()))
+        votes = sum((self.variables[read] for read in self.program.vote.reads), np.zeros(()))
+        return votes + found.get(self.program.vote.name, 0.0)
 
     def _change(self, block: ir.Block, changes: Mapping[str, Rows], scales: bool) -> Rows | None:
         """Return how a variable changes when those that it reads do; ``None`` if it does not."""

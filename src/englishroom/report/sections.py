@@ -37,19 +37,14 @@ def rows_of(facts: Facts) -> list[Mapping[str, Any]]:
     return list((facts.get("scores") or {}).get("rows", ()))
 
 
-def own_row(facts: Facts) -> Mapping[str, Any] | None:
-    """Return the row of the program itself."""
-    return next((row for row in rows_of(facts) if row.get("role") == "talker"), None)
-
-
-def target_row(facts: Facts) -> Mapping[str, Any] | None:
-    """Return the row of the target."""
-    return next((row for row in rows_of(facts) if row.get("role") == "target"), None)
+def own_and_target(facts: Facts) -> list[Mapping[str, Any] | None]:
+    """Return the row of the program itself, and that of the target."""
+    return [next((row for row in rows_of(facts) if row.get("role") == role), None) for role in ("talker", "target")]
 
 
 def key_figures(facts: Facts) -> Markup:
     """Show the headline and the few numbers that stand beside it."""
-    own, target, trace = own_row(facts), target_row(facts), facts.get("trace") or {}
+    (own, target), trace = own_and_target(facts), facts.get("trace") or {}
     if own is None:
         return missing("This room holds no scores.json, so nothing can be said here of how good the program is.")
     cards = [_headline(own)]
@@ -65,7 +60,7 @@ def key_figures(facts: Facts) -> Markup:
         f"cross-entropy above the target's, a token{f' ({increase})' if increase else ''}",
     )
     card(share(own.get("top1_agreement")), "of positions: the same likeliest token")
-    card(number(_mean(trace, "rules_fired"), ".0f"), "rules fire at a position, mean")
+    card(number((trace.get("rules_fired") or {}).get("mean"), ".0f"), "rules fire at a position, mean")
     reads = trace.get("reads_per_rule") or {}
     card(
         number(reads.get("median"), ".0f"),
@@ -97,10 +92,6 @@ def _headline(own: Mapping[str, Any]) -> Markup:
         "program is now. It needs the target's validation curve on this very text, and there is none here."
     )
     return tag("div", tag("b", "not known"), tag("span", why), class_="figure headline")
-
-
-def _mean(trace: Mapping[str, Any], name: str) -> Any:
-    return (trace.get(name) or {}).get("mean")
 
 
 def fidelity(facts: Facts) -> Markup:
@@ -203,8 +194,8 @@ def categories(facts: Facts) -> Markup:
     compared = facts.get("compared")
     parts: list[Markup] = []
     if rows:
-        top = max(_high(row) for row in rows)
-        low = min(0.0, *(_low(row) for row in rows))
+        lows, highs = zip(*map(_interval, rows), strict=True)
+        low, top = min(0.0, *lows), max(highs)
         overall = next((row for row in rows if row["category"] == "all"), None)
         ranked = sorted((row for row in rows if row["category"] != "all"), key=lambda row: -row["ce_increase"])
         shown = ([overall] if overall else []) + ranked
@@ -235,7 +226,7 @@ def categories(facts: Facts) -> Markup:
 
 def _category_rows(facts: Facts) -> list[dict[str, Any]]:
     found = (facts.get("scores") or {}).get("categories") or ()
-    own, target = own_row(facts), target_row(facts)
+    own, target = own_and_target(facts)
     if own is None:
         return []
     before = {row["category"]: row["nats_per_token"] for row in found if target and row["talker"] == target["talker"]}
@@ -246,14 +237,10 @@ def _category_rows(facts: Facts) -> list[dict[str, Any]]:
     ]
 
 
-def _low(row: Mapping[str, Any]) -> float:
-    pair = row.get("ce_increase_interval") or ()
-    return min([row["ce_increase"], *(v for v in pair if usable(v))])
-
-
-def _high(row: Mapping[str, Any]) -> float:
-    pair = row.get("ce_increase_interval") or ()
-    return max([row["ce_increase"], *(v for v in pair if usable(v))])
+def _interval(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Return between what numbers the increase lies, itself where nothing is known."""
+    values = [row["ce_increase"], *(v for v in row.get("ce_increase_interval") or () if usable(v))]
+    return min(values), max(values)
 
 
 def _bar(row: Mapping[str, Any], low: float, top: float) -> Markup:
@@ -262,8 +249,9 @@ def _bar(row: Mapping[str, Any], low: float, top: float) -> Markup:
 
     zero, end = sorted((place(0.0), place(row["ce_increase"])))
     parts = [tag("i", style=f"left:{zero:.1f}%;width:{end - zero:.1f}%")]
-    if _high(row) > _low(row):
-        parts.append(tag("u", style=f"left:{place(_low(row)):.1f}%;width:{place(_high(row)) - place(_low(row)):.1f}%"))
+    first, last = map(place, _interval(row))
+    if last > first:
+        parts.append(tag("u", style=f"left:{first:.1f}%;width:{last - first:.1f}%"))
     spread = between(row.get("ce_increase_interval"), signed)
     title = f"{row['category']}: {number(row['ce_increase'], '+.3f')} nats ({spread or 'no interval'})"
     return tag("span", *parts, class_="bar", title=title)
