@@ -37,11 +37,11 @@ class HindsightScore:
         target_nats: the target's own loss on the same positions.
     """
 
-    tokens: int
-    hindsight_hits: int
-    hindsight_distance: float
-    hindsight_nats: float
-    target_nats: float
+    tokens: int = 0
+    hindsight_hits: int = 0
+    hindsight_distance: float = 0.0
+    hindsight_nats: float = 0.0
+    target_nats: float = 0.0
 
     def __add__(self, other: HindsightScore) -> HindsightScore:
         return HindsightScore(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -73,14 +73,12 @@ def hindsight(
         raise ConfigError("the text has no token to score; give more text")
     judges = [Examiner(talker) for talker in (target, *rules)]
     done, n_tokens = 0, sum(len(window.tokens) for window in cut)
-    total: HindsightScore | None = None
+    total = HindsightScore()
     for batch in batches(cut, len(target.tokenizer.pieces)):
         tokens, scored = pad(batch, target.tokenizer.start_id)
-        part = _batch((target, *rules), judges, tokens, scored)
-        total = part if total is None else total + part
+        total += _batch((target, *rules), judges, tokens, scored)
         done += sum(len(window.tokens) for window in batch)
         progress(done, n_tokens)
-    assert total is not None
     return total
 
 
