@@ -18,27 +18,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emitted_tables import looked_into
-from englishroom.emit.lines import Numbers, curve_text, curve_words, rule_line
+from englishroom.emit.lines import Numbers, Sum, SumNumbers, Terms, curve_text, curve_words, rule_line
 from englishroom.emit.prelude import loading
 from englishroom.emit.prelude.readable import exact, rules_in
 from englishroom.emit.python import Emitted, Header, emit
 from englishroom.interp import reference
 from englishroom.ir.condition import Condition, Word, WordAt
 from englishroom.ir.labels import Explanation, Feature, Labels
-from englishroom.ir.program import Fire, Looks, Lookup, Program, SparseTable, Table, Vote, Votes, tables_of
+from englishroom.ir.program import Fire, Looks, Lookup, Program, Space, SparseTable, Table, Vote, Votes, tables_of
 from englishroom.ir.room import pack
+from englishroom.ir.verify import require_valid
 from englishroom.names import TABLES
 from programs import READABLE_KINDS, random_program, random_readable, run_file, tokenizer_for, tokens_for, write_emitted
-from readable import LISTS, induction, tokens
+from readable import LISTS, induction, sparse, tokens
 
 TESTS = Path(__file__).resolve().parents[1]
 HERE = Explanation(Condition(((WordAt((Word(2, "b"),), back=0),),)), 1.0, 0.75, 0.5, 0.6)
 LABELS = Labels(
     {
         "lists": tuple(Feature(name, importance=at / 10) for at, name in enumerate(LISTS)),
-        "moved.0": tuple(Feature(f"{name}~before") for name in LISTS[:4]),
+        "moved.0": tuple(Feature(f"{name}~before", back=(0, 1, 2)) for name in LISTS[:4]),
         "rules.0": (
-            Feature("a~then~b", "pairs", 0.25, 0.125, 0.8, explanation=HERE),
+            Feature("a~then~b", "pairs", 0.25, 0.125, 0.8, (), (), (("~c", 0.8),), HERE, "g a [b]"),
             Feature("first", "places", 0.5, 0.01, 1.0),
         ),
     }
@@ -139,10 +140,10 @@ def test_every_bit_of_every_weight_is_read_back(
             if isinstance(block, Looks):
                 curves, lone, matches, _ = zip(*names[own], strict=True)
                 assert [curve[: block.distance.shape[1]] for curve in curves] == block.distance.values.tolist()
-                assert sorted(w for terms in lone for _, w in terms) == numbers_of(block.lone_keys)
+                assert sorted(w for terms in lone for w in terms.values()) == numbers_of(block.lone_keys)
                 sides = [side for look in matches for side in look]
-                assert sorted(w for terms, *_ in sides for _, w in terms) == numbers_of(block.queries)
-                assert sorted(w for _, _, terms, _ in sides for _, w in terms) == numbers_of(block.keys)
+                assert sorted(w for terms, *_ in sides for w in terms.values()) == numbers_of(block.queries)
+                assert sorted(w for _, _, terms, _ in sides for w in terms.values()) == numbers_of(block.keys)
 
 
 def numbers_of(table: SparseTable) -> list[float]:
@@ -153,31 +154,57 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SINGLE = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
-@given(st.lists(SINGLE, max_size=6), SINGLE, SINGLE.map(abs), st.booleans())
+@given(st.lists(SINGLE, max_size=6), st.lists(SINGLE, max_size=30), SINGLE, SINGLE.map(abs), st.booleans())
 @settings(deadline=None, max_examples=200)
-def test_a_rule_of_any_numbers_is_read_back(values: list[float], bias: float, low: float, few: bool) -> None:
-    terms = [(f"x{at}", value) for at, value in enumerate(values)]
-    few_numbers = tuple(sorted(set(values))) if few else ()
-    numbers = Numbers(few_numbers, single=True, _read=exact(few_numbers, True))
-    line = rule_line(3, "r", terms, bias, low, numbers, single=True)
-    reads, biases, thresholds = rules_in(line + " | on 1 % > -> | ... 3", few_numbers, single=True)
-    assert {name: weight for name, ((_, weight),) in reads.items()} == dict(terms)
+def test_a_rule_of_any_numbers_is_read_back(
+    values: list[float], own: list[float], bias: float, low: float, few: bool
+) -> None:
+    features = [(f"x{at}", value) for at, value in enumerate(values)]
+    words = [(word, value) for word, value in zip(("for", "against", "where", *map(str, range(40))), own, strict=False)]
+    sets = [tuple(sorted(set(map(abs, own)))), tuple(sorted(set(values)))] if few else [(), ()]
+    of_words, of_features = (Numbers(numbers, single=True, read=exact(numbers, True)) for numbers in sets)
+    line = rule_line(3, "r:", Sum(features, words), bias, low, SumNumbers(of_features, of_words), single=True)
+    reads, biases, thresholds = rules_in(line + "\n# on 1 % > -> | ... 3", tuple(sets), single=True)
+    assert {name: weight for name, ((_, weight),) in reads.items()} == dict(features) | {
+        f"word {name}": weight for name, weight in words
+    }
     assert (biases, thresholds) == ({"r": bias}, {"r": low})
 
 
-def plain_line(terms: list[tuple[str, float]], bias: float, low: float) -> str:
+def plain_line(terms: list[tuple[str, float]], bias: float, low: float, words: Terms = ()) -> str:
     numbers = Numbers.of(np.array([value for _, value in terms]), single=False)
-    return rule_line(7, "r", terms, bias, low, numbers, single=False)
+    own = Numbers.of(np.abs([value for _, value in words]), single=False)
+    return rule_line(7, "r:", Sum(terms, words), bias, low, SumNumbers(numbers, own), single=False)
 
 
 def test_weights_are_in_units_of_what_a_rule_asks_for() -> None:
     """3.5 is asked for: a threshold of 0.5 and a bias of -3."""
     terms = [("x", 0.35), ("y", 7.0), ("z", -3.5)]
-    assert plain_line(terms, -3.0, 0.5) == "7 r: y 2 z -1 ... x 0.1 > 1 | bias -3 threshold 0.5"
+    assert plain_line(terms, -3.0, 0.5) == "7 r: y 2 z -1 > 1 | bias -3 threshold 0.5 ... x 0.1"
 
 
 def test_small_terms_stand_behind_a_mark() -> None:
-    assert plain_line([("x", 0.1), ("y", 2.0)], -2.0, 0.0) == "7 r: y 1 ... x 0.05 > 1 | bias -2"
+    assert plain_line([("x", 0.1), ("y", 2.0)], -2.0, 0.0) == "7 r: y 1 > 1 | bias -2 ... x 0.05"
+
+
+def test_words_that_one_rule_alone_reads_stand_in_its_line() -> None:
+    words = [("girl", 2.4), ("mom", 0.1), (".", -1.6), ("lily", 2.2)]
+    assert plain_line([("m1.40", 1.6), ("r0.3", -1.0)], -2.0, 0.0, words) == (
+        "7 r: for girl 1.2 lily 1.1 | against . 0.8 | m1.40 0.8 r0.3 -0.5 > 1 | bias -2 ... for mom 0.05"
+    )
+
+
+def test_long_lines_go_on_in_lines_that_begin_with_spaces() -> None:
+    words = [(f"word{at}", 1.0 + at / 64) for at in range(40)]
+    line = plain_line([("x", 2.0), ("y", 0.001)], -2.0, 0.0, words)
+    assert max(map(len, line.splitlines())) <= 120
+    assert len(line.splitlines()) > 4
+    assert all(part.startswith("    ") for part in line.splitlines()[1:])
+    assert line.splitlines()[-1] == "    ... y 0.0005"
+    reads, *_ = rules_in(line, (tuple(weight for _, weight in words), (0.001, 2.0)), single=False)
+    assert {name: weight for name, ((_, weight),) in reads.items()} == {"x": 2.0, "y": 0.001} | {
+        f"word {name}": weight for name, weight in words
+    }
 
 
 def test_small_terms_of_matches_stand_behind_a_mark_too(tmp_path: Path) -> None:
@@ -187,8 +214,12 @@ def test_small_terms_of_matches_stand_behind_a_mark_too(tmp_path: Path) -> None:
     queries = SparseTable("moved.1.queries", np.array([0, 2, 2, 2, 2]), np.array([0, 4]), np.array([0.05, 1.0]), 12)
     blocks = tuple(replace(b, queries=queries) if b is block else b for b in program.blocks)
     text = written(tmp_path, replace(program, blocks=blocks), LABELS).text
-    assert "match names 1 ... a 0.05 | 0 -> a~before 8.79 | -4.394449154672439" in text.splitlines()
+    assert "match here names 1 ... a 0.05 | bias 0\n    -> there a~before 8.79 | bias -4.394449154672439\n" in text
     assert gap(tmp_path, replace(program, blocks=blocks)) < 1e-9
+
+
+def test_a_rule_that_asks_for_next_to_nothing_has_its_weights_as_they_are() -> None:
+    assert plain_line([("x", 4.0), ("y", 2.0)], -0.125, 0.0) == "7 r: x 4 y 2 > 0.125 | bias -0.125"
 
 
 def test_a_rule_that_is_on_by_itself_asks_for_less_than_nothing() -> None:
@@ -218,14 +249,16 @@ def test_the_file_says_what_the_hand_set_program_does(tmp_path: Path) -> None:
     text = written(tmp_path, induction(), LABELS).text
     lines = text.splitlines()
     assert "4 names: ~a 1 ~b 1" in lines
-    assert "match a 1 | 0 -> a~before 8.79 | -4.394449154672439" in lines
-    assert "0 a~before: a 2 > 1 | bias 0 threshold 0.5" in lines
-    rule = (
-        "0 a~then~b: a~before 1.14 b 0.286 > 1 | bias -3 threshold 0.5 | on 12.50% "
-        "| when b here (precision 0.75, recall 0.50) | says ~c +1"
-    )
-    assert rule in lines
-    assert "# pairs: 1, 0.25 nats together" in lines
+    at = lines.index("match here a 1 | bias 0")
+    assert lines[at + 1] == "    -> there a~before 8.79 | bias -4.394449154672439"
+    assert "0 a~before: where look 0.0 looks a 2 > 1 | bias 0 threshold 0.5" in lines
+    at = lines.index("0 a~then~b: a~before 1.14 b 0.286 > 1 | bias -3 threshold 0.5")
+    assert lines[at + 1 : at + 3] == [
+        "#   on 12.50% | says ~c +0.8 | e.g. g a [b]",
+        "#   when b here (held out: precision 0.75, recall 0.50, MCC 0.60)",
+    ]
+    assert "#   usually finds 1 back (0 to 2)" in lines
+    assert "# pairs: 1, 0.25 nats together." in lines
     assert "12 a~then~b: ~c 1" in lines
     assert any(line.startswith("# rules_0: rules; ") and line.endswith("About 0.75 nats hang on it.") for line in lines)
 
@@ -235,7 +268,70 @@ def test_the_header_walks_through_a_line_of_the_program(tmp_path: Path) -> None:
     assert "One line, of rules_0:     0 a~then~b: a~before 1.14 b 0.286 > 1 | bias" in told
     assert "It adds up 1.14 times a~before, 0.286 times b, each as strong as it is on" in told
     assert "With a~before on at strength 1 the sum is 1.14, so it is on." in told
-    assert "It is then on as strongly as 3.5 times the sum, -3: from 0.5 upwards." in told
+    assert "It is then on as strongly as 3.5 times the sum, minus 3: from 0.5 upwards." in told
+
+
+def own_lists(seed: int) -> Program:
+    """Make a program whose rules and looks have word lists of their own, with weight 1 or -1."""
+    random, known = np.random.default_rng(seed), {}
+    program = induction()
+    n_own = 38
+    lists = next(block for block in program.blocks if block.name == "lists")
+    assert isinstance(lists, Lookup)
+    n_words, n_shared = lists.table.shape
+    dense = np.concatenate([lists.table.dense(), np.zeros((n_words, n_own))], axis=1)
+    dense[:, n_shared:] = np.abs(random.normal(size=(n_words, n_own))) * (random.random((n_words, n_own)) < 0.4)
+    free = iter(random.permutation(n_own).tolist())
+    known["lists"] = dense
+
+    def widened(table: SparseTable, own: bool) -> SparseTable:
+        rows = np.insert(table.dense(), [n_shared] * n_own, 0.0, axis=1)
+        for row in range(len(rows) if own else 0):
+            for sign, at in zip((1.0, -1.0), free, strict=False):
+                rows[row, n_shared + at] = sign
+        found = [{column: row[column] for column in np.flatnonzero(row)} for row in rows]
+        entries = {(at, int(column)): float(v) for at, row in enumerate(found) for column, v in row.items()}
+        return sparse(table.name, *rows.shape, entries)
+
+    blocks = []
+    for block in program.blocks:
+        changed = block
+        if block.name == "lists":
+            entries = {(int(w), int(c)): float(dense[w, c]) for w, c in zip(*np.nonzero(dense), strict=True)}
+            changed = replace(block, space="lists.read", table=sparse("lists.read", *dense.shape, entries))
+        elif isinstance(block, Looks | Fire) and "lists" in block.reads:
+            parts = ("queries", "keys", "lone_keys", "conditions") if isinstance(block, Looks) else ("conditions",)
+            changed = replace(block, **{part: widened(getattr(block, part), part != "lone_keys") for part in parts})
+        elif isinstance(block, Votes) and "lists" in block.reads:
+            rows = np.insert(block.weights.dense(), [n_shared] * n_own, 0.0, axis=0)
+            entries = {(int(r), int(c)): float(rows[r, c]) for r, c in zip(*np.nonzero(rows), strict=True)}
+            changed = replace(block, weights=sparse(block.weights.name, *rows.shape, entries))
+        blocks.append(changed)
+    spaces = (*program.spaces, Space("lists.read", n_shared + n_own))
+    return require_valid(Program("sparse", program.n_ctx, spaces, tuple(blocks)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lists_of_one_sum_stand_in_its_line_and_others_in_their_section(seed: int, tmp_path: Path) -> None:
+    program = own_lists(seed)
+    text = written(tmp_path, program).text
+    assert gap(tmp_path, program, seed) < 1e-12
+    section = text[text.index("\nlists_lines = ") :].partition('"""\n')[2].partition('"""')[0]
+    assert {int(line.split()[0]) for line in section.splitlines()} == set(range(6))
+    assert "where look 0.0 looks for " in text
+    assert " | against " in text
+    names = run_file(tmp_path / "program.py")
+    words = {word: at for at, word in enumerate(names["WORDS"])}
+    block = next(block for block in program.blocks if block.name == "rules.0")
+    assert isinstance(block, Fire)
+    lists = next(block for block in program.blocks if isinstance(block, Lookup) and block.name == "lists")
+    own = lists.table.dense()[:, 6:] @ block.conditions.dense()[:, 6:44].T  # [word, rule]
+    found = np.zeros_like(own)
+    for feature, pairs in names["rules_0"][0].items():
+        if feature.startswith("word "):
+            for rule, weight in pairs:
+                found[words[feature.removeprefix("word ")], int(rule.partition("[")[2][:-1])] += weight
+    assert np.array_equal(own, found)
 
 
 def test_the_weightiest_section_comes_first(tmp_path: Path) -> None:

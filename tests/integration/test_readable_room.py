@@ -19,7 +19,7 @@ from englishroom.store import read_manifest
 from tiny import CASES
 from tiny_readable import readable_room_config
 
-FILES = ("program.ir", "tables.safetensors", "program.py", "scores.json")
+FILES = ("program.ir", "tables.safetensors", "program.py", "scores.json", "labels.json")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ of those that its table has, where these are few, as they are in programs whose 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from englishroom.emit.listed import decimals, is_single
 from englishroom.emit.prelude.readable import exact
+from englishroom.emit.remarks import LONGEST, about_group
 from englishroom.ir.program import AnyTable, Fire, Looks, SparseTable, tables_of
-from englishroom.ir.wording import comment
 
 MANY = 256
 """Different numbers of a table from which on they are written in full."""
@@ -26,8 +26,11 @@ DIGITS = 3
 """Digits that a number has at least, where it needs them."""
 SMALL = "..."
 """Stands before terms below a tenth of the largest."""
+ENOUGH = 30
+"""A term that makes so many times what its rule asks for leaves it no unit: next to nothing is asked for."""
 RESERVED = ("|", ">", "->", SMALL)
 """Words of lines that are no names."""
+MOST_INDENT = "        "
 Terms = Sequence[tuple[str, float]]
 
 
@@ -42,19 +45,19 @@ class Numbers:
 
     few: tuple[float, ...]
     single: bool
-    _read: Callable[..., float]
+    read: Callable[..., float]
 
     @classmethod
     def of(cls, values: NDArray[np.floating], single: bool) -> Numbers:
         different = np.unique(values)
         few = tuple(different.astype(float).tolist()) if len(different) <= MANY else ()
-        return cls(few, single, exact(few, single))
+        return cls(few, single, getattr(exact(few, single), "__wrapped__"))  # noqa: B009  (nothing kept in memory)
 
     def spelt(self, value: float, unit: float = 1.0) -> str | None:
         """Write a number in units, or return ``None`` where no number of digits gives it back."""
         for digits in range(DIGITS, 18):
             word = plain_number(float(f"{value / unit:.{digits}g}"))
-            if self._read(word, unit) == value:
+            if self.read(word, unit) == value:
                 return word
         return None
 
@@ -80,6 +83,31 @@ def is_single_block(block: Looks | Fire) -> bool:
     return is_single(*(table.values for table in tables_of(block)))
 
 
+@dataclass(frozen=True)
+class Sum:
+    """The terms of a sum: words that count for it, or against it where their weight is below 0, and features."""
+
+    features: Terms
+    words: Terms = ()
+
+    @property
+    def largest(self) -> float:
+        """The largest weight, whatever its sign."""
+        return max([abs(value) for _, value in (*self.features, *self.words)], default=0.0)
+
+
+@dataclass(frozen=True)
+class SumNumbers:
+    """How the numbers of sums are spelt: those of their words, and those of the features that they read."""
+
+    features: Numbers
+    words: Numbers
+
+    def options(self) -> str:
+        """Spell what the reader of these numbers is given."""
+        return f"({self.words.options()}, {self.features.options()})"
+
+
 def table_lines(table: SparseTable, names: Sequence[str], members: Sequence[str], numbers: Numbers) -> list[str]:
     """Write a sparse table by its rows: of each its number, its name, and its terms; rows without any are left out.
 
@@ -95,9 +123,22 @@ def table_lines(table: SparseTable, names: Sequence[str], members: Sequence[str]
     def line(row: int) -> str:
         low, high = starts[row], starts[row + 1]
         terms = [f"{members[at]} {word}" for at, word in zip(columns[low:high], words[low:high], strict=True)]
-        return " ".join([f"{row} {names[row]}:", *marked(terms, sizes[low:high])])
+        return folded([f"{row} {names[row]}:", *marked(terms, sizes[low:high])])
 
     return [line(row) if starts[row] < starts[row + 1] else "" for row in range(table.shape[0])]
+
+
+def folded(units_of_text: Sequence[str], indent: str = MOST_INDENT) -> str:
+    """Join units of text with spaces, in lines of no more than so many characters where that can be."""
+    found, length = [units_of_text[0]], len(units_of_text[0].rpartition("\n")[2])
+    for unit in units_of_text[1:]:
+        if length + 1 + len(unit) > LONGEST:
+            found.append(f"\n{indent}{unit}")
+            length = len(indent) + len(unit)
+        else:
+            found.append(f" {unit}")
+            length += 1 + len(unit)
+    return "".join(found)
 
 
 def marked(terms: list[str], sizes: Sequence[float] | NDArray[np.floating]) -> list[str]:
@@ -106,26 +147,69 @@ def marked(terms: list[str], sizes: Sequence[float] | NDArray[np.floating]) -> l
     return terms if strong == len(terms) else [*terms[:strong], SMALL, *terms[strong:]]
 
 
-def rule_line(index: int, name: str, terms: Terms, bias: float, low: float, table: Numbers, single: bool) -> str:
-    """Write one rule: its number, its name, its terms, what they must exceed, its bias, and a threshold above 0."""
-    ordered = sorted(terms, key=lambda term: -abs(term[1]))
-    unit, asked = units(bias, low)
-    words = [table.spelt(value, unit) for _, value in ordered]
-    if None in words:
-        kind = np.float32 if single else np.float64
-        asked, words = plain_number(low - bias), decimals(np.array([value for _, value in ordered], kind))
-    spelt = [f"{read} {word}" for (read, _), word in zip(ordered, words, strict=True)]
-    ends = [
-        f"> {asked} | bias {vector_word(bias, single)}",
-        *([f"threshold {vector_word(low, single)}"] if low else []),
-    ]
-    return " ".join([f"{index} {name}:", *marked(spelt, [abs(value) for _, value in ordered]), *ends])
+def sum_units(terms: Sum, numbers: SumNumbers, unit: float = 1.0) -> tuple[list[str], list[str]] | None:
+    """Write the strong terms of a sum, and those below a tenth of the largest: words for, words against, features.
+
+    Returns:
+        Units of text that are not to be torn apart; ``None`` where a number cannot be written in such units.
+    """
+    parts = (
+        (["for"], [term for term in terms.words if term[1] >= 0], numbers.words),
+        (["against"], [(name, -value) for name, value in terms.words if value < 0], numbers.words),
+        ([], terms.features, numbers.features),
+    )
+    sides: tuple[list[str], list[str]] = ([], [])
+    for keyword, own, spelling in parts:
+        ordered = sorted(own, key=lambda term: -abs(term[1]))
+        spelt = [spelling.spelt(value, unit) for _, value in ordered]
+        if None in spelt:
+            return None
+        units_of_text = [f"{name} {word}" for (name, _), word in zip(ordered, spelt, strict=True)]
+        strong = sum(1 for _, value in ordered if abs(value) * 10 >= terms.largest)
+        for side, found in zip(sides, (units_of_text[:strong], units_of_text[strong:]), strict=True):
+            if found:
+                side += [*(["|"] if side else []), *keyword, *found]
+    return sides
 
 
-def units(bias: float, low: float) -> tuple[float, str]:
-    """Return the unit of a rule's weights, and what it asks for in that unit."""
+def rule_line(index: int, name: str, terms: Sum, bias: float, low: float, numbers: SumNumbers, single: bool) -> str:
+    """Write one rule: its name, its terms, what they must exceed, its bias, and a threshold above 0.
+
+    Args:
+        name: with a colon, and where it looks.
+    """
+    unit, asked = units(bias, low, terms.largest)
+    sides = sum_units(terms, numbers, unit)
+    if sides is None:
+        asked, sides = plain_number(low - bias), sum_units(terms, numbers)
+    assert sides is not None, "a number is written in all its digits"
+    ends = [f"> {asked} |", f"bias {vector_word(bias, single)}"]
+    ends += [f"threshold {vector_word(low, single)}"] if low else []
+    weak = [SMALL, *sides[1]] if sides[1] else []
+    line = " ".join([f"{index} {name}", *sides[0], *ends, *weak])
+    if len(line) <= LONGEST:
+        return line
+    head = folded([f"{index} {name}", *sides[0], *ends])
+    return head + (f"\n    {folded(weak)}" if weak else "")
+
+
+def side_line(start: str, terms: Sum, numbers: SumNumbers, ends: Sequence[str] = ()) -> str:
+    """Write one side of a match, or lone keys: the strong terms, and behind a mark the others."""
+    sides = sum_units(terms, numbers)
+    assert sides is not None, "a number is written in all its digits"
+    return folded([start, *sides[0], *([SMALL, *sides[1]] if sides[1] else []), *ends])
+
+
+def units(bias: float, low: float, largest: float) -> tuple[float, str]:
+    """Return the unit of a rule's weights, and what it asks for in that unit.
+
+    That is what the rule asks for; where its largest term alone makes more than ``ENOUGH`` times that, the rule asks
+    for next to nothing, and its weights stand as they are.
+    """
     asked = low - bias
-    return (abs(asked), "1" if asked > 0 else "-1") if asked else (1.0, "0")
+    if not asked or largest > ENOUGH * abs(asked):
+        return 1.0, plain_number(asked) if asked else "0"
+    return abs(asked), "1" if asked > 0 else "-1"
 
 
 def vector_word(value: float, single: bool) -> str:
@@ -157,18 +241,24 @@ def curve_text(values: NDArray[np.floating], reach: int) -> str:
     return f"By distance alone its weight falls {', '.join([*parts, spread])}, of {reach - 1} at most."
 
 
-def grouped(lines: Sequence[str], importance: Sequence[float], groups: Sequence[str]) -> list[str]:
-    """Order lines by group, the weightiest first, and inside it the most important first; leave empty ones out."""
-    weight: dict[str, float] = {}
+def grouped(
+    lines: Sequence[str], importance: Sequence[float], groups: Sequence[str], silent: Mapping[str, float | None]
+) -> list[str]:
+    """Order lines by group, the weightiest first, and inside it the most important first; leave empty ones out.
+
+    Args:
+        silent: of groups, by how much the answers change without it, where that was measured; it then is the weight.
+    """
+    total: dict[str, float] = {}
     for group, value in zip(groups, importance, strict=True):
-        weight[group] = weight.get(group, 0.0) + value
+        total[group] = total.get(group, 0.0) + value
+    weight = {group: value if (nats := silent.get(group)) is None else nats for group, value in total.items()}
     ranked = sorted(range(len(lines)), key=lambda at: (-weight[groups[at]], groups[at], -importance[at], at))
     found: list[str] = []
     for group, members in groupby(ranked, key=lambda at: groups[at]):
         own = [lines[at] for at in members if lines[at]]
         if group and own:
-            nats = f", {weight[group]:.3g} nats together" if weight[group] else ""
-            found.append(comment(f"{group}: {len(own)}{nats}"))
+            found += about_group(group, len(own), total[group], silent.get(group))
         found += own
     return found
 

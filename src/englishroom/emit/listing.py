@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from englishroom.emit import lines
-from englishroom.emit.lines import Numbers
+from englishroom.emit import lines, remarks, walking
+from englishroom.emit.lines import Numbers, Sum, SumNumbers
 from englishroom.emit.listed import feature_names
-from englishroom.emit.prelude import loading, readable
+from englishroom.emit.own_words import own_words
+from englishroom.emit.prelude import loading
 from englishroom.emit.tables import WIDTH
 from englishroom.ir.labels import Feature, Labels
 from englishroom.ir.program import (
@@ -28,12 +29,10 @@ from englishroom.ir.program import (
     Votes,
     tables_of,
 )
-from englishroom.ir.wording import comment
+from englishroom.ir.wording import comment, distinct
 
-SAID = 4
-"""Votes that a remark behind a rule names."""
-NOISE_NATS = 0.1
-"""A vote is named where it comes to this much, at the strength that its feature usually has."""
+SHORT = 240
+"""Characters that the line of a rule has at most that the header walks through."""
 ALWAYS = "always"
 """What votes whatever is on goes by this name."""
 
@@ -68,13 +67,15 @@ class ReadableListing:
     """
 
     def __init__(self, program: Program, words: list[str], labels: Labels) -> None:
-        self.program, self.words, self.labels = program, words, labels
+        self.program, self.labels = program, labels
+        self.words = distinct(words, lines.RESERVED)
         self.by_name = {block.name: block for block in program.blocks}
         self.sizes = {block.name: program.space(block.space).size for block in program.blocks}
         self._turns_to_words = {block.reads: block for block in reversed(program.blocks) if isinstance(block, Linear)}
         self.tied = {block.name: lists for block in program.blocks if (lists := self._tied(block))}
         named = {name: size for name, size in self.sizes.items() if self.is_feature(name) or self._goes_to_lists(name)}
         self.names = feature_names(named, labels, (*lines.RESERVED, ALWAYS))
+        self.own = own_words(program, lambda block: not self.is_beside(block))
         self._says = self._votes_of_features()
         self.rule_lines = {
             block.name: self._rule_lines(block)
@@ -135,13 +136,18 @@ class ReadableListing:
         """Yield the sections of the program, block by block."""
         for block in self.program.blocks:
             beside = self.is_beside(block)
-            if not isinstance(block, Vote) and block.name not in self.tied:
+            if not isinstance(block, Vote) and block.name not in self.tied and not self.own.all_of(block.name):
                 nats = sum(feature.importance for feature in self.labels.features.get(block.name, ()))
-                about = _about(block, self.program.vote.space) + (f" About {nats:.3g} nats hang on it." if nats else "")
-                weight = (nats, sum(table.n_entries for table in tables_of(block)))
-                yield Section(block, about, None if beside else list(self._lines(block)), weight)
+                about = _about(block, self.program.vote.space)
+                if (silent := self.labels.silent_nats(block.name)) is not None:
+                    about += f" With all of it silent the answers change by {silent:.3g} nats."
+                elif nats:
+                    about += f" About {nats:.3g} nats hang on it."
+                weight = (nats if silent is None else silent, sum(table.n_entries for table in tables_of(block)))
+                yield Section(block, about, None if beside else _split(self._lines(block)), weight)
             if isinstance(block, Votes | Linear) and block.bias is not None and not beside:
-                yield Section(block, "votes whatever is on.", self._always(block.bias, block), (0.0, 0), always=True)
+                always = _split(self._always(block.bias, block))
+                yield Section(block, "votes whatever is on.", always, (0.0, 0), always=True)
 
     def _lines(self, block: Block) -> Iterator[str]:
         match block:
@@ -149,20 +155,29 @@ class ReadableListing:
                 table, names, members = self.laid_out(block)
                 variable = block.name if self.is_feature(block.name) else None
                 spelt = lines.table_lines(table, names, members, self.numbers(table))
+                if block.name in self.own.taken:
+                    spelt = ["" if own else line for line, own in zip(spelt, self.own.taken[block.name], strict=True)]
                 if isinstance(block, Votes):
                     owners = [(read, at) for read in block.reads for at in range(self.sizes[read])]
                     told = [replace(self._told(*owner), group=f"Votes of {owner[0]}") for owner in owners]
                 else:
                     told = [Feature("") if variable is None else self._told(variable, at) for at in range(len(names))]
-                yield from lines.grouped(spelt, [f.importance for f in told], [f.group for f in told])
+                yield from self._grouped(block.name, spelt, told)
             case Fire():
-                spelt = self.rule_lines[block.name]
+                spelt = self._with_remarks(block.name, range(self.sizes[block.name]))
                 told = [self._told(block.name, at) for at in range(len(spelt))]
-                yield from lines.grouped(spelt, [f.importance for f in told], [f.group for f in told])
+                yield from self._grouped(block.name, spelt, told)
             case Looks():
                 yield from self._looks_lines(block)
             case _:
                 return
+
+    def _grouped(self, variable: str, spelt: Sequence[str], told: Sequence[Feature]) -> list[str]:
+        """Order lines by group, the weightiest first, and inside it the most important first; leave empty ones out."""
+        groups = [feature.group for feature in told]
+        importance = [feature.importance for feature in told]
+        silent = {group: self.labels.silent_nats(variable, group) for group in set(groups)}
+        return lines.grouped(spelt, importance, groups, silent)
 
     def laid_out(self, block: Lookup | Votes | Linear) -> tuple[SparseTable, list[str], list[str]]:
         """Return the table of a block as it is listed, the names of its rows, and those of its columns."""
@@ -187,36 +202,59 @@ class ReadableListing:
         found = lines.table_lines(table, [ALWAYS], self.coordinates(block.name), self.numbers(table))
         return [line for line in found if line]
 
+    def sums(self, block: Looks | Fire, part: str) -> list[Sum]:
+        """Return the sums of one table of a block, lists that are written into them taken apart into words."""
+        table, first = getattr(block, part), 0
+        left = np.ones(table.n_columns, bool)
+        for name in block.reads:
+            if name in self.own.taken:
+                left[first : first + self.sizes[name]] = ~self.own.taken[name]
+            first += self.sizes[name]
+        names = self.names_read(block.reads)
+        own = [self.own.words.get((block.name, part, row), []) for row in range(table.shape[0])]
+        return [
+            Sum(
+                [(names[at], float(value)) for at, value in table.row(row) if left[at]],
+                [(self.words[token], value) for token, value in words],
+            )
+            for row, words in enumerate(own)
+        ]
+
+    def sum_numbers(self, block: Looks | Fire, table: SparseTable) -> SumNumbers:
+        """Say how the numbers of the sums of a table are spelt."""
+        strengths = [values for name in block.reads for values in self.own.values.get(name, ())]
+        values = np.concatenate(strengths) if strengths else np.zeros(0)
+        features = Numbers.of(table.values, lines.is_single_block(block))
+        return SumNumbers(features, Numbers.of(values, values.dtype == np.float32))
+
     def _rule_lines(self, block: Looks | Fire) -> list[str]:
-        """Write the rules of a block, or its moved features, with what is said of each."""
+        """Write the rules of a block, or its moved features."""
         single, names = lines.is_single_block(block), self.names[block.name]
-        numbers = Numbers.of(block.conditions.values, single)
-        entries = lines.entries_of(block.conditions, self.names_read(block.reads))
+        numbers = self.sum_numbers(block, block.conditions)
+        where = [""] * len(names)
+        if isinstance(block, Looks):
+            where = [
+                f" where look {self.look_name(block, h)} looks" for h, n in enumerate(block.moved) for _ in range(n)
+            ]
         ends = zip(
             block.biases.values.astype(float).tolist(), block.thresholds.values.astype(float).tolist(), strict=True
         )
         return [
-            lines.rule_line(at, names[at], terms, *end, numbers, single) + self._remark(block.name, at)
-            for at, (terms, end) in enumerate(zip(entries, ends, strict=True))
+            lines.rule_line(at, f"{names[at]}:{where[at]}", terms, *end, numbers, single)
+            for at, (terms, end) in enumerate(zip(self.sums(block, "conditions"), ends, strict=True))
         ]
 
-    def _remark(self, variable: str, index: int) -> str:
-        """Say of a feature how often it is on, when, and what it votes for."""
-        told = self._told(variable, index)
-        parts = [f"on {told.frequency:.2%}"] if told.frequency else []
-        if told.explanation is not None:
-            precision, recall = told.explanation.precision, told.explanation.recall
-            parts.append(f"when {told.explanation.condition} (precision {precision:.2f}, recall {recall:.2f})")
-        said = self._said(variable, index)
-        parts += [f"says {said}"] if said else []
-        return "".join(f" | {part}" for part in parts)
+    def look_name(self, block: Looks, look: int) -> str:
+        """Name a look by its layer and its number."""
+        return f"{block.name.removeprefix('moved.')}.{look}"
 
-    def _said(self, variable: str, index: int) -> str:
-        """Name the strongest votes of a feature that are more than noise."""
-        usual = self._told(variable, index).mean or 1.0
-        votes = self._says.get((variable, index), [])
-        least = max([NOISE_NATS / usual, *(abs(vote) / 3 for _, vote in votes[:1])])
-        return " ".join(f"{word} {vote:+.2g}" for word, vote in votes[:SAID] if abs(vote) >= least)
+    def _remarks(self, variable: str, index: int) -> list[str]:
+        return remarks.remarks(self._told(variable, index), self._says.get((variable, index), []))
+
+    def _with_remarks(self, variable: str, own: range) -> list[str]:
+        """Put what is said of rules below their lines."""
+        spelt = self.rule_lines[variable]
+        return ["\n".join([spelt[at], *self._remarks(variable, at)]) for at in own]
 
     def _votes_of_features(self) -> dict[tuple[str, int], list[tuple[str, float]]]:
         """Collect what every feature votes for, the strongest first."""
@@ -230,10 +268,8 @@ class ReadableListing:
         return {owner: sorted(votes, key=lambda vote: -abs(vote[1])) for owner, votes in found.items()}
 
     def _looks_lines(self, block: Looks) -> Iterator[str]:
-        single, read = lines.is_single_block(block), self.names_read(block.reads)
-        queries, keys, lone = (
-            list(lines.entries_of(table, read)) for table in (block.queries, block.keys, block.lone_keys)
-        )
+        single = lines.is_single_block(block)
+        queries, keys, lone = (self.sums(block, part) for part in ("queries", "keys", "lone_keys"))
         of_lone, of_queries, of_keys, _ = self.numbers_of_looks(block)
         reach = min(self.program.n_ctx, block.window or self.program.n_ctx)
         first_match = first_moved = 0
@@ -241,55 +277,42 @@ class ReadableListing:
             moved = range(first_moved, first_moved + n_moved)
             nats = sum(self._told(block.name, at).importance for at in moved)
             worth = f" About {nats:.3g} nats hang on it." if nats else ""
+            if (silent := self.labels.silent_nats(block.name, f"look {look}")) is not None:
+                worth = f" With its moved features silent the answers change by {silent:.3g} nats."
             curve = block.distance.values[look]
-            yield comment(f"Look {look}. {lines.curve_text(curve, reach)}{worth}")
+            yield from _comments(f"Look {self.look_name(block, look)}. {lines.curve_text(curve, reach)}{worth}")
             yield lines.curve_words(curve if single else curve.astype(float))
-            if lone[look]:
-                yield " ".join(["lone", *_side(lone[look], of_lone)])
+            if lone[look].features or lone[look].words:
+                yield lines.side_line("lone", lone[look], of_lone)
             for m in range(first_match, first_match + n_matches):
                 biases = (block.query_biases, block.key_biases)
                 asked, offered = (lines.vector_word(float(table.values[m]), single) for table in biases)
-                sides = [*_side(queries[m], of_queries), "|", asked, "->", *_side(keys[m], of_keys), "|", offered]
-                yield " ".join(["match", *sides])
-            spelt = self.rule_lines[block.name][moved.start : moved.stop]
+                yield lines.side_line("match here", queries[m], of_queries, ("|", f"bias {asked}"))
+                yield "    " + lines.side_line("-> there", keys[m], of_keys, ("|", f"bias {offered}"))
+            spelt = self._with_remarks(block.name, moved)
             told = [self._told(block.name, at) for at in moved]
-            yield from lines.grouped(spelt, [f.importance for f in told], [f.group for f in told])
+            yield from self._grouped(block.name, spelt, told)
             first_match, first_moved = first_match + n_matches, first_moved + n_moved
 
-    def numbers_of_looks(self, block: Looks) -> list[Numbers]:
-        single = lines.is_single_block(block)
+    def numbers_of_looks(self, block: Looks) -> list[SumNumbers]:
         tables = (block.lone_keys, block.queries, block.keys, block.conditions)
-        return [Numbers.of(table.values, single) for table in tables]
+        return [self.sum_numbers(block, table) for table in tables]
 
     def walk(self, own: Mapping[str, str]) -> Iterator[str]:
-        """Walk through the line of one rule, the most important that reads several features."""
+        """Walk through the line of one rule, the most important that is short."""
         best = max(self._rules(), key=lambda found: found[0], default=None)
         if best is None:
             return
         _, block, index = best
-        name, spelt = self.names[block.name][index], self.rule_lines[block.name][index]
-        words = readable.lines_of(spelt)[0]
-        asked = words.index(">")
-        terms = list(zip(words[2:asked:2], words[3:asked:2], strict=True))
-        bias, low = float(block.biases.values[index]), float(block.thresholds.values[index])
-        unit = lines.units(bias, low)[0] if words[asked + 1] in ("1", "-1") else 1.0
-        listed = ", ".join(f"{word} times {read}" for read, word in terms)
-        enough, reached = [], 0.0
-        for read, word in terms:
-            if float(word) > 0 and reached <= 1:
-                enough.append(read)
-                reached += float(word)
         yield f"One line, of {own[block.name]}:"
-        yield f"    {spelt}"
-        text = (
-            f"This is rule {index}, called {name}. It adds up {listed}, each as strong as it is on, and is on where "
-            f"the sum is above {words[asked + 1]}. "
-        )
-        if reached > 1:
-            text += f"With {' and '.join(enough)} on at strength 1 the sum is {reached:.3g}, so it is on. "
-        text += f"It is then on as strongly as {unit:.3g} times the sum, {bias:+.3g}: from {max(low, 0.0):.3g} upwards."
-        if said := self._said(block.name, index):
-            text += f" Words that it votes for: {said}."
+        for line in self._with_remarks(block.name, range(index, index + 1))[0].splitlines():
+            yield f"    {line}"
+        bias, low = float(block.biases.values[index]), float(block.thresholds.values[index])
+        terms = self.sums(block, "conditions")[index]
+        unit = lines.units(bias, low, terms.largest)
+        text = walking.walked(f"rule {index}, called {self.names[block.name][index]}", terms, *unit)
+        text += f"plus {bias:.3g}" if bias > 0 else f"minus {-bias:.3g}" if bias else "itself"
+        text += f": from {max(low, 0.0):.3g} upwards."
         yield from textwrap.wrap(text, WIDTH, break_long_words=False)
 
     def _rules(self) -> Iterator[tuple[tuple[bool, float, int], Fire, int]]:
@@ -300,7 +323,7 @@ class ReadableListing:
                 for index in range(block.conditions.shape[0]):
                     count += 1
                     asks = block.thresholds.values[index] > block.biases.values[index]
-                    shows = bool(asks) and 2 <= len(block.conditions.row(index)) <= 6
+                    shows = bool(asks) and len(self.rule_lines[block.name][index]) < SHORT
                     yield (shows, self._told(block.name, index).importance, -count), block, index
 
 
@@ -333,12 +356,13 @@ def _about(block: Block, words: str) -> str:
             return ""
 
 
-def _side(terms: list[tuple[str, float]], numbers: Numbers) -> list[str]:
-    """Write the terms of one side of a match, or of a lone key, the largest first."""
-    ordered = sorted(terms, key=lambda term: -abs(term[1]))
-    values = np.array([value for _, value in ordered], np.float32 if numbers.single else np.float64)
-    spelt = [f"{name} {word}" for (name, _), word in zip(ordered, numbers.words(values), strict=True)]
-    return lines.marked(spelt, np.abs(values))
+def _comments(text: str) -> list[str]:
+    return [comment(line) for line in textwrap.wrap(text, WIDTH, break_long_words=False)]
+
+
+def _split(texts: Iterable[str]) -> list[str]:
+    """Split texts into lines."""
+    return [line for text in texts for line in text.split("\n")]
 
 
 def _transposed(table: SparseTable) -> SparseTable:

@@ -121,6 +121,7 @@ class ReadableEmitter(Emitter):
         """Spell how one token is read: what is on, block by block, and then the votes."""
         program, emitter = self.program, LineOrigin("emit")
         looks = [block.name for block in program.blocks if isinstance(block, Looks)]
+        on = f"{{{self._call('the_word', 'WORDS[token]')}: 1.0}}" if self.listing.own.words else "{}"
         yield (
             "\n".join(
                 [
@@ -129,13 +130,13 @@ class ReadableEmitter(Emitter):
                     f"    return [[] for _ in range({len(looks)})]\n\n",
                     "def step(token, position, memory):",
                     '    """Read one token at its position; return the log-probabilities of what may come next."""',
-                    "    on = {}  # whatever is on here: name -> how strongly",
+                    f"    on = {on}  # whatever is on here: name -> how strongly",
                 ]
             ),
             emitter,
         )
         for block in program.blocks:
-            if self.listing.is_feature(block.name):
+            if self.listing.is_feature(block.name) and not self.listing.own.all_of(block.name):
                 head = f"    {comment(f'{block.name}: {_purpose(block)}')}"
                 code = self._turned_on(block, looks)
                 yield "\n".join(["", head, *code]), LineOrigin(block.origin.made_by, block.name)
@@ -189,6 +190,8 @@ class ReadableEmitter(Emitter):
         for block in self.program.blocks:
             origin, own = LineOrigin(block.origin.made_by, block.name), self.name[block.name]
             match block:
+                case Lookup() if self.listing.own.all_of(block.name):
+                    pass
                 case Lookup() | Votes() | Linear():
                     yield f"{own} = {self._read_table(block)}", origin
                     if isinstance(block, Votes | Linear) and block.bias is not None:
@@ -265,14 +268,16 @@ class ReadableEmitter(Emitter):
         own, read = f"table_names[{block.name!r}]", self._spelt_read(block.reads)
         if isinstance(block, Fire):
             if not self.listing.is_beside(block):
-                numbers = Numbers.of(block.conditions.values, lines.is_single_block(block))
-                return self._call("rules_in", self._part(block, "lines"), numbers.options(), repr(numbers.single))
+                numbers = self.listing.sum_numbers(block, block.conditions)
+                single = repr(lines.is_single_block(block))
+                return self._call("rules_in", self._part(block, "lines"), numbers.options(), single)
             tables = [repr(table.name) for table in (block.conditions, block.biases, block.thresholds)]
             return self._call("rules_beside", *tables, own, read)
         if not self.listing.is_beside(block):
             few = self.listing.numbers_of_looks(block)
-            options = f"({', '.join(numbers.options() for numbers in few)})"
-            return self._call("looks_in", self._part(block, "lines"), options, repr(few[0].single))
+            options = ", ".join([few[0].words.options(), *(numbers.features.options() for numbers in few)])
+            single = repr(lines.is_single_block(block))
+            return self._call("looks_in", self._part(block, "lines"), f"({options})", single)
         tables = (
             block.distance,
             block.lone_keys,

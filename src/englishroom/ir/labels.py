@@ -60,6 +60,8 @@ class Feature:
         contexts: features that excite it beside those tokens, with the mean of what each adds to it.
         votes: tokens that it votes for, with its weight for each.
         explanation: when it is on, where that was searched.
+        example: the end of a text, with the word at which it is on in square brackets; empty where there is none.
+        back: of a moved feature, how far back what it finds stands: quartiles; empty where that was not measured.
     """
 
     label: str
@@ -71,11 +73,13 @@ class Feature:
     contexts: Scores = ()
     votes: Scores = ()
     explanation: Explanation | None = None
+    example: str = ""
+    back: tuple[int, ...] = ()
 
 
 def texts_of(feature: Feature) -> Iterator[str]:
     """Yield every text of a label."""
-    yield from (feature.label, feature.group)
+    yield from (feature.label, feature.group, feature.example)
     for scores in (feature.tokens, feature.contexts, feature.votes):
         yield from (text for text, _ in scores)
 
@@ -105,6 +109,11 @@ class Labels:
         """Return the label of a coordinate with its evidence, or ``None`` where it has none."""
         of_variable = self.features.get(variable, ())
         return of_variable[index] if 0 <= index < len(of_variable) else None
+
+    def silent_nats(self, variable: str, group: str = "") -> float | None:
+        """Return by how much answers change where a variable, or a group of its features, is silent, if measured."""
+        nats = self.about.get(silent_key(variable, group))
+        return None if nats is None or isinstance(nats, str) else float(nats)
 
     @property
     def explanations(self) -> dict[tuple[str, int], Explanation]:
@@ -139,8 +148,14 @@ class Labels:
         return "\n".join([*parts, "}}\n"]).encode()
 
 
+def silent_key(variable: str, group: str = "") -> str:
+    """Return under which name ``Labels.about`` says by how much answers change where features are silent."""
+    return f"{SILENT}{variable}: {group}" if group else f"{SILENT}{variable}"
+
+
 def _plain(feature: Feature) -> dict[str, Any]:
-    return {name: value for name, value in asdict(feature).items() if value is not None}
+    plain = asdict(feature)
+    return {name: value for name, value in plain.items() if value or name not in ("explanation", "example", "back")}
 
 
 @with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
@@ -152,6 +167,8 @@ class _LabelsFile:
 
 _FORM = TypeAdapter(_LabelsFile)
 _ADVICE = "make it again with englishroom label"
+SILENT = "silent "
+"""How keys of ``Labels.about`` begin that say by how much answers change where features are silent, in nats."""
 EXPLAINED_ON, MEASURED_ON = "explained_on", "explanations_measured_on"
 """What ``Labels.about`` says of explanations: the texts that they were searched and measured on."""
 

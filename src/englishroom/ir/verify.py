@@ -152,7 +152,7 @@ class _Verifier:
                 if isinstance(table, Table) and table.values.ndim > 1 and not is_distance:
                     self.fault(f"table {table.name} is a dense matrix, which does not stand at the sparse level")
                 if isinstance(table, SparseTable):
-                    self._short(table)
+                    self._short(table, self._is_of_lists(block))
 
     def _readable(self, block: Block) -> None:
         """Hold a block of a readable program to its part: features are at least 0 and read features, votes add up."""
@@ -183,11 +183,17 @@ class _Verifier:
             case _:
                 self.fault(f"a {type(block).__name__} block does not stand in a program of looks, rules and votes")
 
-    def _short(self, table: SparseTable) -> None:
-        """Hold a table to short rows, so that a matrix in sparse clothing is no sparse program."""
-        longest = int(np.diff(table.starts).max(initial=0)) if table.starts.ndim == 1 else 0
+    def _is_of_lists(self, block: Block) -> bool:
+        """Say whether a block looks up the word lists that a word is in, which are short though there are many."""
+        is_token = isinstance(block, Lookup) and block.index == "token"
+        return is_token and self.program.is_readable and block.space != self.program.blocks[-1].space
+
+    def _short(self, table: SparseTable, by_list: bool) -> None:
+        """Hold a table to short rows, or short lists, so that a matrix in sparse clothing is no sparse program."""
+        lengths = np.bincount(table.columns) if by_list else np.diff(table.starts) if table.starts.ndim == 1 else []
+        longest, what = int(np.max(lengths, initial=0)), "a list" if by_list else "a row"
         if longest > SPARSE_ROW_ENTRIES:
-            self.fault(f"table {table.name} has a row of {longest} entries, expected {SPARSE_ROW_ENTRIES} at most")
+            self.fault(f"table {table.name} has {what} of {longest} entries, expected {SPARSE_ROW_ENTRIES} at most")
         size = math.prod(table.shape)
         if size > SMALL_MATRIX and table.n_entries > size // 2:
             self.fault(f"table {table.name} stores {table.n_entries} of {size} entries, expected half of them at most")

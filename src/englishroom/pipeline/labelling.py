@@ -17,7 +17,9 @@ from englishroom.emit.python import Header
 from englishroom.errors import ConfigError, EnglishRoomError
 from englishroom.inside.labelling import label
 from englishroom.inside.memory import measure_memory
-from englishroom.ir.labels import EXPLAINED_ON, MEASURED_ON, Labels, load_labels
+from englishroom.inside.readable_labels import label_readable
+from englishroom.inside.silencing import parts_of, silent_nats
+from englishroom.ir.labels import EXPLAINED_ON, MEASURED_ON, SILENT, Labels, load_labels
 from englishroom.ir.program import Program
 from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
@@ -34,6 +36,9 @@ from englishroom.steps import Progress, Say, silent
 from englishroom.store import Manifest, StoredRoom, read_manifest, read_room
 from englishroom.untrusted import parse_python
 
+SILENCED_ROWS = 16
+"""Documents on which parts of readable programs are silenced."""
+SILENCED_ON = "silenced_on"
 MEMORY_ROWS = 30
 """Documents on which means are taken, and as many on which nats are measured."""
 
@@ -51,7 +56,19 @@ def labels_of(
 ) -> Labels:
     """Name the features of a program on the beginning of a text that was fitted or chosen on."""
     rows = rows_of(text, program, tokenizer, n_rows)
-    return label(program, tokenizer, rows, text.name, partial(progress, "naming features"))
+    naming = label_readable if program.is_readable else label
+    return naming(program, tokenizer, rows, text.name, partial(progress, "naming features"))
+
+
+def labels_and_silence(program: Program, tokenizer: Tokenizer, fit: Text, report: Text, progress: Progress) -> Labels:
+    """Name the features of a readable program on the fitting text, and measure its parts on the reporting text.
+
+    ``Labels.about`` gets by how much the answers change where each block, look and group of rules is silent.
+    """
+    labels = labels_of(program, tokenizer, fit, progress)
+    rows = rows_of(report, program, tokenizer, SILENCED_ROWS)
+    nats = silent_nats(program, parts_of(program, labels), rows, partial(progress, "silencing parts"))
+    return Labels(labels.features, {**labels.about, SILENCED_ON: report.name, **nats})
 
 
 def memory_of(program: Program, tokenizer: Tokenizer, fit: Text, report: Text, progress: Progress) -> dict[str, Any]:
@@ -97,7 +114,11 @@ def _relabelled(config: LabelConfig, say: Say, progress: Progress) -> Manifest:
     chosen = fit_text(room, config.text, "--text", config.rows, progress)
     labels = labels_of(program, tokenizer, chosen, progress, config.rows)
     known = load_labels(room, program)
-    kept_about = {key: value for key, value in known.about.items() if key in (EXPLAINED_ON, MEASURED_ON)}
+    kept_about = {
+        key: value
+        for key, value in known.about.items()
+        if key in (EXPLAINED_ON, MEASURED_ON, SILENCED_ON) or key.startswith(SILENT)
+    }
     labels = labels.explained(known.explanations, kept_about)
     stored = read_room(room)
     manifest = stored.manifest

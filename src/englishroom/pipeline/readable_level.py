@@ -17,15 +17,17 @@ from englishroom.ir.program import Fire, Looks, Program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.lower.wired import run_as, write_readable
 from englishroom.models.load import Target
-from englishroom.names import SCORES
+from englishroom.names import LABELS, SCORES
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.evidence import ReadableSummary
 from englishroom.pipeline.fitting import Fitting
+from englishroom.pipeline.labelling import labels_and_silence
 from englishroom.pipeline.measuring import Measuring, Texts, scored
 from englishroom.pipeline.writing import Decompilation
 from englishroom.plain import to_json
 from englishroom.readable.look_fit import LookFit
 from englishroom.readable.pieces import PiecesFit
+from englishroom.readable.rounding import rounded
 from englishroom.readable.stream_fit import StreamFit
 from englishroom.readable.stream_start import start_stream
 from englishroom.readable.wiring import WiredModel
@@ -49,22 +51,24 @@ def readable(
     2. Fit a dictionary to every head and a transcoder to every MLP, and looks to the attention of every head.
     3. Put them in place of the target's parts, and fit them together.
     4. Write the model as edges between features, and leave edges out while the rest is fitted.
-    5. Write the program, and score it beside the target.
+    5. Round its numbers, write the program, and score it beside the target.
+    6. Name its features on the fitting text, and silence its parts one by one on the reporting text.
 
     Raises:
         EnglishRoomError: a setting, a text, the target or the work folder will not do.
     """
     fitting = Fitting(config, target, tokenizer, work, say, progress)
     texts = fitting.texts()
-    model = _fitted(fitting, texts)
+    model = rounded(_fitted(fitting, texts))
     program, record = write_readable(model)
+    labels = labels_and_silence(program, tokenizer, texts.fit, texts.report, progress)
     measuring = Measuring(Replacement(target.spec, target.weights, ()), target, tokenizer, texts, config, progress)
     scores = fitting.measured_on(texts).once(SCORES, lambda: measuring.scores(program))
     summary = summary_of(scores, program, texts)
     for line in summary.summary_lines():
         say(line)
     same_as = ("wired model", partial(run_as, model))
-    return Decompilation(program, [record], same_as, summary, {SCORES: to_json(scores)})
+    return Decompilation(program, [record], same_as, summary, {SCORES: to_json(scores), LABELS: labels.to_json()})
 
 
 def _fitted(fitting: Fitting, texts: Texts) -> WiredModel:

@@ -74,8 +74,8 @@ def those_above(summed, rules):
 
 
 def weigh(on, terms):
-    """Return the sum of terms (feature, weight) times the strengths of the features that are on."""
-    return sum([weight * on[feature] for feature, weight in terms if feature in on])
+    """Return the sum of terms {feature: weight} times the strengths of the features that are on."""
+    return sum([strength * terms[feature] for feature, strength in on.items() if feature in terms])
 
 
 def vote(on, votes, scores):
@@ -110,14 +110,49 @@ def exact(few, single):
 
 
 def lines_of(text):
-    """Split a text into its lines, and these into words; headings and the marks before small terms are left out."""
-    lines = [line.split() for line in text.splitlines() if line and line[0] != "#"]
-    return [[word for word in line if word != "..."] for line in lines]
+    """Split a text into its lines, and these into words.
+
+    Lines that begin with # say something of the line before them, and are left out; one that begins with a space goes
+    on with it.
+    """
+    lines = []
+    for line in text.splitlines():
+        if line[:1] == " ":
+            lines[-1] += line.split()
+        elif line and line[0] != "#":
+            lines.append(line.split())
+    return lines
 
 
 def terms_in(words, number, unit=1.0):
-    """Read words that are names with a number behind each."""
+    """Read words that are names with a number behind each; marks before small terms are left out."""
+    words = [word for word in words if word != "..."]
     return [(name, number(word, unit)) for name, word in zip(words[::2], words[1::2])]
+
+
+def sum_in(words, of_words, of_features, unit=1.0):
+    """Read a sum in parts: behind "for" are words that count for it, behind "against" against it, others are features.
+
+    Args:
+        of_words, of_features: readers of numbers.
+    """
+    terms, part = [], []
+    for word in [*words, "|"]:
+        if word not in ("|", "..."):
+            part.append(word)
+            continue
+        if len(part) % 2:
+            sign = 1.0 if part[0] == "for" else -1.0
+            terms += [(the_word(name), sign * weight) for name, weight in terms_in(part[1:], of_words, unit)]
+        else:
+            terms += terms_in(part, of_features, unit)
+        part = []
+    return terms
+
+
+def the_word(name):
+    """Return by what name a word is on, where it stands."""
+    return f"word {name}"
 
 
 def tables_in(text, few=(), single=True):
@@ -126,47 +161,64 @@ def tables_in(text, few=(), single=True):
     return [(line[1][:-1], terms_in(line[2:], number)) for line in lines_of(text)]
 
 
-def rule_in(line, number, plain):
+def rule_in(line, of_words, of_features, plain):
     """Read the words of a rule's line: its name, its terms, its bias and its threshold.
 
-    Weights are in units of what it asks for, threshold minus bias, where it says that it asks for 1 or -1.
+    Weights are in units of what it asks for, threshold minus bias, where it says that it asks for 1 or -1. Small terms
+    stand at the end.
     """
-    asked = line.index(">")
+    first = 6 if line[2:4] == ["where", "look"] else 2
+    asked = line.index(">", first)
     bias = plain(line[asked + 4])
-    low = plain(line[asked + 6]) if line[asked + 5 : asked + 6] == ["threshold"] else 0.0
+    more = asked + 7 if line[asked + 5 : asked + 6] == ["threshold"] else asked + 5
+    low = plain(line[more - 1]) if more > asked + 5 else 0.0
     unit = abs(low - bias) if line[asked + 1] in ("1", "-1") else 1.0
-    return line[1][:-1], terms_in(line[2:asked], number, unit), bias, low
+    terms = [*line[first:asked], "|", *line[more:]]
+    return line[1][:-1], sum_in(terms, of_words, of_features, unit), bias, low
 
 
-def rules_in(text, few=(), single=True):
-    """Read rules, a line each."""
-    number, plain = exact(few, single), exact((), single)
-    return by_feature([rule_in(line, number, plain) for line in lines_of(text)])
+def rules_in(text, few=((), ()), single=True):
+    """Read rules, a line each.
+
+    Args:
+        few: the numbers of words, and of features, where these are few.
+    """
+    readers = [exact(numbers, single) for numbers in (*few, ())]
+    return by_feature([rule_in(line, *readers) for line in lines_of(text)])
 
 
-def looks_in(text, few=((), (), (), ()), single=True):
+def looks_in(text, few=((), (), (), (), ()), single=True):
     """Read looks: of each a curve, what counts whatever is asked for, its matches, and its moved features.
 
     Args:
-        few: the numbers of lone keys, of both sides of matches, and of moved features, where these are few.
+        few: the numbers of words, of lone keys, of both sides of matches, and of moved features, where these are few.
     """
-    lone, asking, offering, moving = (exact(numbers, single) for numbers in few)
+    of_words, lone, asking, offering, moving = (exact(numbers, single) for numbers in few)
     plain, looks, moved = exact((), single), [], []
     for line in lines_of(text):
         if line[0] == "curve":
             curve = [plain(word) for folded in line[1:] for word in unfolded(folded)]
-            looks.append([curve, [], []])
+            looks.append([curve, {}, []])
             moved.append([])
         elif line[0] == "lone":
-            looks[-1][1] += terms_in(line[1:], lone)
+            looks[-1][1] = summed_up(sum_in(line[1:], of_words, lone))
         elif line[0] == "match":
             middle = line.index("->")
-            asks, offers = line[1 : middle - 2], line[middle + 1 : -2]
-            asked, offered = plain(line[middle - 1]), plain(line[-1])
-            looks[-1][2].append((terms_in(asks, asking), asked, terms_in(offers, offering), offered))
+            asks, offers = line[2 : middle - 3], line[middle + 2 : -3]
+            sides = (sum_in(asks, of_words, asking), sum_in(offers, of_words, offering))
+            asked, offered = map(summed_up, sides)
+            looks[-1][2].append((asked, plain(line[middle - 1]), offered, plain(line[-1])))
         else:
-            moved[-1].append(rule_in(line, moving, plain))
+            moved[-1].append(rule_in(line, of_words, moving, plain))
     return [(*look, by_feature(rules)) for look, rules in zip(looks, moved)]
+
+
+def summed_up(terms):
+    """Return pairs (feature, weight) as a dict."""
+    found = {}
+    for feature, weight in terms:
+        found[feature] = found.get(feature, 0.0) + weight
+    return found
 
 
 def unfolded(word):
@@ -231,10 +283,11 @@ def looks_beside(tables, matches, moved, own, read):
         matches, moved: how many of them are each look's own.
     """
     curves, lone, queries, asked, keys, offered, *rules = tables
-    sides = (named(sparse_rows(queries), read), rows(asked), named(sparse_rows(keys), read), rows(offered))
+    asking, offering, alone = (map(summed_up, named(sparse_rows(table), read)) for table in (queries, keys, lone))
+    sides = (asking, rows(asked), offering, rows(offered))
     match = iter(list(zip(*sides)))
     rule = iter(list(zip(own, named(sparse_rows(rules[0]), read), *map(rows, rules[1:]))))
     return [
         (list(curve), terms, [next(match) for _ in range(n)], by_feature([next(rule) for _ in range(m)]))
-        for curve, terms, n, m in zip(rows(curves), named(sparse_rows(lone), read), matches, moved)
+        for curve, terms, n, m in zip(rows(curves), alone, matches, moved)
     ]

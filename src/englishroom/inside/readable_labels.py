@@ -1,0 +1,320 @@
+"""Name the features of a readable program after what is seen of them on a text, each without the name of another.
+
+1. Run the program over the text; keep which rules and moved features are on where, with their strengths.
+2. Follow looks back: from which words, and from how far back, what a moved feature adds up comes.
+3. Add up the votes of each feature at its usual strength, and how much they matter; what a feature is read for counts
+   for it, shared among all that its reader reads.
+4. Name it: its place in the program (``r1.12``, ``m0.3``), then the words that it is on at, or that it is moved from,
+   where a few say when it is on (``r1.12:she/her``); else the words that it votes for (``r1.12->the/a``).
+
+A vote is kept where it comes to ``NOISE_NATS`` at the usual strength: one below changes the chance of its word by less
+than a tenth. Votes are taken against their mean over words as frequent as they are, for a vote for all words says
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from englishroom.inside.grouping import CLASSES, classes_of
+from englishroom.interp.looking import Looking
+from englishroom.interp.vectorised import Interpreter
+from englishroom.ir.labels import Feature, Labels, Scores
+from englishroom.ir.program import Fire, Looks, Lookup, Program, SparseTable, Votes
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.ir.wording import as_word, distinct, escaped, token_words
+from englishroom.steps import StepProgress, silent
+
+Csr = scipy.sparse.csr_array
+ROWS_FOLLOWED = 32
+"""Rows of text on which looks are followed back."""
+LISTED = 6
+NOISE_NATS = 0.1
+FAINT = 0.2
+"""Share of the strongest vote below which none is kept."""
+TELLING = 0.3
+"""Share of the activation that the words of a name must have."""
+HALF = 0.5
+OPENING = 8
+"""Positions that count as the opening of a text."""
+BEFORE = 12
+"""Tokens that an example shows before the one at which its feature is on."""
+LONGEST_WORD = 13
+UNIT = "nats: half the mean square of a feature times the variance of its votes, and shares of what reads it"
+VOTE_GROUPS = {
+    "name": "names",
+    "continuation": "goes on with a word",
+    "quote": "speech",
+    "punctuation": "punctuation and ends of sentences",
+}
+
+
+def label_readable(
+    program: Program,
+    tokenizer: Tokenizer,
+    rows: Sequence[NDArray[np.integer]],
+    text: str = "",
+    progress: StepProgress = silent,
+) -> Labels:
+    """Name the features of a readable program after what is seen of them on rows of tokens.
+
+    Args:
+        rows: texts, each from its start token on; of a text that was fitted or chosen on, not of one reported on.
+        text: what the text is called in ``labels.json``.
+    """
+    naming = _Naming(program, tokenizer, rows, progress)
+    about: dict[str, str | int | float] = {"text": text, "rows": len(rows), "positions": len(naming.tokens)}
+    return Labels(naming.features(), about | {"importance": UNIT})
+
+
+class _Naming:
+    def __init__(
+        self, program: Program, tokenizer: Tokenizer, rows: Sequence[NDArray[np.integer]], progress: StepProgress
+    ) -> None:
+        self.program, self.tokenizer, self.progress = program, tokenizer, progress
+        self.rows = [np.asarray(row) for row in rows]
+        self.words = token_words(tokenizer)
+        self.classes = classes_of(tokenizer, rows)
+        self.tokens = np.concatenate(self.rows)
+        self.places = np.concatenate([np.arange(len(row)) for row in self.rows])
+        self.chance = (np.bincount(self.tokens, minlength=program.d_vocab) + 0.5) / (
+            len(self.tokens) + 0.5 * program.d_vocab
+        )
+        self.sizes = {block.name: program.space(block.space).size for block in program.blocks}
+        self.named = [block for block in program.blocks if isinstance(block, Looks | Fire)]
+        self.origins = {b.name: np.zeros((program.d_vocab, self.sizes[b.name])) for b in self.named}
+        self.back = {b.name: np.zeros((program.n_ctx, self.sizes[b.name])) for b in self.named}
+        self.arrived: dict[str, list[Csr]] = {b.name: [] for b in self.named}
+        self.on = self._run()
+        self.votes = self._votes_of_features()
+
+    def _run(self) -> dict[str, Csr]:
+        """Run the program; return the values of rules and moved features at all positions, [pos, feature]."""
+        interpreter = Interpreter(self.program, np.float32)
+        looking = {block.name: Looking(block, interpreter) for block in self.named if isinstance(block, Looks)}
+        found: dict[str, list[Csr]] = {block.name: [] for block in self.named}
+        for number, tokens in enumerate(self.rows):
+            variables = interpreter.variables(tokens)
+            for block in self.named:
+                found[block.name].append(Csr(variables[block.name]))
+                if isinstance(block, Looks) and number < ROWS_FOLLOWED:
+                    x = np.concatenate([variables[name] for name in block.reads], axis=1)
+                    self._follow(block, looking[block.name], x, variables[block.name] > 0, tokens)
+            self.progress(number + 1, len(self.rows))
+        return {name: Csr(scipy.sparse.vstack(parts)) for name, parts in found.items()}
+
+    def _follow(
+        self, block: Looks, looking: Looking, x: NDArray, on: NDArray[np.bool_], tokens: NDArray[np.integer]
+    ) -> None:
+        """Add up where what moved features find comes from: by word, and by how far back."""
+        n_pos = len(tokens)
+        back = np.arange(n_pos)[:, None] - np.arange(n_pos)
+        seen = back >= 0 if block.window is None else (back >= 0) & (back < block.window)
+        parts = looking.parts(x)
+        ahead = np.where(seen, 0, -np.inf).astype(x.dtype)
+        looks = looking.weights(parts.queries, parts.keys, parts.lone_keys, back, ahead)
+        there = np.maximum(parts.there, 0)
+        arrived = np.zeros_like(there)
+        for weights, own in zip(looks, looking.moved, strict=True):
+            arrived[:, own] = weights.T @ on[:, own]
+            far = self.back[block.name][:, own]
+            for d in range(n_pos):
+                far[d] += (weights.diagonal(-d)[:, None] * on[d:, own] * there[: n_pos - d, own]).sum(0)
+        np.add.at(self.origins[block.name], tokens, arrived * there)
+        self.arrived[block.name].append(Csr(arrived))
+
+    def _votes_of_features(self) -> dict[str, Csr]:
+        """Return the votes of the features of every variable for words, [feature, d_vocab]."""
+        words, found = self.program.vote.space, {}
+        for block in self.program.blocks:
+            if isinstance(block, Votes) and block.space == words:
+                first, table = 0, Csr(block.weights.csr())
+                for name in block.reads:
+                    own = Csr(table[first : first + self.sizes[name]])
+                    found[name] = own + found[name] if name in found else own
+                    first += self.sizes[name]
+        return found
+
+    def _importance(self) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+        """Return how much the votes of each feature matter, in nats; and with its share of what reads it."""
+        direct: dict[str, NDArray[np.float64]] = {}
+        for block in self.named:
+            square = np.asarray(self.on[block.name].power(2).mean(0)).ravel().astype(np.float64)
+            votes = self.votes.get(block.name, Csr((self.sizes[block.name], self.program.d_vocab)))
+            mean = votes @ self.chance
+            direct[block.name] = 0.5 * square * (votes.power(2) @ self.chance - mean * mean)
+        importance = {name: values.copy() for name, values in direct.items()}
+        n_followed = sum(len(row) for row in self.rows[:ROWS_FOLLOWED])
+        for block in reversed(self.named):
+            conditions, values = Csr(block.conditions.csr()), self.on[block.name]
+            if isinstance(block, Looks):
+                there = Csr(scipy.sparse.vstack(self.arrived[block.name]))
+                limit = n_followed
+            else:
+                there, limit = Csr((np.ones_like(values.data), values.indices, values.indptr), values.shape), None
+            first, shares = 0, {}
+            for name in block.reads:
+                if name in importance:
+                    own = abs(Csr(conditions[:, first : first + self.sizes[name]]))
+                    shares[name] = Csr(own.multiply(Csr(there.T @ self.on[name][:limit])))
+                first += self.sizes[name]
+            own_words = self._excited_by_words(block, there, limit)
+            total = own_words + sum(np.asarray(part.sum(1)).ravel() for part in shares.values())
+            share = np.divide(importance[block.name], total, out=np.zeros_like(total), where=total > 0)
+            for name, part in shares.items():
+                importance[name] += part.T @ share
+        return direct, importance
+
+    def _excited_by_words(self, block: Looks | Fire, there: Csr, limit: int | None) -> NDArray[np.float64]:
+        """Add up what words, and what else is looked up, add to the sums of a block where it is on, [feature]."""
+        first, total = 0, np.zeros(self.sizes[block.name])
+        lookups = {b.name: b for b in self.program.blocks if isinstance(b, Lookup)}
+        for name in block.reads:
+            size = self.sizes[name]
+            if name in lookups and isinstance(stored := lookups[name].table, SparseTable):
+                table = Csr(stored.csr())
+                read = (self.tokens if lookups[name].index == "token" else self.places)[:limit]
+                counted = Csr(
+                    (np.ones(len(read), np.float32), read, np.arange(len(read) + 1)), (len(read), stored.shape[0])
+                )
+                own = abs(Csr(Csr(block.conditions.csr())[:, first : first + size]))
+                often: Any = Csr(there.T @ counted)
+                total += np.asarray(often.multiply(own @ table.T).sum(1)).ravel()
+            first += size
+        return total
+
+    def features(self) -> dict[str, tuple[Feature, ...]]:
+        direct, importance = self._importance()
+        found = {block.name: self._places(block) for block in self.program.blocks if _has_places(block)}
+        for block in self.named:
+            on = self.on[block.name].tocsc()
+            kind = "m" if isinstance(block, Looks) else "r"
+            own = f"{kind}{block.name.rpartition('.')[2]}" if "." in block.name else as_word(block.name)
+            shares = direct[block.name], importance[block.name]
+            found[block.name] = tuple(
+                self._feature(block, f"{own}.{at}", at, on, *(float(part[at]) for part in shares))
+                for at in range(self.sizes[block.name])
+            )
+        return found
+
+    def _feature(self, block: Looks | Fire, own: str, at: int, on: Any, direct: float, importance: float) -> Feature:
+        low, high = on.indptr[at], on.indptr[at + 1]
+        positions, values = on.indices[low:high], on.data[low:high].astype(np.float64)
+        order = np.argsort(positions, kind="stable")
+        positions, values = positions[order], values[order]
+        mean = float(values.mean()) if len(values) else 0.0
+        by_token = np.zeros(self.program.d_vocab)
+        np.add.at(by_token, self.tokens[positions], values)
+        source = self.origins[block.name][:, at] if isinstance(block, Looks) else by_token
+        tokens, votes = self._telling(source), self._said(block.name, at, mean)
+        label = own
+        if tokens and sum(share for _, share in tokens[:3]) >= TELLING:
+            label = f"{own}:{_joined(tokens)}"
+        elif votes:
+            label = f"{own}->{_joined([vote for vote in votes if vote[1] > 0])}" if votes[0][1] > 0 else own
+        group = self._group(block.name, at, by_token, positions, values, direct, importance)
+        back: tuple[int, ...] = ()
+        if isinstance(block, Looks) and (far := self.back[block.name][:, at]).sum() > 0:
+            back = tuple(int(np.searchsorted(far.cumsum() / far.sum(), share)) for share in (0.25, 0.5, 0.75))
+        return Feature(
+            as_word(label),
+            "" if isinstance(block, Looks) else group,
+            _short(importance),
+            _short(len(positions) / len(self.tokens)),
+            _short(mean),
+            tokens=tokens,
+            votes=votes,
+            example=self._example(positions, values, mean),
+            back=back,
+        )
+
+    def _telling(self, by_token: NDArray[np.float64]) -> Scores:
+        """Return the words that say most about when a feature is on, with their shares of its activation."""
+        if by_token.sum() <= 0:
+            return ()
+        shares = by_token / by_token.sum()
+        on = np.flatnonzero(shares)
+        telling = shares[on] * np.log(shares[on] / self.chance[on])
+        best = on[np.argsort(-telling, kind="stable")[:LISTED]]
+        return tuple((self.words[token], _short(float(shares[token]))) for token in best.tolist())
+
+    def _said(self, variable: str, at: int, mean: float) -> Scores:
+        """Return the words that a feature votes for or against, in nats at its usual strength, none that is noise."""
+        if variable not in self.votes or not mean:
+            return ()
+        table = self.votes[variable]
+        votes = Csr(table[[at]]).toarray().ravel().astype(np.float64)
+        votes = (votes - votes @ self.chance) * mean
+        ranked = np.argsort(-abs(votes) * self.chance**0.25, kind="stable")[: 2 * LISTED]
+        least = max(NOISE_NATS, FAINT * float(abs(votes[ranked]).max(initial=0.0)))
+        kept = [token for token in ranked.tolist() if abs(votes[token]) >= least][:LISTED]
+        kept.sort(key=lambda token: (votes[token] < 0, -abs(votes[token])))
+        return tuple((self.words[token], _short(float(votes[token]))) for token in kept)
+
+    def _group(
+        self,
+        variable: str,
+        at: int,
+        by_token: NDArray[np.float64],
+        positions: NDArray[np.integer],
+        values: NDArray[np.float64],
+        direct: float,
+        importance: float,
+    ) -> str:
+        """Name the kind of work that a rule does."""
+        if not len(positions):
+            return "never on in the text"
+        if values[self.places[positions] < OPENING].sum() > HALF * values.sum():
+            return "the opening of a text"
+        if direct < FAINT * importance:
+            return "read by other rules"
+        if variable in self.votes:
+            votes = Csr(self.votes[variable][[at]]).toarray().ravel()
+            weighed = np.maximum(votes - votes @ self.chance, 0) * self.chance
+            shares = np.bincount(self.classes, weighed, len(CLASSES))
+            best = int(shares.argmax())
+            if shares[best] > HALF * shares.sum() and CLASSES[best] in VOTE_GROUPS:
+                return VOTE_GROUPS[CLASSES[best]]
+        few = np.sort(by_token)[::-1][:3].sum()
+        return "after a word, words" if few > HALF * by_token.sum() else "words"
+
+    def _example(self, positions: NDArray[np.integer], values: NDArray[np.float64], mean: float) -> str:
+        """Show a position where a feature is on at its usual strength or more, the middle one of all such."""
+        usual = positions[values >= mean] if len(positions) else positions
+        if not len(usual):
+            return ""
+        at = int(usual[len(usual) // 2])
+        first = at - min(int(self.places[at]), BEFORE)
+        before, here = (self._text(self.tokens[own]) for own in (slice(first, at), slice(at, at + 1)))
+        space = here[: len(here) - len(here.lstrip(" "))]
+        return escaped(f"{before}{space}[{here[len(space) :]}]").strip(" ")
+
+    def _text(self, tokens: NDArray[np.integer]) -> str:
+        return b"".join(self.tokenizer.pieces[token] for token in tokens.tolist()).decode("utf-8", "replace")
+
+    def _places(self, block: Any) -> tuple[Feature, ...]:
+        """Name features of position after the positions where they are on at least half as much as anywhere."""
+        dense = block.table.dense()
+        names = []
+        for column in dense.T:
+            on = np.flatnonzero(column >= 0.5 * column.max(initial=0.0)) if column.any() else np.zeros(0, int)
+            names.append(f"place:{on[0]}..{on[-1]}" if len(on) > 1 else f"place:{on[0]}" if len(on) else "place:none")
+        return tuple(Feature(name, frequency=1.0) for name in distinct(names))
+
+
+def _has_places(block: Any) -> bool:
+    return isinstance(block, Lookup) and block.index == "position" and isinstance(block.table, SparseTable)
+
+
+def _joined(scores: Sequence[tuple[str, float]]) -> str:
+    words = [word for word, _ in scores[:3]]
+    return "/".join(word if len(word) <= LONGEST_WORD else word[: LONGEST_WORD - 1] + "*" for word in words)
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")

@@ -1,0 +1,60 @@
+"""Labels of a readable program that was set by hand: they say what was put in; and what silencing its parts changes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from englishroom.inside.readable_labels import label_readable
+from englishroom.inside.silencing import parts_of, silent_nats
+from englishroom.ir.labels import Labels, labels_from_json, silent_key
+from programs import tokenizer_for
+from readable import WORDS, induction, tokens
+
+ROWS = [tokens("abcabca"), tokens("ecabdab"), tokens("bcdabca"), tokens("dabeabc")]
+
+
+def labels() -> Labels:
+    return label_readable(induction(), tokenizer_for(len(WORDS)), ROWS, "a text")
+
+
+def test_features_are_named_by_what_they_are_without_the_name_of_another() -> None:
+    """What is moved comes from the word; the rule is on where a b stands, behind an a, and votes for c."""
+    found = labels()
+    assert [feature.label for feature in found.features["moved.0"]] == ["m0.0:~a", "m0.1:~b", "m0.2:~c", "m0.3:~d"]
+    rule = found.features["rules.0"][0]
+    assert rule.label == "r0.0:~b"
+    n_on = sum("".join(WORDS[t] for t in row[1:]).count("ab") for row in ROWS)
+    assert abs(rule.frequency - n_on / sum(map(len, ROWS))) < 1e-4
+    assert [word for word, _ in rule.votes][:1] == ["~c"]
+    assert rule.votes[0][1] > 0.5
+    assert rule.example.endswith("a[b]")
+    assert found.features["rules.0"][1].group == "the opening of a text"
+    assert found.features["position_basis"][0].label == "place:0"
+    assert "lists" not in found.features
+
+
+def test_moved_features_say_how_far_back_they_find() -> None:
+    """The look looks at the word before, with three quarters of its weight, and that is asked for: above 0.5."""
+    assert [feature.back for feature in labels().features["moved.0"]] == [(1, 1, 1)] * 4
+
+
+def test_labels_are_kept_as_they_are() -> None:
+    found = labels()
+    assert labels_from_json(found.to_json()) == found
+
+
+def test_a_silent_part_is_read_as_zero() -> None:
+    program, found = induction(), labels()
+    parts = parts_of(program, found)
+    nats = silent_nats(program, parts, ROWS)
+    assert set(nats) == set(parts)
+    assert nats[silent_key("rules.0", "the opening of a text")] <= nats[silent_key("rules.0")]
+    assert nats[silent_key("moved.1", "look 0")] > 0.1
+    nothing = {"none": ("follows", np.zeros(len(WORDS), bool))}
+    assert silent_nats(program, nothing, ROWS)["none"] < 1e-9
+
+
+def test_only_readable_rooms_get_what_was_silenced() -> None:
+    about = {silent_key("rules.0"): 0.25}
+    assert Labels({}, about).silent_nats("rules.0") == 0.25
+    assert Labels({}, about).silent_nats("rules.0", "names") is None
