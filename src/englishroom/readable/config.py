@@ -87,24 +87,24 @@ class ShortConfig(Settings):
     """Rows of text in one step."""
     rate: Annotated[Positive, arg(name="short-rate")] = 0.004
     """Peak learning rate, as a share of the size of the weights in a table."""
-    reads_half: Count = 4
-    """Features that half of the rules and of the moved features read at most in the end, beside words for and words
-    against."""
-    reads_p95: Count = 10
-    """Features that 95 of 100 of them read at most in the end, beside words."""
-    reads_most: Count = 22
-    """Features that any of them reads at most in the end, beside words."""
-    look_reads: Count = 24
-    """Features that a query, a key or a lone key reads at most in the end, beside words."""
-    words_half: Count = 40
-    """Words that half of the rules and of the moved features read at most in the end."""
-    words_p95: Count = 80
-    """Words that 95 of 100 of them read at most in the end."""
-    words_most: Count = 160
-    """Words that any of them reads at most in the end."""
+    reads_half: Count = 6
+    """Features that half of the rules and of the moved features read at most in the end; a list of words for it counts
+    as one, and so does a list of words against it."""
+    reads_p95: Count = 12
+    """Features that 95 of 100 of them read at most in the end."""
+    reads_most: Count = 24
+    """Features that any of them reads at most in the end."""
+    look_reads: Count = 48
+    """Features that a query, a key or a lone key reads at most in the end."""
+    words_half: Count = 32
+    """Words for and against that half of the rules and of the moved features have at most in the end."""
+    words_p95: Count = 64
+    """Words that 95 of 100 of them have at most in the end."""
+    words_most: Count = 128
+    """Words that any of them has at most in the end."""
     look_words: Count = 240
-    """Words that a query, a key or a lone key reads at most in the end."""
-    votes: Annotated[Count, arg(name="votes-each")] = 48
+    """Words that a query, a key or a lone key has at most in the end."""
+    votes: Annotated[Count, arg(name="votes-each")] = 96
     """Words that a feature votes for in the end, on average."""
     follows: Annotated[Count, arg(name="follows-each")] = 96
     """Words that follow a word by its own short row in the end, on average."""

@@ -54,6 +54,11 @@ class TableAdam:
             fewer.optimiser.state[table] = known
         return fewer
 
+    def mean_squares(self) -> dict[str, Tensor]:
+        """Return, by table, the running mean of the squares of its gradients; 0 where none has come yet."""
+        known = {name: self.optimiser.state.get(table, {}) for name, table in self.tables.items()}
+        return {name: state.get("exp_avg_sq", torch.zeros_like(self.tables[name])) for name, state in known.items()}
+
     def state(self) -> dict[str, Any]:
         """Return all that a later run needs to go on."""
         tables = {name: table.detach() for name, table in self.tables.items()}

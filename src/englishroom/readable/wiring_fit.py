@@ -32,10 +32,12 @@ from englishroom.readable.firing import overuse
 from englishroom.readable.stream_fit import drawn_part
 from englishroom.readable.table_adam import TableAdam, size_of
 from englishroom.readable.wiring import WiredModel, bias_of, from_state, mean_sums, sharpen
-from englishroom.readable.wiring_prune import Means, choose_edges, means_of
+from englishroom.readable.wiring_prune import choose_edges
 
 WARM_STEPS, DECAY = 50, 0.5
 BETAS = (0.9, 0.99)
+MEMORY = 0.9
+"""How much of the running means stays from step to step."""
 SHARP_ROWS = 32
 """Rows on which thresholds are set."""
 LEAST_SIZE = 0.02
@@ -74,7 +76,7 @@ class WiringFit:
         self.frequencies = counted.float() / counted.sum()
         self.prune_at = _prunings(self.n_steps, config)
         self.sharp_from = int(config.sharp_from * self.n_steps)
-        self.means: Means | None = None
+        self.means: Tensor | None = None  # of every feature, a running mean
         self._train(model.with_tensors({name: t.detach().clone() for name, t in model.tensors().items()}))
 
     def _train(self, model: WiredModel) -> None:
@@ -108,8 +110,8 @@ class WiringFit:
                 if "_thresholds" in name:
                     vector.clamp_(min=0)
             if off is None:
-                newer = means_of(seen["features"], logits)
-                self.means = newer if self.means is None else self.means.after(newer)
+                newer = seen["features"].mean(0)
+                self.means = newer if self.means is None else MEMORY * self.means + (1 - MEMORY) * newer
         self.step += 1
         self.losses.append(kl.item())
         return self.losses[-1]
@@ -124,11 +126,13 @@ class WiringFit:
         if self.means is None:
             return
         done = number / len(self.prune_at)
-        kept = choose_edges(self.model, self.means, self.frequencies, self.config, done)
+        spread = self.adam.mean_squares()
+        costs = {name: e.weights.detach().square() * spread[name] for name, e in self.model.edges.items()}
+        kept = choose_edges(self.model, costs, self.config, done)
         edges = {name: old.keep(kept[name]) for name, old in self.model.edges.items()}
         for name, old in self.model.edges.items():
             of_words = name.startswith("words.") or name == "follows"
-            means = self.frequencies if of_words else self.means.first[: old.n_sources]
+            means = self.frequencies if of_words else self.means[: old.n_sources]
             if (bias := bias_of(name)) is not None:
                 with torch.no_grad():
                     self.adam.tables[bias] += mean_sums(old, means) - mean_sums(edges[name], means)
@@ -142,8 +146,7 @@ class WiringFit:
 
     def save(self, path: Path) -> None:
         """Write the whole state to ``path``, atomically."""
-        means = None if self.means is None else [self.means.first, self.means.second, self.means.words]
-        state = {"step": self.step, "losses": self.losses, "means": means}
+        state = {"step": self.step, "losses": self.losses, "means": self.means}
         write_checkpoint(path, self.identity, state | {"model": self.model.state(), "adam": self.adam.state()})
 
     def restore(self, path: Path) -> None:
@@ -157,7 +160,7 @@ class WiringFit:
         self._train(from_state(self.model.shape, state["model"]))
         self.adam.restore(state["adam"])
         self.step, self.losses = state["step"], state["losses"]
-        self.means = None if state["means"] is None else Means(*state["means"])
+        self.means = state["means"]
 
 
 def _prunings(n_steps: int, config: ShortConfig) -> list[int]:

@@ -1,16 +1,14 @@
-"""Choose which edges of a wired model stay.
+"""Choose which edges of a wired model stay: those without which the distribution would change most.
 
-Reads are bounded by rank: of the edges to one sum those stay through which it varies most. Sums that lose most by the
-tightest bound may read more, up to a second bound for 45 in 100 of them and a third for 5. Votes, and the words
-that follow a word, stay by how much the distribution would change without them: to second order, the square of an edge,
-times the mean square of what it leads from, times the mean of ``p (1 - p)`` of the word that it leads to (Fisher).
-No table keeps more than a third of its entries in the end: with half of them it would be a matrix, once features that
-are never on are left out.
+What leaving an edge out costs is, to second order, the square of its weight times the mean square of its gradient
+(Fisher), which Adam keeps. Reads are bounded by rank: of what leads to one sum, the word lists for it and against it
+among it, that stays which costs most. Sums that lose most by the tightest bound may read more, up to a second bound for
+45 in 100 of them and a third for 5. Votes, and the words that follow a word, share one budget each.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,120 +16,117 @@ from torch import Tensor
 
 from englishroom.readable.config import ShortConfig
 from englishroom.readable.wiring import WiredModel
-from englishroom.sparse.edges import Edges
 
 SECOND, THIRD = 0.45, 0.05
 """Shares of the sums that may read more than the first bound, and more than the second."""
 FULLEST = 3
-"""A table keeps one entry in so many at most in the end."""
-MEMORY = 0.9
-"""How much of the running means stays from step to step."""
+"""Of all words, one in so many stays at most in a list, in a feature's votes, and behind a word."""
+Costs = Mapping[str, Float[Tensor, " edge"]]
+Kept = dict[str, Bool[Tensor, " edge"]]
 
 
-@dataclass(frozen=True)
-class Means:
-    """Running means over the text.
-
-    Attributes:
-        first, second: of every feature's value and its square.
-        words: of ``p (1 - p)`` of every word's probability.
-    """
-
-    first: Float[Tensor, " feature"]
-    second: Float[Tensor, " feature"]
-    words: Float[Tensor, " d_vocab"]
-
-    def after(self, newer: Means) -> Means:
-        """Return the means with those of one more batch."""
-        pairs = ((self.first, newer.first), (self.second, newer.second), (self.words, newer.words))
-        return Means(*(MEMORY * old + (1 - MEMORY) * new for old, new in pairs))
-
-
-def means_of(features: Float[Tensor, "row feature"], logits: Float[Tensor, "row d_vocab"]) -> Means:
-    """Measure one batch."""
-    p = logits.softmax(-1)
-    return Means(features.mean(0), features.square().mean(0), (p * (1 - p)).mean(0))
-
-
-def choose_edges(
-    model: WiredModel, means: Means, frequencies: Float[Tensor, " token"], config: ShortConfig, done: float
-) -> dict[str, Bool[Tensor, " edge"]]:
+def choose_edges(model: WiredModel, costs: Costs, config: ShortConfig, done: float) -> Kept:
     """Say which edges stay.
 
     Args:
-        frequencies: shares of the tokens in the text.
+        costs: by table of edges, what leaving out each would cost.
         done: how much of the pruning is behind; bounds fall by the same factor in equal shares of it.
     """
-    spread = (means.second - means.first.square()).clamp(min=0)
-
-    def bound(least: int, first: int) -> int:
-        return max(1, round(first * (least / first) ** done)) if least < first else least
-
-    looks = ((config.look_reads,), (config.look_words,))
-    features = (
-        (config.reads_half, config.reads_p95, config.reads_most),
-        (config.words_half, config.words_p95, config.words_most),
-    )
-    firsts = (config.first_reads, config.first_words)
-    kept: dict[str, Tensor] = {}
-    for layer in range(model.shape.n_layers):
-        for name, bounds in (
-            ("queries", looks),
-            ("keys", looks),
-            ("lone_keys", looks),
-            ("moved", features),
-            ("rules", features),
-        ):
-            for kind, size, first, least in zip(("", "words."), (spread, frequencies), firsts, bounds, strict=True):
-                edges = model.edges[f"{kind}{name}.{layer}"]
-                importance = edges.weights.detach().square() * size[edges.sources]
-                some = max(1, edges.n_sources // FULLEST)
-                within = within_bounds(edges, importance, [bound(min(n, some), first) for n in least])
-                kept[f"{kind}{name}.{layer}"] = within
-    for name, size, each in (
-        ("votes", means.second, config.votes),
-        ("follows", frequencies, config.follows),
+    layers = range(model.shape.n_layers)
+    features = [f"{group}.{layer}" for layer in layers for group in ("moved", "rules")]
+    bounds = config.reads_half, config.reads_p95, config.reads_most
+    words = config.words_half, config.words_p95, config.words_most
+    kept = _choose_reads(model, costs, features, bounds, words, config, done)
+    for layer in layers:
+        for group in ("queries", "keys", "lone_keys"):
+            one = [f"{group}.{layer}"]
+            kept |= _choose_reads(model, costs, one, (config.look_reads,), (config.look_words,), config, done)
+    for name, each, first in (
+        ("votes", config.votes, config.first_votes),
+        ("follows", config.follows, model.shape.d_vocab),
     ):
-        edges = model.edges[name]
-        most = bound(min(each, max(1, edges.n_columns // FULLEST)) * edges.n_sources, max(1, len(edges.columns)))
-        importance = edges.weights.detach().square() * size[edges.sources] * means.words[edges.columns.long()]
-        rows = bound(config.row_most, edges.n_columns)
-        within = torch.ones(len(importance), dtype=torch.bool)
-        order, ranks = _ranks(edges.sources, importance, edges.n_sources)
+        edges, cost = model.edges[name], costs[name]
+        rows = _bound(config.row_most, first, done)
+        order, ranks = _ranks(edges.sources, cost, edges.n_sources)
+        within = torch.ones(len(cost), dtype=torch.bool)
         within[order] = ranks < rows
-        kept[name] = within & most_important(importance * within, most)
+        most = _bound(min(each, max(1, edges.n_columns // FULLEST)), first, done) * edges.n_sources
+        kept[name] = within & most_important(cost * within, most)
     return kept
 
 
-def within_bounds(edges: Edges, importance: Float[Tensor, " edge"], bounds: list[int]) -> Bool[Tensor, " edge"]:
+def _bound(least: int, first: int, done: float) -> int:
+    return max(1, round(first * (least / first) ** done)) if least < first else least
+
+
+def _choose_reads(
+    model: WiredModel,
+    costs: Costs,
+    groups: Sequence[str],
+    reads: Sequence[int],
+    words: Sequence[int],
+    config: ShortConfig,
+    done: float,
+) -> Kept:
+    """Choose what the sums of some groups read, which share their bounds: of features and lists together, and of words.
+
+    Which words stay is chosen first, then which lists of words stay at all.
+    """
+    most = max(1, model.shape.d_vocab // FULLEST)
+    starts = [0]
+    for group in groups:
+        starts.append(starts[-1] + model.edges[group].n_columns)
+    columns = torch.cat([model.edges[g].columns.long() + at for g, at in zip(groups, starts, strict=False)])
+    cost = torch.cat([costs[g] for g in groups])
+    lists = [f"words.{g}" for g in groups]
+    of_words = torch.cat([model.edges[g].columns.long() + at for g, at in zip(lists, starts, strict=False)])
+    against = torch.cat([model.edges[g].weights.detach() < 0 for g in lists])
+    cost_of_words = torch.cat([costs[g] for g in lists])
+    first_words = min(config.first_words, model.shape.d_vocab)
+    by_words = [_bound(min(n, most), first_words, done) for n in words]
+    words_kept = within_bounds(of_words, cost_of_words, starts[-1], by_words)
+    which = of_words * 2 + against  # of each sum its two lists
+    cost_of_lists = torch.zeros(2 * starts[-1]).index_add_(0, which, cost_of_words * words_kept)
+    own = torch.arange(2 * starts[-1]) // 2
+    by_reads = [_bound(n, config.first_reads, done) for n in reads]
+    both = within_bounds(torch.cat([columns, own]), torch.cat([cost, cost_of_lists]), starts[-1], by_reads)
+    reads_kept, lists_kept = both[: len(columns)], both[len(columns) :]
+    words_kept &= lists_kept[which]
+    found: Kept = {}
+    for names, kept in ((groups, reads_kept), (lists, words_kept)):
+        parts = kept.split([len(costs[name]) for name in names])
+        found |= dict(zip(names, parts, strict=True))
+    return found
+
+
+def within_bounds(
+    columns: Int[Tensor, " edge"], cost: Float[Tensor, " edge"], n_columns: int, bounds: Sequence[int]
+) -> Bool[Tensor, " edge"]:
     """Keep, of the edges to every column, as many as bounds allow: the first, or more where most would be lost."""
-    columns = edges.columns.long()
-    order, ranks = _ranks(columns, importance, edges.n_columns)
-    total = torch.zeros(edges.n_columns).index_add_(0, columns, importance)
-    inside = torch.zeros(edges.n_columns).index_add_(0, columns[order], importance[order] * (ranks < bounds[0]))
-    lost = torch.where(total > 0, 1 - inside / total.clamp(min=1e-30), torch.zeros(()))
-    alive = int((total > 0).sum())
-    most = torch.full((edges.n_columns,), bounds[0])
+    order, ranks = _ranks(columns, cost, n_columns)
+    lost = torch.zeros(n_columns).index_add_(0, columns[order], cost[order] * (ranks >= bounds[0]))
+    n_read = columns.bincount(minlength=n_columns)
+    most = torch.full((n_columns,), bounds[0])
     neediest = lost.argsort(descending=True, stable=True)
     for share, more in zip((SECOND, THIRD), bounds[1:], strict=False):
-        most[neediest[: int(share * alive)]] = more
+        most[neediest[: int(share * int((n_read > 0).sum()))]] = more
     kept = torch.zeros(len(columns), dtype=torch.bool)
     kept[order] = ranks < most[columns[order]]
     return kept
 
 
-def most_important(importance: Float[Tensor, " edge"], most: int) -> Bool[Tensor, " edge"]:
-    """Keep the ``most`` most important edges."""
-    if len(importance) <= most:
-        return torch.ones(len(importance), dtype=torch.bool)
-    return importance > importance.kthvalue(len(importance) - most).values
+def most_important(cost: Float[Tensor, " edge"], most: int) -> Bool[Tensor, " edge"]:
+    """Keep the ``most`` edges that cost most to leave out."""
+    if len(cost) <= most:
+        return torch.ones(len(cost), dtype=torch.bool)
+    return cost > cost.kthvalue(len(cost) - most).values
 
 
 def _ranks(
-    columns: Int[Tensor, " edge"], importance: Float[Tensor, " edge"], n_columns: int
+    columns: Int[Tensor, " edge"], cost: Float[Tensor, " edge"], n_columns: int
 ) -> tuple[Int[Tensor, " edge"], Int[Tensor, " edge"]]:
-    """Order edges by column, the most important first; return the order, and each edge's rank within its column."""
-    order = importance.argsort(descending=True, stable=True)
+    """Order edges by column, the costliest first; return the order, and each edge's rank within its column."""
+    order = cost.argsort(descending=True, stable=True)
     order = order[columns[order].argsort(stable=True)]
-    first = torch.searchsorted(columns[order], torch.arange(n_columns))
+    first = torch.searchsorted(columns[order].contiguous(), torch.arange(n_columns))
     return order, torch.arange(len(order)) - first[columns[order]]
