@@ -23,10 +23,21 @@ from englishroom.emit.prelude import loading
 from englishroom.emit.prelude.readable import exact, rules_in
 from englishroom.emit.python import Emitted, Header, emit
 from englishroom.interp import reference
-from englishroom.ir.condition import Condition, Word, WordAt
+from englishroom.ir.condition import (
+    Condition,
+    InQuotes,
+    IntoSentence,
+    Repeated,
+    Word,
+    WordAt,
+    WordEarlier,
+    holds,
+)
 from englishroom.ir.labels import Explanation, Feature, Labels
+from englishroom.ir.marks import marks_of
 from englishroom.ir.program import Fire, Looks, Lookup, Program, Space, SparseTable, Table, Vote, Votes, tables_of
 from englishroom.ir.room import pack
+from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.verify import require_valid
 from englishroom.names import TABLES
 from programs import READABLE_KINDS, random_program, random_readable, run_file, tokenizer_for, tokens_for, write_emitted
@@ -435,3 +446,44 @@ def test_only_the_standard_library_is_imported(tmp_path: Path) -> None:
     modules |= {str(node.module) for node in ast.walk(module) if isinstance(node, ast.ImportFrom)}
     assert {name.partition(".")[0] for name in modules} <= sys.stdlib_module_names
     assert len(list(tables_of(random_readable(2).blocks[0]))) == 1
+
+
+@st.composite
+def random_conditions(draw: st.DrawFn) -> Condition:
+    listed = st.lists(st.sampled_from(range(12)), min_size=1, max_size=3, unique=True).map(
+        lambda found: tuple(Word(token, f"w{token}") for token in found)
+    )
+    terms = st.one_of(
+        st.builds(WordAt, listed, st.integers(0, 3), st.booleans()),
+        st.builds(WordEarlier, listed, st.sampled_from(("text", "sentence", "quote", 1, 3)), st.booleans()),
+        st.builds(InQuotes, st.booleans()),
+        st.builds(IntoSentence, st.integers(1, 4), st.booleans()),
+        st.builds(Repeated, st.booleans()),
+    )
+    return Condition(tuple(draw(st.lists(st.lists(terms, min_size=1, max_size=3).map(tuple), max_size=3))))
+
+
+@given(conditions=st.lists(random_conditions(), min_size=1, max_size=2), seed=st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=25)
+def test_conditions_in_the_file_hold_where_they_are_said_to(
+    conditions: list[Condition], seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    program, words = induction(), quoting_tokenizer()
+    features = [Feature(f"r0.{at}:x", explanation=replace(HERE, condition=c)) for at, c in enumerate(conditions)]
+    labels = Labels({"rules.0": (*features, *[Feature("r0.1")][: 2 - len(features)])})
+    text = emit(program, words, Header("tiny"), "0" * 64, labels).text
+    names: dict[str, Any] = {"__name__": "program", "__file__": "program.py"}
+    exec(compile(text, "program.py", "exec", dont_inherit=True), names)
+    read = np.random.default_rng(seed).integers(0, program.d_vocab, program.n_ctx).tolist()
+    for at, condition in enumerate(conditions):
+        for end in range(len(read)):
+            found = names["holds"](f"r0.{at}", read[: end + 1])
+            assert found == holds(condition, read, end, marks_of(words))
+    with pytest.raises(ValueError, match=r"'r9\.9' has no condition"):
+        names["holds"]("r9.9", read)
+
+
+def quoting_tokenizer() -> Tokenizer:
+    """Make a tokenizer some of whose pieces open and close quotes and end sentences."""
+    plain = tokenizer_for(12)
+    return replace(plain, pieces=(*plain.pieces[:7], b'"', b".", "\u201c".encode(), "!\u201d".encode(), b"\n"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from englishroom.ir.wording import comment, distinct
 
 SHORT = 240
 """Characters that the line of a rule has at most that the header walks through."""
+PLACE = re.compile(r"([mr]\d+\.\d+)(?:$|:|->|#)")
 ALWAYS = "always"
 """What votes whatever is on goes by this name."""
 
@@ -243,6 +245,11 @@ class ReadableListing:
             lines.rule_line(at, f"{names[at]}:{where[at]}", terms, *end, numbers, single)
             for at, (terms, end) in enumerate(zip(self.sums(block, "conditions"), ends, strict=True))
         ]
+
+    def short_name(self, variable: str, index: int) -> str:
+        """Name a feature by its place where its name begins with that, as ``r1.12:she/her`` does; else by its name."""
+        place = PLACE.match(name := self.names[variable][index])
+        return place[1] if place else name
 
     def look_name(self, block: Looks, look: int) -> str:
         """Name a look by its layer and its number."""

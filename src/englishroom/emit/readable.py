@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from englishroom.emit import lines
+from englishroom.emit import conditions, lines
 from englishroom.emit import tables as table_text
 from englishroom.emit.emitter import Emitted, Emitter, Header
 from englishroom.emit.lines import Numbers
 from englishroom.emit.listing import ALWAYS, ReadableListing, Section
 from englishroom.emit.naming import identifiers
-from englishroom.emit.prelude import arithmetic, loading, readable, talking
+from englishroom.emit.prelude import arithmetic, holding, loading, readable, talking
 from englishroom.emit.source import LineOrigin
 from englishroom.ir import tokenizer as tokenizer_module
 from englishroom.ir.labels import Labels
@@ -40,15 +40,31 @@ from englishroom.ir.wording import between_quotes, comment, token_words
 _ALWAYS_ON = f'{{"{ALWAYS}": 1.0}}'
 _LOCALS = ("on", "seen", "scores", "for_lists", "token", "position", "memory", "WORDS", "POSITIONS", "table_names")
 _GUIDE = (
-    "How to read it. A word is in lists; looks say where to look back, and moved features what stands there; rules say",
-    "what is on besides, from all that is on before; and all that is on votes for the next word. step() does this for",
-    "one word. Whatever is on goes by its name, with how strongly it is on.",
+    "How to read it. Looks say where to look back, and moved features what stands there; rules say what is on",
+    "besides, from the word here and from all that is on before; and all that is on votes for the next word.",
+    "step() does this for one word. Whatever is on goes by its name, with how strongly it is on.",
     "",
-    "Below step() stands the program, in sections. A line there is a number and a name, then names, each with a number",
-    "behind it: of a list its members, of a rule what it reads, of what votes the words that it votes for, in nats.",
-    'Terms behind "..." are below a tenth of the largest. What stands behind a second "|" is said of the line, and',
-    "decides nothing; so do lines that begin with #. Numbers have three digits or more; where a table has few",
-    "different numbers, each stands for the nearest of these, which are given where a section is read, at the end.",
+    "Below step() stands the program, in sections, those first without which the answers change most. A rule's",
+    "line:",
+    "",
+    "    12 NAME: for WORDS | against WORDS | FEATURES > 1 | bias B threshold T ... SMALL TERMS",
+    "",
+    "A number stands behind each name. Where the word here is one of the words for it, its number counts; of the",
+    "words against it, less its number; each feature that is on counts its number times how strongly it is on.",
+    "The rule is on where this exceeds 1: numbers are in units of what it asks for, the threshold minus the bias.",
+    'Behind "..." stand terms below a tenth of the largest. A rule that says "> 0.01" or the like asks for next',
+    'to nothing, and its numbers are as they are; "> -1" is on by itself. "where look 1.2 looks" begins the line',
+    "of a moved feature: it sums up its terms over all positions, by the weight with which look 2 of layer 1",
+    "looks at each, and the words are those that stand there.",
+    "",
+    "A line goes on in lines that begin with spaces. Lines that begin with # decide nothing: they say how often",
+    "the feature above is on, how far back it usually finds what it reads, which words it votes for and against",
+    "at its usual strength, in nats (none where that is below 0.1), and a piece of text with the word at which it",
+    "was on in brackets; then its condition, where one was searched. A name is a place, r0.12 or m1.3 (rule 12 of",
+    "layer 0, moved feature 3 of layer 1), and the words that it is on at, or that it finds; behind -> the words",
+    "that it votes for. Lists that several read have a section of their own. What follows a word, and the votes",
+    "of features, are in nats. Numbers have two digits or more; where a table has few different numbers, each",
+    "stands for the nearest of these.",
 )
 
 
@@ -56,10 +72,12 @@ class ReadableEmitter(Emitter):
     """Spells a program of looks, rules and votes."""
 
     def __init__(self, program: Program, tokenizer: Tokenizer, labels: Labels) -> None:
-        super().__init__(program, tokenizer, (readable,))
+        super().__init__(program, tokenizer, (readable, holding))
         self.listing = ReadableListing(program, token_words(tokenizer), labels)
         if not any(map(self.listing.is_beside, program.blocks)):
             self.calls.remove("load_tables")
+        if self.listing.labels.explanations:
+            self.calls.add("holds")
         taken = (*self.verbatim.pieces, *self.verbatim.imports, *_LOCALS, *self.name.values())
         parts = [f"{own}_{part}" for own in self.name.values() for part in ("lines", ALWAYS, f"{ALWAYS}_lines")]
         self.part = identifiers(parts, taken)
@@ -82,6 +100,12 @@ class ReadableEmitter(Emitter):
             self.source.add(self._section(section), LineOrigin(section.block.origin.made_by, section.block.name))
         self._add("\n\n# 3. How it talks\n")
         self._copy(talking)
+        if "holds" in self.calls:
+            self._add(
+                '\n# Its conditions: program.holds("r1.12", tokens) says whether that of r1.12 holds at their end\n'
+            )
+            self._copy(holding)
+            self._add(self._conditions())
         self._add("\n# 4. Its arithmetic, and how it reads the lines above\n")
         for module in (readable, arithmetic, loading):
             self._copy(module)
@@ -183,6 +207,12 @@ class ReadableEmitter(Emitter):
                 raise AssertionError(f"{block.name} votes for no words")
         if isinstance(block, Votes | Linear) and block.bias is not None:
             yield self._call("vote", _ALWAYS_ON, self._part(block, ALWAYS), "scores"), block
+
+    def _conditions(self) -> str:
+        """Write the condition of every feature that has one."""
+        told = self.listing.labels.explanations.items()
+        named = {self.listing.short_name(*feature): explanation.condition for feature, explanation in told}
+        return conditions.source(named, self.listing.words)
 
     # How it reads its lines.
 

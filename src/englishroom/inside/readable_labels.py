@@ -39,6 +39,8 @@ FAINT = 0.2
 """Share of the strongest vote below which none is kept."""
 TELLING = 0.3
 """Share of the activation that the words of a name must have."""
+NAMED = 0.1
+"""Share of the first word of a name that the others must have."""
 HALF = 0.5
 OPENING = 8
 """Positions that count as the opening of a text."""
@@ -214,7 +216,7 @@ class _Naming:
         tokens, votes = self._telling(source), self._said(block.name, at, mean)
         label = own
         if tokens and sum(share for _, share in tokens[:3]) >= TELLING:
-            label = f"{own}:{_joined(tokens)}"
+            label = f"{own}:{_joined([word for word in tokens if word[1] >= NAMED * tokens[0][1]])}"
         elif votes:
             label = f"{own}->{_joined([vote for vote in votes if vote[1] > 0])}" if votes[0][1] > 0 else own
         group = self._group(block.name, at, by_token, positions, values, direct, importance)
