@@ -34,6 +34,8 @@ Csr = scipy.sparse.csr_array
 ROWS_FOLLOWED = 32
 """Rows of text on which looks are followed back."""
 LISTED = 6
+SAID_FOR, SAID_AGAINST = 4, 2
+"""Votes for and against words that are kept."""
 NOISE_NATS = 0.1
 FAINT = 0.2
 """Share of the strongest vote below which none is kept."""
@@ -252,9 +254,11 @@ class _Naming:
         table = self.votes[variable]
         votes = Csr(table[[at]]).toarray().ravel().astype(np.float64)
         votes = (votes - votes @ self.chance) * mean
-        ranked = np.argsort(-abs(votes) * self.chance**0.25, kind="stable")[: 2 * LISTED]
-        least = max(NOISE_NATS, FAINT * float(abs(votes[ranked]).max(initial=0.0)))
-        kept = [token for token in ranked.tolist() if abs(votes[token]) >= least][:LISTED]
+        weighed = votes * self.chance**0.25
+        ranked = np.argsort(-weighed, kind="stable")
+        least = max(NOISE_NATS, FAINT * float(abs(votes[ranked[[0, -1]]]).max()))
+        best = [*ranked[:SAID_FOR].tolist(), *ranked[::-1][:SAID_AGAINST].tolist()]
+        kept = list(dict.fromkeys(token for token in best if abs(votes[token]) >= least))
         kept.sort(key=lambda token: (votes[token] < 0, -abs(votes[token])))
         return tuple((self.words[token], _short(float(votes[token]))) for token in kept)
 
