@@ -20,6 +20,8 @@ SMALLEST = {
     "pruning": "--model tiny-1l --latents 48 --local-tokens 600 --joint-tokens 600 --steps 1 --held-out 1"
     " --sampled-edges 2",
     "readable": "--tokens 2",
+    "readable_fit": "--model tiny-1l --moved 8 --rules 16 --apart-tokens 1024 --stream-tokens 1024 --steps 1"
+    " --held-out 1",
     "source_lines": "--before here --at here",
     "run": "--models tiny-1l --rounds 1 --stories 1 --tokens 4",
 }
@@ -30,6 +32,7 @@ ROWS = {
     "ngrams_infini": ["suffix array, build", "count, one query a call", "longest match at every position"],
     "pruning": ["base: ", "at random", "attribution", "learned gates", "2 edges taken out one at a time"],
     "readable": ["tokens a second over 2", "seconds to import", "nats from the interpreter"],
+    "readable_fit": ["fitted together", "all edges", "96 votes a feature, by cost", "all of these, by size"],
     "source_lines": ["| all |", "| Blank lines kept |"],
     "run": ["score, torch, tiny-1l", "talk, one stream, greedy", "program.py, pure Python", "peak memory, tiny-1l"],
 }

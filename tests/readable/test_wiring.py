@@ -128,7 +128,7 @@ def test_a_sharp_model_has_features_on_about_as_often() -> None:
 def test_what_is_left_out_stays_as_its_mean() -> None:
     run = fit()
     run.update()
-    before, features = run.model, run.means
+    before, features = run.result(), run.means
     run_bias = before.vectors["rule_biases.1"].detach().clone()
     assert features is not None
     run._prune(1)

@@ -108,6 +108,24 @@ class WiredModel:
         edges = {name: replace(old, weights=tensors[name]) for name, old in self.edges.items()}
         return replace(self, edges=edges, vectors={name: tensors[name] for name in self.vectors})
 
+    def keep(
+        self, kept: Mapping[str, Tensor], means: Float[Tensor, " feature"], frequencies: Float[Tensor, " token"]
+    ) -> WiredModel:
+        """Leave out all but some edges of some tables; what these add on average stays, in biases.
+
+        Args:
+            means: of the features.
+            frequencies: shares of the tokens in the text.
+        """
+        edges, vectors = dict(self.edges), {name: vector.detach().clone() for name, vector in self.vectors.items()}
+        for name, of in kept.items():
+            old = self.edges[name]
+            edges[name] = old.keep(of)
+            usual = frequencies if is_of_words(name) else means[: old.n_sources]
+            if (bias := bias_of(name)) is not None:
+                vectors[bias] += mean_sums(old, usual) - mean_sums(edges[name], usual)
+        return replace(self, edges=edges, vectors=vectors)
+
     def double(self) -> WiredModel:
         """Return the model in float64."""
         tensors = {name: tensor.detach().double() for name, tensor in self.tensors().items()}
@@ -120,6 +138,11 @@ class WiredModel:
             found |= {f"{name}:starts": edges.starts, f"{name}:columns": edges.columns}
             found[f"{name}:width"] = torch.tensor(edges.n_columns)
         return found
+
+
+def is_of_words(edges: str) -> bool:
+    """Say whether edges lead from the word at hand, and not from features."""
+    return edges.startswith("words.") or edges == "follows"
 
 
 def bias_of(edges: str) -> str | None:

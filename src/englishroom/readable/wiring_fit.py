@@ -31,7 +31,7 @@ from englishroom.readable.config import ShortConfig
 from englishroom.readable.firing import overuse
 from englishroom.readable.stream_fit import drawn_part
 from englishroom.readable.table_adam import TableAdam, size_of
-from englishroom.readable.wiring import WiredModel, bias_of, from_state, mean_sums, sharpen
+from englishroom.readable.wiring import WiredModel, from_state, sharpen
 from englishroom.readable.wiring_prune import choose_edges
 
 WARM_STEPS, DECAY = 50, 0.5
@@ -125,20 +125,15 @@ class WiringFit:
         """Leave edges out, as many as at this pruning, counted from 1."""
         if self.means is None:
             return
-        done = number / len(self.prune_at)
-        spread = self.adam.mean_squares()
-        costs = {name: e.weights.detach().square() * spread[name] for name, e in self.model.edges.items()}
-        kept = choose_edges(self.model, costs, self.config, done)
-        edges = {name: old.keep(kept[name]) for name, old in self.model.edges.items()}
-        for name, old in self.model.edges.items():
-            of_words = name.startswith("words.") or name == "follows"
-            means = self.frequencies if of_words else self.means[: old.n_sources]
-            if (bias := bias_of(name)) is not None:
-                with torch.no_grad():
-                    self.adam.tables[bias] += mean_sums(old, means) - mean_sums(edges[name], means)
-        model = WiredModel(self.model.shape, edges, self.model.vectors, self.model.places)
+        kept = choose_edges(self.model, self.costs(), self.config, number / len(self.prune_at))
+        model = self.model.keep(kept, self.means, self.frequencies)
         self.adam = self.adam.with_fewer(model.tensors(), kept, _shares(model))
         self.model = model.with_tensors(self.adam.tables)
+
+    def costs(self) -> dict[str, Tensor]:
+        """Return, by table of edges, what leaving out each would cost, to second order and up to a factor."""
+        spread = self.adam.mean_squares()
+        return {name: edges.weights.detach().square() * spread[name] for name, edges in self.model.edges.items()}
 
     def result(self) -> WiredModel:
         """Return the model as it now is; it trains no further."""
