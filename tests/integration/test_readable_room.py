@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from englishroom.cli import main
 from englishroom.evaluate import sample_file
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.ir.room import load_program
@@ -87,3 +90,28 @@ def test_killed_while_fitting_it_ends_at_the_same_program(
 def test_other_families_have_a_readable_form(case: str, tmp_path: Path) -> None:
     evidence = decompile(readable_room_config(CASES[case].write(tmp_path / "model")), tmp_path / "room").evidence
     assert evidence["emitted_vs_program_nats"] < 1e-9
+
+
+def test_its_readability_is_measured_and_kept(
+    room: Path, tiny_room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = tmp_path / "room"
+    shutil.copytree(room, measured)
+    command = ["readability", str(measured), "--max-documents", "4", "--positions", "3"]
+    assert main([*command, "--out", str(tmp_path / "found.json")]) == 0
+    told = capsys.readouterr().out
+    assert "voters needed within 0.1 nats, median" in told
+    assert "null: the same of a program with votes permuted among voters" in told
+    before, after = read_manifest(room), read_manifest(measured)
+    assert [record["made_by"] for record in after.records][-1] == "readability"
+    found = json.loads((tmp_path / "found.json").read_text())
+    values = {one["name"]: one["value"] for one in found["measures"]}
+    assert values.items() <= after.evidence.items()
+    assert values["reads_per_rule_most"] == before.evidence["reads_per_rule_most"]
+    assert values["entries_used_mean"] == pytest.approx(sum(found["entries_used"].values()))
+    assert {"entries_needed_median_null", "voters_needed_p90_null"} <= after.evidence.keys()
+    assert after.files == before.files
+    assert main(command) == 0
+    assert read_manifest(measured).evidence == after.evidence
+    assert main(["readability", str(tiny_room)]) == 1
+    assert "its program is exact, and not made of looks, rules and votes" in capsys.readouterr().err

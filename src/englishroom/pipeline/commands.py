@@ -283,6 +283,23 @@ class ExplainFeaturesConfig(Settings):
 
 
 @dataclass(frozen=True)
+class ReadabilityConfig(Settings):
+    """What to measure, and on what."""
+
+    room: Annotated[Positional[Path], arg(metavar="ROOM")]
+    """A room that was made with --level readable. Its manifest is written anew."""
+    text: str = "sampled"
+    """Text to measure on, which the room was not fitted on: a file, a folder of files, a table, a dataset on the
+    Hugging Face hub, or "sampled", stories that come with englishroom."""
+    max_documents: Count = 100
+    """Measure on this many documents from the beginning of the text."""
+    positions: Count = 80
+    """Positions at which the voters and the table entries that are needed are counted, spread over the documents."""
+    seed: Amount = 0
+    """Start of the random numbers: which positions, and how the null is shuffled."""
+
+
+@dataclass(frozen=True)
 class SliceConfig(Settings):
     """What to slice, for which text, and how near it stays."""
 
