@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emitted_tables import looked_into
-from englishroom.emit.lines import Numbers, Sum, SumNumbers, Terms, curve_text, curve_words, rule_line
+from englishroom.emit.lines import Numbers, SumNumbers, Terms, TermSum, curve_text, curve_words, rule_line
 from englishroom.emit.prelude import loading
 from englishroom.emit.prelude.readable import exact, rules_in
 from englishroom.emit.python import Emitted, Header, emit
@@ -174,7 +174,7 @@ def test_a_rule_of_any_numbers_is_read_back(
     words = [(word, value) for word, value in zip(("for", "against", "where", *map(str, range(40))), own, strict=False)]
     sets = [tuple(sorted(set(map(abs, own)))), tuple(sorted(set(values)))] if few else [(), ()]
     of_words, of_features = (Numbers(numbers, single=True, read=exact(numbers, True)) for numbers in sets)
-    line = rule_line(3, "r:", Sum(features, words), bias, low, SumNumbers(of_features, of_words), single=True)
+    line = rule_line(3, "r:", TermSum(features, words), bias, low, SumNumbers(of_features, of_words), single=True)
     reads, biases, thresholds = rules_in(line + "\n# on 1 % > -> | ... 3", tuple(sets), single=True)
     assert {name: weight for name, ((_, weight),) in reads.items()} == dict(features) | {
         f"word {name}": weight for name, weight in words
@@ -185,7 +185,7 @@ def test_a_rule_of_any_numbers_is_read_back(
 def plain_line(terms: list[tuple[str, float]], bias: float, low: float, words: Terms = ()) -> str:
     numbers = Numbers.of(np.array([value for _, value in terms]), single=False)
     own = Numbers.of(np.abs([value for _, value in words]), single=False)
-    return rule_line(7, "r:", Sum(terms, words), bias, low, SumNumbers(numbers, own), single=False)
+    return rule_line(7, "r:", TermSum(terms, words), bias, low, SumNumbers(numbers, own), single=False)
 
 
 def test_weights_are_in_units_of_what_a_rule_asks_for() -> None:

@@ -84,7 +84,7 @@ def is_single_block(block: Looks | Fire) -> bool:
 
 
 @dataclass(frozen=True)
-class Sum:
+class TermSum:
     """The terms of a sum: words that count for it, or against it where their weight is below 0, and features."""
 
     features: Terms
@@ -147,7 +147,7 @@ def marked(terms: list[str], sizes: Sequence[float] | NDArray[np.floating]) -> l
     return terms if strong == len(terms) else [*terms[:strong], SMALL, *terms[strong:]]
 
 
-def sum_units(terms: Sum, numbers: SumNumbers, unit: float = 1.0) -> tuple[list[str], list[str]] | None:
+def sum_units(terms: TermSum, numbers: SumNumbers, unit: float = 1.0) -> tuple[list[str], list[str]] | None:
     """Write the strong terms of a sum, and those below a tenth of the largest: words for, words against, features.
 
     Returns:
@@ -172,7 +172,7 @@ def sum_units(terms: Sum, numbers: SumNumbers, unit: float = 1.0) -> tuple[list[
     return sides
 
 
-def rule_line(index: int, name: str, terms: Sum, bias: float, low: float, numbers: SumNumbers, single: bool) -> str:
+def rule_line(index: int, name: str, terms: TermSum, bias: float, low: float, numbers: SumNumbers, single: bool) -> str:
     """Write one rule: its name, its terms, what they must exceed, its bias, and a threshold above 0.
 
     Args:
@@ -193,7 +193,7 @@ def rule_line(index: int, name: str, terms: Sum, bias: float, low: float, number
     return head + (f"\n    {folded(weak)}" if weak else "")
 
 
-def side_line(start: str, terms: Sum, numbers: SumNumbers, ends: Sequence[str] = ()) -> str:
+def side_line(start: str, terms: TermSum, numbers: SumNumbers, ends: Sequence[str] = ()) -> str:
     """Write one side of a match, or lone keys: the strong terms, and behind a mark the others."""
     sides = sum_units(terms, numbers)
     assert sides is not None, "a number is written in all its digits"

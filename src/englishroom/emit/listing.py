@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from englishroom.emit import lines, remarks, walking
-from englishroom.emit.lines import Numbers, Sum, SumNumbers
+from englishroom.emit.lines import Numbers, SumNumbers, TermSum
 from englishroom.emit.listed import feature_names
 from englishroom.emit.own_words import own_words
 from englishroom.emit.prelude import loading
@@ -204,7 +204,7 @@ class ReadableListing:
         found = lines.table_lines(table, [ALWAYS], self.coordinates(block.name), self.numbers(table))
         return [line for line in found if line]
 
-    def sums(self, block: Looks | Fire, part: str) -> list[Sum]:
+    def sums(self, block: Looks | Fire, part: str) -> list[TermSum]:
         """Return the sums of one table of a block, lists that are written into them taken apart into words."""
         table, first = getattr(block, part), 0
         left = np.ones(table.n_columns, bool)
@@ -215,7 +215,7 @@ class ReadableListing:
         names = self.names_read(block.reads)
         own = [self.own.words.get((block.name, part, row), []) for row in range(table.shape[0])]
         return [
-            Sum(
+            TermSum(
                 [(names[at], float(value)) for at, value in table.row(row) if left[at]],
                 [(self.words[token], value) for token, value in words],
             )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from englishroom.emit.lines import Sum, Terms
+from englishroom.emit.lines import Terms, TermSum
 
 NAMED = 4
 """Terms of a kind that are named."""
 
 
-def walked(called: str, terms: Sum, unit: float, asked: str) -> str:
+def walked(called: str, terms: TermSum, unit: float, asked: str) -> str:
     """Say what a rule adds up, what it asks for, and what is enough; the text ends before what is added to the sum.
 
     Args:
