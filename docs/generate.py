@@ -92,8 +92,13 @@ def command_table() -> str:
 
 def level_table() -> str:
     """List the blocks that each level allows."""
-    allowed = {"exact": verify.EXACT_BLOCKS, "featured": get_args(program.Block), "sparse": verify.SPARSE_BLOCKS}
-    allowed["sparse, readable"] = verify.READABLE_BLOCKS
+    allowed = {
+        "exact": verify.EXACT_BLOCKS,
+        "featured": verify.FEATURED_BLOCKS,
+        "sparse": verify.SPARSE_BLOCKS,
+        "sparse, readable": verify.READABLE_BLOCKS,
+        "explained": verify.EXPLAINED_BLOCKS,
+    }
     return table(
         ("level", "blocks"), ((level, code(kind.__name__ for kind in kinds)) for level, kinds in allowed.items())
     )

@@ -17,12 +17,24 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from englishroom.emit.python import Emitted, Header, emit
+from englishroom.ir.condition import (
+    Condition,
+    InQuotes,
+    IntoSentence,
+    Repeated,
+    Term,
+    Word,
+    WordAt,
+    WordEarlier,
+)
+from englishroom.ir.marks import Marks, marks_table
 from englishroom.ir.program import (
     LEVELS,
     Activate,
     AnyTable,
     Attend,
     Block,
+    Conditions,
     Fire,
     Join,
     Level,
@@ -49,6 +61,7 @@ from englishroom.ir.program import (
 from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.verify import SMALL_MATRIX
+from englishroom.ir.wording import token_words
 from englishroom.names import TABLES
 
 KINDS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
@@ -59,6 +72,7 @@ KINDS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
             *("match", "rules", "looks", "fire", "votes", "unexplained"),
         ),
         "sparse": (*("lookup", "linear", "sum", "join", "product", "normalise", "select", "match", "rules"),),
+        "explained": ("lookup", "told", "votes"),
     }
 )
 READABLE_KINDS = ("lookup", "looks", "fire", "votes")
@@ -172,7 +186,7 @@ class _Writer:
     """A program in the making. Every method named after a kind adds such a block over variables made before."""
 
     def __init__(self, level: Level, seed: int, readable: bool) -> None:
-        self.level, self.readable = level, readable
+        self.level, self.readable = level, readable or level == "explained"
         self.random = np.random.default_rng(seed)
         self.n_ctx = self.between(1, 8)
         self.sizes = {"vocab": self.between(3, 12), "resid": self.between(1, 6)}
@@ -180,6 +194,7 @@ class _Writer:
         self.made: dict[str, str] = {}  # variable -> its space
         self.degree: dict[str, int] = {}  # variable -> how many others it multiplies, which bounds its size
         self.tables: dict[str, AnyTable] = {}
+        self.marks: SparseTable | None = None
 
     def program(self, kinds: Sequence[str]) -> Program:
         self.lookup("resid", "token")
@@ -330,6 +345,40 @@ class _Writer:
         (reads, n_read), size = self.features(), self.between(1, 5)
         return self.add(Fire, self.space(size), reads=reads, **self.conditions(size, n_read))
 
+    def told(self) -> str:
+        """Add features that are told by the text alone."""
+        size, dtype = self.between(1, 5), self.pick((np.float32, np.float64))
+        values = np.abs(self.numbers(size)).astype(dtype)
+        if self.marks is None:
+            tokens = np.arange(self.sizes["vocab"])
+            ends, quotes = self.random.random(len(tokens)) < 0.3, self.random.integers(0, 5, len(tokens))
+            inside = np.stack([np.isin(quotes, (1, 3)), ~np.isin(quotes, (2, 3))])
+            self.marks = marks_table(Marks(ends, inside))
+        conditions = tuple(self.condition() for _ in range(size))
+        return self.add(
+            Conditions, self.space(size), conditions=conditions, values=self.named(Table("", values)), marks=self.marks
+        )
+
+    def condition(self) -> Condition:
+        return Condition(
+            tuple(tuple(self.term() for _ in range(self.between(1, 3))) for _ in range(self.between(0, 3)))
+        )
+
+    def term(self) -> Term:
+        d_vocab, negated = self.sizes["vocab"], self.chance(0.3)
+        chosen = self.random.choice(d_vocab, min(d_vocab, self.between(1, 3)), replace=False).tolist()
+        letters = token_words(tokenizer_for(d_vocab))
+        words = tuple(Word(token, letters[token]) for token in chosen)
+        reach = self.pick(("text", "sentence", "quote", 1, 2, 4))
+        terms = (
+            WordAt(words, self.between(0, 3), negated),
+            WordEarlier(words, reach, negated),
+            InQuotes(negated),
+            IntoSentence(self.between(1, 3), negated),
+            Repeated(negated),
+        )
+        return self.pick((*terms[:2], *terms))
+
     def conditions(self, size: int, n_read: int) -> dict[str, AnyTable]:
         return {
             "conditions": self.sparse(size, n_read),
@@ -427,7 +476,7 @@ class _Writer:
 
     def matrix(self, *shape: int) -> AnyTable:
         """Share a matrix of this shape, or make one, dense where the level admits it."""
-        if self.level == "sparse" or (self.level == "featured" and self.chance(0.5)):
+        if self.level in ("sparse", "explained") or (self.level == "featured" and self.chance(0.5)):
             return self.sparse(*shape)
         return self.tied(Table, shape) or self.named(Table("", self.numbers(*shape)))
 
@@ -435,7 +484,7 @@ class _Writer:
         return self.tied(Table, (size,)) or self.named(Table("", self.numbers(size)))
 
     def sparse(self, n_rows: int, n_columns: int, positive: bool = False) -> AnyTable:
-        densest = 0.3 if self.level == "sparse" and n_rows * n_columns > SMALL_MATRIX else 1.0
+        densest = 0.3 if self.level in ("sparse", "explained") and n_rows * n_columns > SMALL_MATRIX else 1.0
         held = self.random.random((n_rows, n_columns)) < densest * self.random.random()
         if positive:
             return self.by_rows(held, np.abs(self.numbers(n_rows, n_columns)))

@@ -33,7 +33,7 @@ def test_lists_in_the_reference_are_those_of_the_code(generate, capsys) -> None:
 def test_lists_hold_what_the_code_holds(generate) -> None:
     assert {"`Lookup`", "`Vote`", "`Match`"} <= set(re.findall(r"^\| (`\w+`)", generate.block_table(), re.MULTILINE))
     named = re.findall(r"^\| `([\w-]+)`", generate.pass_table(), re.MULTILINE)
-    assert named == ["compact", "fold-norms", "prune", "quantise", "slice"]
+    assert named == ["compact", "explained", "fold-norms", "prune", "quantise", "slice"]
     assert "| `englishroom decompile` | " in generate.command_table()
 
 

@@ -69,7 +69,7 @@ class EvidenceForm(TypedDict):
 
 @with_config(_OPEN)
 class _Forms(TypedDict):
-    level: Literal["exact", "featured", "sparse"]
+    level: Literal["exact", "featured", "sparse", "explained"]
     target: TargetForm
     records: list[RecordForm]
     evidence: EvidenceForm

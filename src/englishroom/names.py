@@ -9,7 +9,7 @@ PROGRAM, ORIGINS = "program.py", "origins.json"
 CODE, TABLES, TOKENIZER = "program.ir", "tables.safetensors", "tokenizer.json"
 LABELS, MEMORY, TRACE = "labels.json", "memory.json", "trace.json"
 SCORES, FIDELITY, PROBES, CIRCUITS = "scores.json", "fidelity.json", "interventions.json", "circuits.json"
-FRONTIER, SLICE = "frontier.json", "slice.json"
+FRONTIER, SLICE, EXPLAINED = "frontier.json", "slice.json", "explained.json"
 LATENTS, EXAMPLES = "latents.parquet", "examples.parquet"
 
 EVERY_ROOM: Mapping[str, str] = MappingProxyType(
@@ -50,6 +50,10 @@ SOME_ROOMS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "that work at a position",
         ),
         FRONTIER: ("after `englishroom frontier --store`", "what fidelity costs, point by point"),
+        EXPLAINED: (
+            "of `englishroom explained`",
+            "what the explanations come to as they are and fitted, and what each costs in place of its feature",
+        ),
         SLICE: ("of `englishroom slice`", "what was kept of how much, the gap, and the steps of the search"),
     }
 )

@@ -30,7 +30,7 @@ from englishroom.ir.program import (
     rule_count,
     tables_of,
 )
-from englishroom.ir.verify import READABLE_BLOCKS, verify
+from englishroom.ir.verify import EXPLAINED_BLOCKS, READABLE_BLOCKS, verify
 from programs import full_program, programs, random_readable
 
 CSR = SparseTable("m", np.array([0, 2, 2, 3]), np.array([0, 3, 1]), np.array([1.5, -2.0, 0.25]), 4)
@@ -168,12 +168,16 @@ def test_an_unknown_space_is_a_key_error() -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_kind_of_the_level_is_drawn(level: Level) -> None:
-    new = {"Looks", "Fire", "Votes"}
-    absent = {"exact": {"Join", "Select", "Match", "Rules", "Unexplained"} | new, "featured": set()}.get(
-        level, {"Activate", "Rotate", "Attend", "Unexplained"} | new
-    )
-    drawn = {type(block).__name__ for block in full_program(level).blocks}
-    assert drawn == {kind.__name__ for kind in get_args(Block)} - absent
+    new = {"Looks", "Fire", "Votes", "Conditions"}
+    every = {kind.__name__ for kind in get_args(Block)}
+    expected = {
+        "exact": every - {"Join", "Select", "Match", "Rules", "Unexplained"} - new,
+        "featured": every - {"Conditions"},
+        "sparse": every - {"Activate", "Rotate", "Attend", "Unexplained"} - new,
+        "explained": {kind.__name__ for kind in EXPLAINED_BLOCKS},
+    }[level]
+    drawn = {type(block).__name__ for seed in range(5) for block in full_program(level, seed).blocks}
+    assert drawn == expected
     readable = {type(block) for seed in range(5) for block in random_readable(seed).blocks}
     assert readable == set(READABLE_BLOCKS)
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from englishroom.errors import EnglishRoomError, InvalidProgramError
 from englishroom.ir.program import (
     Block,
+    Conditions,
     Join,
     Linear,
     Lookup,
@@ -25,8 +26,8 @@ from englishroom.ir.program import (
     tables_of,
 )
 from englishroom.ir.text import parse_program
-from englishroom.ir.verify import require_valid, verify
-from programs import programs
+from englishroom.ir.verify import FEATURED_BLOCKS, require_valid, verify
+from programs import full_program, programs
 
 EXACT = """\
 Program(level='exact', n_ctx=3)
@@ -185,7 +186,7 @@ def csr(name: str, *shape: int) -> SparseTable:
 VOTE = Vote(name="early", space="vocab", reads=("logits",))
 BREAKS: list[tuple[str, Change, list[str]]] = [
     # the program
-    ("exact", program_of(level="vague"), ["level is 'vague', expected one of exact, featured, sparse"]),
+    ("exact", program_of(level="vague"), ["level is 'vague', expected one of exact, featured, sparse, explained"]),
     ("exact", program_of(n_ctx=0), ["n_ctx is 0, expected at least 1"]),
     ("exact", program_of(n_ctx=4), ["pos: table W_pos has 3 rows, expected 4"]),
     ("exact", program_of(blocks=()), ["the last block is not a vote"]),
@@ -697,12 +698,15 @@ def test_kinds_that_do_not_stand_at_the_sparse_level(kind: str) -> None:
     assert f"{name}: a {kind} block does not stand at the sparse level" in faults
 
 
-def test_the_featured_level_admits_every_kind() -> None:
+def test_the_featured_level_admits_every_kind_but_conditions() -> None:
     assert verify(replace(BASES["exact"], level="featured")) == []
     assert verify(replace(BASES["sparse"], level="featured")) == []
     assert verify(replace(BASES["readable"], level="featured")) == []
     kinds = {type(block) for program in BASES.values() for block in program.blocks}
-    assert kinds == set(get_args(Block))
+    assert kinds == set(get_args(Block)) - {Conditions}
+    assert set(FEATURED_BLOCKS) == kinds
+    faults = verify(replace(full_program("explained"), level="featured"))
+    assert any(fault.endswith("a Conditions block does not stand at the featured level") for fault in faults)
 
 
 @pytest.mark.parametrize(

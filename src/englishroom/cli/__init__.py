@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "explain-check": "check what a sparse program explains, by taking rules out of it",
         "explain-features": "say when each feature of a sparse program is on, as a condition that runs",
         "readability": "measure how readable a readable program is, beside programs that know nothing",
+        "explained": "write the program of the explanations of a readable room alone",
         "sketch": "write the shortest readable program that keeps a share of what a talker does",
         "slice": "cut out the part of a sparse program that one text needs",
         "score": "measure rooms and models on a text, beside baselines",

@@ -33,6 +33,15 @@ _FIXED = (
     "MERGES",
     "BYTE_IDS",
     "TOKENIZER",
+    "MARKS",
+    "TERMS",
+    "TERM_NUMBERS",
+    "WORD_NUMBERS",
+    "FEATURES",
+    "WORDS",
+    "true",
+    "on",
+    "scores",
     "__file__",
     "__builtins__",
 )
@@ -239,6 +248,8 @@ class Emitter:
             case ir.Fire(reads=reads):
                 sums = self._call("sparse_products", _joined(v, reads), self._table(block.conditions, "rows"))
                 return self._above(sums, block)
+            case ir.Conditions():
+                raise AssertionError(f"{block.name} stands at the level of explanations alone")
             case ir.Votes(reads=reads, bias=bias):
                 offset = () if bias is None else (self._table(bias, "rows"),)
                 return self._linear(_joined(v, reads), block.weights, False, size, offset)

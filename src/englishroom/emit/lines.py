@@ -9,7 +9,7 @@ of those that its table has, where these are few, as they are in programs whose 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from englishroom.emit.listed import decimals, is_single
 from englishroom.emit.prelude.readable import exact
 from englishroom.emit.remarks import LONGEST, about_group
+from englishroom.ir.condition import Condition, Word, WordAt, WordEarlier
 from englishroom.ir.program import AnyTable, Fire, Looks, SparseTable, tables_of
 
 MANY = 256
@@ -215,6 +216,20 @@ def units(bias: float, low: float, largest: float) -> tuple[float, str]:
 def vector_word(value: float, single: bool) -> str:
     """Write a number of a vector."""
     return decimals(np.array([value], np.float32 if single else np.float64))[0]
+
+
+def condition_words(condition: Condition, words: Sequence[str]) -> str:
+    """Write a condition with words that stand for tokens, none of which has a slash in it."""
+    own = [
+        tuple(
+            replace(term, words=tuple(Word(word.token, words[word.token]) for word in term.words))
+            if isinstance(term, WordAt | WordEarlier)
+            else term
+            for term in terms
+        )
+        for terms in condition.alternatives
+    ]
+    return str(Condition(tuple(own)))
 
 
 def curve_words(values: NDArray[np.floating]) -> str:

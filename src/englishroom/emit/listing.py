@@ -19,6 +19,7 @@ from englishroom.ir.labels import Feature, Labels
 from englishroom.ir.program import (
     AnyTable,
     Block,
+    Conditions,
     Fire,
     Linear,
     Looks,
@@ -84,6 +85,7 @@ class ReadableListing:
             for block in program.blocks
             if isinstance(block, Looks | Fire) and not self.is_beside(block)
         }
+        self.rule_lines |= {b.name: self._condition_lines(b) for b in program.blocks if isinstance(b, Conditions)}
 
     def _tied(self, block: Block) -> str | None:
         """Name the lists that a block turns votes for lists into votes for words by, if these are lists read before."""
@@ -104,7 +106,7 @@ class ReadableListing:
     def is_feature(self, name: str) -> bool:
         block = self.by_name[name]
         words = self.program.vote.space
-        return isinstance(block, Looks | Fire) or (isinstance(block, Lookup) and block.space != words)
+        return isinstance(block, Looks | Fire | Conditions) or (isinstance(block, Lookup) and block.space != words)
 
     def _goes_to_lists(self, name: str) -> bool:
         """Say whether votes go to lists first, whose names are their own, not those of lists that are read."""
@@ -115,7 +117,8 @@ class ReadableListing:
 
     def is_beside(self, block: Block) -> bool:
         """Say whether a block has a table that is too large for the file."""
-        return any(_n_bytes(table) > loading.LARGE for table in tables_of(block))
+        large = any(_n_bytes(table) > loading.LARGE for table in tables_of(block))
+        return large and not isinstance(block, Conditions)
 
     def coordinates(self, name: str) -> list[str]:
         """Name the coordinates of a variable."""
@@ -165,7 +168,7 @@ class ReadableListing:
                 else:
                     told = [Feature("") if variable is None else self._told(variable, at) for at in range(len(names))]
                 yield from self._grouped(block.name, spelt, told)
-            case Fire():
+            case Fire() | Conditions():
                 spelt = self._with_remarks(block.name, range(self.sizes[block.name]))
                 told = [self._told(block.name, at) for at in range(len(spelt))]
                 yield from self._grouped(block.name, spelt, told)
@@ -255,8 +258,20 @@ class ReadableListing:
         """Name a look by its layer and its number."""
         return f"{block.name.removeprefix('moved.')}.{look}"
 
+    def _condition_lines(self, block: Conditions) -> list[str]:
+        """Write what features are worth, and where."""
+        names, words = self.names[block.name], lines.decimals(block.values.values)
+        spelt = [lines.condition_words(condition, self.words) for condition in block.conditions]
+        return [
+            lines.folded([f"{at}", f"{names[at]}:", words[at], "where", *text.split(" ")])
+            for at, text in enumerate(spelt)
+        ]
+
     def _remarks(self, variable: str, index: int) -> list[str]:
-        return remarks.remarks(self._told(variable, index), self._says.get((variable, index), []))
+        told = self._told(variable, index)
+        if isinstance(self.by_name[variable], Conditions):  # its line says when it is on
+            told = replace(told, explanation=None)
+        return remarks.remarks(told, self._says.get((variable, index), []))
 
     def _with_remarks(self, variable: str, own: range) -> list[str]:
         """Put what is said of rules below their lines."""
@@ -353,6 +368,8 @@ def _about(block: Block, words: str) -> str:
             )
         case Fire():
             return "rules; a rule is on where its terms add up to more than it asks for."
+        case Conditions():
+            return "features that are told by the text alone: each is worth its number where what is said of it holds."
         case Votes(space=space) if space == words:
             return "what each feature votes for, in nats where it is on at strength 1."
         case Votes():

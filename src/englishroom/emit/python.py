@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from englishroom.emit.emitter import Emitted, Emitter, Header
+from englishroom.emit.explained import ExplainedEmitter
 from englishroom.emit.readable import ReadableEmitter
 from englishroom.emit.sparse import SparseEmitter, is_staged
 from englishroom.ir.labels import Labels
@@ -23,6 +24,8 @@ def emit(
     """
     if program.level == "sparse" and program.is_readable:
         return ReadableEmitter(program, tokenizer, labels or Labels()).emit(header, tables_sha256)
+    if program.level == "explained":
+        return ExplainedEmitter(program, tokenizer, labels or Labels()).emit(header, tables_sha256)
     if is_staged(program):
         return SparseEmitter(program, tokenizer, labels or Labels()).emit(header, tables_sha256)
     return Emitter(program, tokenizer).emit(header, tables_sha256)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from englishroom.ir import tokenizer as tokenizer_module
 from englishroom.ir.labels import Labels
 from englishroom.ir.program import (
     Block,
+    Conditions,
     Fire,
     Linear,
     Looks,
@@ -71,9 +73,14 @@ _GUIDE = (
 class ReadableEmitter(Emitter):
     """Spells a program of looks, rules and votes."""
 
+    MODULES: tuple[ModuleType, ...] = (readable, holding)
+    READING: tuple[ModuleType, ...] = (readable,)
+    """What reads lines."""
+    GUIDE: tuple[str, ...] = _GUIDE
+
     def __init__(self, program: Program, tokenizer: Tokenizer, labels: Labels) -> None:
-        super().__init__(program, tokenizer, (readable, holding))
-        self.listing = ReadableListing(program, token_words(tokenizer), labels)
+        super().__init__(program, tokenizer, self.MODULES)
+        self.listing = self._listing(program, tokenizer, labels)
         if not any(map(self.listing.is_beside, program.blocks)):
             self.calls.remove("load_tables")
         if self.listing.labels.explanations:
@@ -81,6 +88,18 @@ class ReadableEmitter(Emitter):
         taken = (*self.verbatim.pieces, *self.verbatim.imports, *_LOCALS, *self.name.values())
         parts = [f"{own}_{part}" for own in self.name.values() for part in ("lines", ALWAYS, f"{ALWAYS}_lines")]
         self.part = identifiers(parts, taken)
+
+    def _listing(self, program: Program, tokenizer: Tokenizer, labels: Labels) -> ReadableListing:
+        return ReadableListing(program, token_words(tokenizer), labels)
+
+    def _add_holds(self) -> None:
+        """Write what says whether conditions hold, where features have any."""
+        if "holds" in self.calls:
+            self._add(
+                '\n# Its conditions: program.holds("r1.12", tokens) says whether that of r1.12 holds at their end\n'
+            )
+            self._copy(holding)
+            self._add(self._conditions())
 
     def _part(self, block: Block, part: str) -> str:
         return self.part[f"{self.name[block.name]}_{part}"]
@@ -100,14 +119,9 @@ class ReadableEmitter(Emitter):
             self.source.add(self._section(section), LineOrigin(section.block.origin.made_by, section.block.name))
         self._add("\n\n# 3. How it talks\n")
         self._copy(talking)
-        if "holds" in self.calls:
-            self._add(
-                '\n# Its conditions: program.holds("r1.12", tokens) says whether that of r1.12 holds at their end\n'
-            )
-            self._copy(holding)
-            self._add(self._conditions())
+        self._add_holds()
         self._add("\n# 4. Its arithmetic, and how it reads the lines above\n")
-        for module in (readable, arithmetic, loading):
+        for module in (*self.READING, arithmetic, loading):
             self._copy(module)
         self._add("\n# 5. Its tokenizer\n")
         self._copy(tokenizer_module)
@@ -137,7 +151,7 @@ class ReadableEmitter(Emitter):
         return "\n".join(["", *heads, f"{name} = {between_quotes(section.lines)}"])
 
     def _guide(self) -> tuple[str, ...]:
-        return (*_GUIDE, "", *self.listing.walk(self.name))
+        return (*self.GUIDE, "", *self.listing.walk(self.name))
 
     # How it thinks.
 
@@ -150,11 +164,11 @@ class ReadableEmitter(Emitter):
             "\n".join(
                 [
                     "\ndef new_memory():",
-                    '    """Return an empty memory: what looks keep of the positions already read."""',
-                    f"    return [[] for _ in range({len(looks)})]\n\n",
-                    "def step(token, position, memory):",
+                    *self._new_memory(),
+                    "\n\ndef step(token, position, memory):",
                     '    """Read one token at its position; return the log-probabilities of what may come next."""',
                     f"    on = {on}  # whatever is on here: name -> how strongly",
+                    *self._read_word(),
                 ]
             ),
             emitter,
@@ -170,6 +184,17 @@ class ReadableEmitter(Emitter):
                 yield f"    {line}", LineOrigin(block.origin.made_by, block.name)
         last = program.vote
         yield f"    return {self._call('log_softmax', 'scores')}", LineOrigin(last.origin.made_by, last.name)
+
+    def _new_memory(self) -> tuple[str, str]:
+        n_looks = sum(isinstance(block, Looks) for block in self.program.blocks)
+        return (
+            '    """Return an empty memory: what looks keep of the positions already read."""',
+            f"    return [[] for _ in range({n_looks})]",
+        )
+
+    def _read_word(self) -> tuple[str, ...]:
+        """Spell what is done with a word before it is known what is on."""
+        return ()
 
     def _turned_on(self, block: Block, looks: Sequence[str]) -> list[str]:
         """Spell which features of a block are on."""
@@ -228,7 +253,7 @@ class ReadableEmitter(Emitter):
                         yield f"{self._part(block, ALWAYS)} = {self._read_always(block, block.bias)}", origin
                 case Looks() | Fire():
                     yield f"{own} = {self._read_rules(block)}", origin
-                case Vote():
+                case Vote() | Conditions():
                     pass
                 case _:
                     raise AssertionError(f"{block.name} stands in no readable program")
@@ -330,6 +355,8 @@ def _purpose(block: Block) -> str:
             return "the lists that this word is in"
         case Lookup():
             return "the part of the text that this is"
+        case Conditions():
+            return "the features whose conditions hold here"
         case Looks():
             return "where each look looks, and the moved features that stand there"
         case _:

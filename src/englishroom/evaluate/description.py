@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from englishroom.emit.tables import is_literal
 from englishroom.errors import ConfigError
 from englishroom.evaluate.code_lengths import Length, bytes_bits, floats, integers, natural_bits, positions_bits
+from englishroom.evaluate.condition_code import conditions_length
 from englishroom.evaluate.talkers.program import ProgramTalker
 from englishroom.evaluate.talkers.sketch import SketchTalker
-from englishroom.ir.program import AnyTable, Program, SparseTable, Table
+from englishroom.ir.program import AnyTable, Conditions, Program, SparseTable, Table
 from englishroom.ir.text import print_code
 
 if TYPE_CHECKING:  # torch loads only where a target is described
@@ -107,8 +108,17 @@ def describe_program(program: Program, source: str | None = None) -> Description
     if source is not None:
         tables = {name: table for name, table in tables.items() if not is_literal(table)}
     lengths = {name: _table(table) for name, table in tables.items()}
-    text = print_code(program) if source is None else source
+    if source is None:
+        told = [block for block in program.blocks if isinstance(block, Conditions)]
+        lengths |= {f"{b.name}:conditions": conditions_length(b.conditions, program.d_vocab) for b in told}
+    text = print_code(_untold(program)) if source is None else source
     return Description(lengths, _source_bits(text, {name: table.shape for name, table in tables.items()}))
+
+
+def _untold(program: Program) -> Program:
+    """Leave out conditions, which have a code of their own."""
+    blocks = [replace(block, conditions=()) if isinstance(block, Conditions) else block for block in program.blocks]
+    return replace(program, blocks=tuple(blocks))
 
 
 def describe_target(target: Target) -> Description:

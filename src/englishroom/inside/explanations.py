@@ -9,11 +9,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from englishroom.inside.activations import Csc, features_on
 from englishroom.inside.atoms import atoms_of
@@ -29,6 +32,9 @@ from englishroom.ir.wording import token_words
 from englishroom.steps import Progress, silent
 
 Mask = NDArray[np.bool_]
+Once = Callable[[str, Callable[[], Any]], Any]
+AT_ONCE = 50
+"""Features whose conditions are kept at once."""
 Rows = Sequence[NDArray[np.integer]]
 
 
@@ -84,6 +90,7 @@ def explain(
     n_nulls: int = 0,
     seed: int = 0,
     progress: Progress = silent,
+    once: Once = lambda _name, make: make(),
 ) -> Explanations:
     """Search and measure conditions for the features of a program.
 
@@ -91,6 +98,7 @@ def explain(
         labels: of the program; they say how important each feature is.
         most_features: explain only so many of each variable, the most important ones.
         n_nulls: features for which the search is done again on shifted activations.
+        once: returns what was made and kept under a name before, or makes it and keeps it.
     """
     marks, words, generator = marks_of(tokenizer), token_words(tokenizer), np.random.default_rng(seed)
     fitted_on = features_on(program, fit, lambda done, total: progress("reading the text", done, total))
@@ -102,9 +110,15 @@ def explain(
     features: list[Explained] = []
     for name, indices in chosen.items():
         found: list[tuple[int, Condition, float]] = []
-        for index in indices:
-            found.append((index, *search.search(_on(fitted_on[name], index))))
-            done += 1
+        for first in range(0, len(indices), AT_ONCE):
+            own = indices[first : first + AT_ONCE]
+
+            def searched(name: str = name, own: Sequence[int] = own) -> list[Any]:
+                return [_plain(*search.search(_on(fitted_on[name], index))) for index in own]
+
+            kept = once(f"{name}-{first}.json", searched)
+            found += [(index, *_searched(one)) for index, one in zip(own, kept, strict=True)]
+            done += len(own)
             progress("searching conditions", done, total)
         features += _measured(name, found, labels, fitted_on[name], held_on[name], read, held, generator)
     shifted: list[float] = []
@@ -117,6 +131,19 @@ def explain(
         shifted.append(scores(where_holds(condition, held), held_feature)[2])
         progress("searching conditions for shifted features", len(shifted), min(n_nulls, len(features)))
     return Explanations(tuple(features), tuple(shifted), len(read), len(held))
+
+
+_CONDITION = TypeAdapter(Condition)
+
+
+def _plain(condition: Condition, mcc: float) -> list[Any]:
+    """Return a condition that was found, as plain data."""
+    return [json.loads(_CONDITION.dump_json(condition)), mcc]
+
+
+def _searched(plain: Sequence[Any]) -> tuple[Condition, float]:
+    """Read what :func:`_plain` made."""
+    return _CONDITION.validate_json(json.dumps(plain[0])), float(plain[1])
 
 
 def _chosen(labels: Labels, variable: str, values: Csc, most: int | None) -> list[int]:

@@ -73,6 +73,7 @@ def _sources(
             | ir.Attend()
             | ir.Match()
             | ir.Looks()
+            | ir.Conditions()
             | ir.Unexplained()
             | ir.Vote()
         ):

@@ -154,7 +154,7 @@ class RecordedRun:
 
     def _back(self, block: ir.Block, g: Rows, through: Through) -> list[tuple[str, Rows]]:
         match block:
-            case ir.Lookup():
+            case ir.Lookup() | ir.Conditions():
                 return []
             case ir.Product() | ir.Rules() | ir.Match() | ir.Fire() | ir.Looks() if through == "additions":
                 return []
@@ -276,7 +276,7 @@ class RecordedRun:
 
     def sources(self) -> list[str]:
         """Name what votes are split into: looked-up and moved features, rules, products, and outputs of heads."""
-        sources = ir.Lookup | ir.Rules | ir.Match | ir.Product | ir.Looks | ir.Fire
+        sources = ir.Lookup | ir.Rules | ir.Match | ir.Product | ir.Looks | ir.Fire | ir.Conditions
         return [block.name for block in self.program.blocks if isinstance(block, sources)]
 
     def constant(self, name: str) -> Rows:
@@ -309,7 +309,7 @@ class RecordedRun:
     def _change(self, block: ir.Block, changes: Mapping[str, Rows], scales: bool) -> Rows | None:
         """Return how a variable changes when those that it reads do; ``None`` if it does not."""
         match block:
-            case ir.Lookup():
+            case ir.Lookup() | ir.Conditions():
                 return None
             case ir.Linear(reads=reads) if reads in changes:
                 return self.apply(block.weight, changes[reads], block.transposed)

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from englishroom.errors import ConfigError
 from englishroom.ir import program as ir
+from englishroom.ir.condition import holds
+from englishroom.ir.marks import marks_in
 
 Vector = NDArray[np.float64]
 
@@ -84,6 +86,10 @@ def _value(block: ir.Block, variables: dict[str, NDArray[np.float64]], tokens: S
             return _look(block, variables, here)
         case ir.Fire():
             return _above(block, _dense(block.conditions) @ np.concatenate([x(name) for name in block.reads]))
+        case ir.Conditions():
+            marks = marks_in(block.marks)
+            on = [holds(condition, tokens, here, marks) for condition in block.conditions]
+            return np.where(on, _dense(block.values), 0.0)
         case ir.Votes():
             y = np.concatenate([x(name) for name in block.reads]) @ _dense(block.weights)
             return y if block.bias is None else y + _dense(block.bias)

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import DTypeLike, NDArray
 
+from englishroom.interp.conditions import ConditionReader
 from englishroom.interp.looking import Looking
 from englishroom.interp.narrow import used_columns, used_rows
 from englishroom.interp.pointwise import Rows, function_of, kept, log_softmax, softmax
@@ -127,6 +128,8 @@ class Interpreter:
                 conditions, joined = self.map(block.conditions, transposed=True), _joined([slots[r] for r in reads])
                 above = self._above(block)
                 return lambda s: above(conditions(joined(s)))
+            case ir.Conditions():
+                return self._conditions(block)
             case ir.Votes(reads=reads, bias=bias):
                 votes, joined = self.map(block.weights), _joined([slots[name] for name in reads])
                 offset = self._number(0.0) if bias is None else self.dense(bias)
@@ -269,6 +272,17 @@ class Interpreter:
 
         return step
 
+    def _conditions(self, block: ir.Conditions) -> Callable[[Stream], Rows]:
+        reader, values, name = ConditionReader.of(block), self.dense(block.values), block.name
+
+        def step(s: Stream) -> Rows:
+            seen = s.remember(name, "tokens", s.tokens[:, None], 1, None)[:, 0, :, 0]  # [batch, seen]
+            last = s.carried.get(name) if s.length else None
+            holds, s.carried[name] = reader.read(seen, s.n_new, last)
+            return np.where(holds, values, self._number(0.0))
+
+        return step
+
     def _above(self, block: ir.Looks | ir.Fire) -> Callable[[Rows], Rows]:
         """Return the function that adds biases to sums and keeps those that exceed their thresholds."""
         biases, thresholds = self.dense(block.biases), self.dense(block.thresholds)
@@ -286,6 +300,7 @@ class Stream:
     Attributes:
         length: positions read so far.
         values: after :meth:`extend`, every block's variable at the new positions, [batch * new, size], by block.
+        carried: what conditions keep of the positions read so far, by block.
     """
 
     def __init__(self, interpreter: Interpreter, batch: int, capacity: int) -> None:
@@ -294,6 +309,7 @@ class Stream:
         self.length = 0
         self.n_new = 0
         self.values: list[Rows] = []
+        self.carried: dict[str, Rows] = {}
         self._memory: dict[tuple[str, str], Rows] = {}
 
     def extend(self, tokens: NDArray[np.integer]) -> Rows:

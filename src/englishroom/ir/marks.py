@@ -12,9 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from englishroom.ir.table import SparseTable
 from englishroom.ir.tokenizer import Tokenizer
 
 ENDS = frozenset(".!?\n…")
+MARKS = 4
+"""Things that a token can do: end a sentence; open quotes, close them, or turn them."""
 OPENS, CLOSES, TURNS = frozenset("“«"), frozenset("”»\n"), '"'
 
 
@@ -42,6 +45,21 @@ def marks_of(tokenizer: Tokenizer) -> Marks:
         for inside in (False, True)
     ]
     return Marks(np.array(ends, bool), np.array(inside_after, bool))
+
+
+def marks_table(marks: Marks, name: str = "marks") -> SparseTable:
+    """Write marks as a table of tokens by what they do: end a sentence; open quotes, close them, or turn them."""
+    outside, inside = marks.inside_after
+    columns = np.stack([marks.ends, outside & inside, ~outside & ~inside, outside & ~inside], axis=1)
+    starts = np.append(0, np.cumsum(columns.sum(1)))
+    at = np.nonzero(columns)[1]
+    return SparseTable(name, starts, at, np.ones(len(at), np.float32), MARKS)
+
+
+def marks_in(table: SparseTable) -> Marks:
+    """Read what :func:`marks_table` wrote."""
+    ends, opens, closes, turns = (table.dense() != 0).T
+    return Marks(ends, np.stack([opens | turns, ~(closes | turns)]))
 
 
 def _inside_after(text: str, inside: bool) -> bool:

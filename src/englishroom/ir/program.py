@@ -16,10 +16,11 @@ from typing import Literal, final
 
 import numpy as np
 
+from englishroom.ir.condition import Condition
 from englishroom.ir.table import AnyTable, SparseTable, Table
 
-Level = Literal["exact", "featured", "sparse"]
-LEVELS: tuple[Level, ...] = ("exact", "featured", "sparse")
+Level = Literal["exact", "featured", "sparse", "explained"]
+LEVELS: tuple[Level, ...] = ("exact", "featured", "sparse", "explained")
 Function = Literal["gelu_new", "gelu", "relu", "silu"]
 
 
@@ -254,6 +255,20 @@ class Fire(_Block):
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class Conditions(_Block):
+    """Features told by the text alone: feature f is ``values[f]`` where ``conditions[f]`` holds, else 0.
+
+    Conditions are formulas over the text so far (``ir/condition.py``). ``marks`` has a row for every token: column 0
+    where a sentence ends with it, 1 where it opens quotes, 2 where it closes them, 3 where it does either in turn.
+    """
+
+    conditions: tuple[Condition, ...]
+    values: Table
+    marks: SparseTable
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class Votes(_Block):
     """Votes of features for words, or for word lists: ``x @ weights + bias``.
 
@@ -297,6 +312,7 @@ Block = (
     | Rules
     | Looks
     | Fire
+    | Conditions
     | Votes
     | Unexplained
     | Vote
@@ -318,7 +334,7 @@ class Rule:
 @final
 @dataclass(frozen=True)
 class Program:
-    """Blocks in order over named spaces, at one of three levels.
+    """Blocks in order over named spaces, at one of the levels.
 
     Attributes:
         n_ctx: positions the program can read.
@@ -371,7 +387,7 @@ class Program:
 def reads_of(block: Block) -> tuple[str, ...]:
     """List the variables that a block reads."""
     match block:
-        case Lookup():
+        case Lookup() | Conditions():
             return ()
         case Linear() | Normalise() | Activate() | Select() | Rotate() | Rules():
             return (block.reads,)
@@ -401,21 +417,22 @@ def tables_in(value: object) -> Iterator[AnyTable]:
 def rule_count(program: Program) -> int:
     """Count what a program at the sparse level consists of: its rules, and the edges beside them.
 
-    A row of a :class:`Rules` or :class:`Fire` block is one rule, and so is a moved feature of :class:`Looks`, however
-    many features it reads and adds to, and whatever its tables share with others. Every number other than 0 in any
-    other sparse table is one edge, in tables that several blocks hold once. Dense tables (biases, thresholds, gains,
-    curves over distance) are not counted.
+    A row of a :class:`Rules` or :class:`Fire` block is one rule, and so are a moved feature of :class:`Looks` and a
+    condition, however many features it reads and adds to, and whatever its tables share with others. Every number other
+    than 0 in any other sparse table is one edge, in tables that several blocks hold once. Dense tables (biases,
+    thresholds, gains, curves over distance) are not counted.
     """
     rules = [block for block in program.blocks if isinstance(block, Rules | Looks | Fire)]
     tables = {table.name: table for block in program.blocks for table in _tables_of_edges(block)}
     edges = sum(int(np.count_nonzero(t.values)) for t in tables.values() if isinstance(t, SparseTable))
-    return sum(block.conditions.shape[0] for block in rules) + edges
+    told = sum(len(block.conditions) for block in program.blocks if isinstance(block, Conditions))
+    return sum(block.conditions.shape[0] for block in rules) + told + edges
 
 
 def _tables_of_edges(block: Block) -> Iterator[AnyTable]:
     """Yield the tables of a block that are no part of its rules."""
     match block:
-        case Rules() | Fire():
+        case Rules() | Fire() | Conditions():
             return
         case Looks():
             yield from (block.queries, block.keys, block.lone_keys)

@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.errors import ArtifactError, one_line
+from englishroom.ir.condition import Condition
+from englishroom.ir.condition_text import condition_of, print_condition
 from englishroom.ir.program import AnyTable, Block, Level, Origin, Program, Space, SparseTable, Table
 
 _KINDS: Mapping[str, type] = MappingProxyType({kind.__name__: kind for kind in get_args(Block)})
@@ -75,6 +77,8 @@ def _print_value(value: object) -> str:
     match value:
         case Table() | SparseTable():
             return f"Table({value.name!r})"
+        case Condition():
+            return print_condition(value)
         case Origin():
             return f"Origin({', '.join(map(repr, (value.made_by, *value.sources)))})"
         case tuple():
@@ -180,6 +184,8 @@ class _Parser:
                 if not _fits((made_by, *sources), tuple[str, ...]):
                     raise ValueError("an origin is told in words")
                 return Origin(made_by, tuple(sources))
+            case ast.Call(func=ast.Name(id="Condition")):
+                return condition_of(node)
             case _:
                 return ast.literal_eval(node)
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from typing import assert_never
+from typing import assert_never, get_args
 
 import numpy as np
 
 from englishroom.errors import InvalidProgramError, one_line
+from englishroom.ir.marks import MARKS
 from englishroom.ir.program import (
     LEVELS,
     Activate,
     AnyTable,
     Attend,
     Block,
+    Conditions,
     Fire,
     Join,
     Linear,
@@ -43,6 +45,10 @@ EXACT_BLOCKS: tuple[type, ...] = (Lookup, Linear, Sum, Product, Normalise, Activ
 SPARSE_BLOCKS: tuple[type, ...] = (Lookup, Linear, Sum, Join, Product, Normalise, Select, Rotate, Match, Rules, Vote)
 READABLE_BLOCKS: tuple[type, ...] = (Lookup, Looks, Fire, Votes, Linear, Vote)
 """What stands at the sparse level in programs that hold looks, rules that are features, or their votes."""
+
+FEATURED_BLOCKS: tuple[type, ...] = tuple(kind for kind in get_args(Block) if kind is not Conditions)
+EXPLAINED_BLOCKS: tuple[type, ...] = (Lookup, Conditions, Votes, Linear, Vote)
+"""What stands at the level of explanations alone."""
 
 SPARSE_ROW_ENTRIES = 256
 """Entries that a row of a sparse table may have at the sparse level."""
@@ -142,21 +148,28 @@ class _Verifier:
                 self.fault(f"a {kind} block does not stand at the exact level")
             if any(isinstance(table, SparseTable) for table in tables_of(block)):
                 self.fault("a sparse table does not stand at the exact level")
-        if level == "sparse":
-            if self.program.is_readable:
+        if level == "featured" and not isinstance(block, FEATURED_BLOCKS):
+            self.fault(f"a {kind} block does not stand at the featured level")
+        if level in ("sparse", "explained"):
+            if level == "explained" or self.program.is_readable:
                 self._readable(block)
             elif not isinstance(block, SPARSE_BLOCKS):
                 self.fault(f"a {kind} block does not stand at the sparse level")
             for table in tables_of(block):
                 is_distance = isinstance(block, Match | Looks) and table is block.distance
                 if isinstance(table, Table) and table.values.ndim > 1 and not is_distance:
-                    self.fault(f"table {table.name} is a dense matrix, which does not stand at the sparse level")
+                    self.fault(f"table {table.name} is a dense matrix, which does not stand at the {level} level")
                 if isinstance(table, SparseTable):
                     self._short(table, self._is_of_lists(block))
 
     def _readable(self, block: Block) -> None:
         """Hold a block of a readable program to its part: features are at least 0 and read features, votes add up."""
         words = self.program.blocks[-1].space
+        explained = self.program.level == "explained"
+        if not isinstance(block, EXPLAINED_BLOCKS if explained else READABLE_BLOCKS):
+            of = "explanations alone" if explained else "looks, rules and votes"
+            self.fault(f"a {type(block).__name__} block does not stand in a program of {of}")
+            return
         match block:
             case Lookup():
                 if block.space != words:
@@ -164,6 +177,10 @@ class _Verifier:
                     least = block.table.values.min(initial=np.inf)
                     if not least > 0:
                         self.fault(f"table {block.table.name} holds {least:g}, expected strengths above 0")
+            case Conditions():
+                self.features.add(block.name)
+                if block.space == words:
+                    self.fault(f"makes features in space {words}, which is that of votes for words")
             case Looks() | Fire() | Votes():
                 for name in block.reads:
                     if name in self.made and name not in self.features:
@@ -178,10 +195,8 @@ class _Verifier:
                     self.fault(f"reads {block.reads}, expected votes for word lists")
                 if block.space != words:
                     self.fault(f"writes space {block.space}, expected {words}")
-            case Vote():
-                pass
             case _:
-                self.fault(f"a {type(block).__name__} block does not stand in a program of looks, rules and votes")
+                pass
 
     def _is_of_lists(self, block: Block) -> bool:
         """Say whether a block looks up the word lists that a word is in, which are short though there are many."""
@@ -313,6 +328,8 @@ class _Verifier:
                 self._looks(block, size)
             case Fire():
                 self._rows(block, block.conditions, size)
+            case Conditions():
+                self._conditions(block, size)
             case Votes():
                 self._expect(block.weights, (self._joined(block.reads), size))
                 self._expect(block.bias, (size,))
@@ -388,6 +405,27 @@ class _Verifier:
         if (block.thresholds.values < 0).any():
             lowest = block.thresholds.values.min()
             self.fault(f"table {block.thresholds.name} holds a threshold of {lowest:g}, expected 0 or more")
+
+    def _conditions(self, block: Conditions, size: int) -> None:
+        """Check conditions, what their features are worth, and what tokens do to sentences and quotes."""
+        if len(block.conditions) != size:
+            self.fault(f"has {len(block.conditions)} conditions, but space {block.space} has {size}")
+        self._expect(block.values, (size,))
+        if (block.values.values < 0).any():
+            self.fault(f"table {block.values.name} holds a value of {block.values.values.min():g}, expected 0 or more")
+        d_vocab = self._d_vocab()
+        most = max((word.token for condition in block.conditions for word in condition.words), default=-1)
+        if most >= d_vocab:
+            self.fault(f"a condition has the token {most}, expected less than {d_vocab}")
+        self._expect(block.marks, (d_vocab, MARKS))
+        others = [other for other in self.program.blocks if isinstance(other, Conditions)]
+        if block.marks != others[0].marks:
+            self.fault(f"has other marks than {others[0].name}, expected the same")
+        if (block.marks.values != 1).any():
+            self.fault(f"table {block.marks.name} holds other numbers than 1")
+        of_quotes = np.bincount(block.marks.rows()[block.marks.columns > 0], minlength=1)
+        if of_quotes.max() > 1:
+            self.fault(f"table {block.marks.name} says of token {int(of_quotes.argmax())} twice what it does to quotes")
 
     def _looks(self, block: Looks, size: int) -> None:
         self._window(block.window)

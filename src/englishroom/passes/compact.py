@@ -119,7 +119,7 @@ class _Marks:
     def _block(self, block: ir.Block) -> None:
         mask = self.spaces[block.space]
         match block:
-            case ir.Lookup():
+            case ir.Lookup() | ir.Conditions():
                 pass
             case ir.Linear(reads=reads, weight=weight):
                 self.need(reads, self.made[reads] & _reading(weight, mask, block.transposed))
@@ -218,6 +218,8 @@ def _made(block: ir.Block, made: Mapping[str, Mask], size: int) -> Mask:
         case ir.Looks(reads=reads, conditions=conditions) | ir.Fire(reads=reads, conditions=conditions):
             read = _reading(conditions, _joined(reads, made), transposed=False)
             return read | (block.biases.values > block.thresholds.values)
+        case ir.Conditions(conditions=conditions, values=values):
+            return np.array([bool(condition.alternatives) for condition in conditions]) & (values.values != 0)
         case ir.Votes(reads=reads, weights=weights, bias=bias):
             found = _reading(weights, _joined(reads, made), transposed=True)
             return found if bias is None else found | (bias.values != 0)
@@ -334,6 +336,9 @@ def _smaller(block: ir.Block, marks: _Marks) -> ir.Block:
                 biases=_cut(block.biases, out),
                 thresholds=_cut(block.thresholds, out),
             )
+        case ir.Conditions(conditions=conditions, values=values, marks=table):
+            told = tuple(condition for condition, on in zip(conditions, out, strict=True) if on)
+            return _with(block, conditions=told, values=_cut(values, out), marks=table)
         case ir.Votes(reads=reads):
             read = _joined(reads, {name: kept(name) for name in reads})
             return _with(

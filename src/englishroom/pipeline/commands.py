@@ -300,6 +300,30 @@ class ReadabilityConfig(Settings):
 
 
 @dataclass(frozen=True)
+class ExplainedConfig(Settings):
+    """Whose explanations to write as a program, and on what to fit and measure it."""
+
+    room: Annotated[Positional[Path], arg(metavar="ROOM")]
+    """A readable room, explained by englishroom explain-features."""
+    text: str | None = None
+    """Text to fit on, never the one that the room is judged on; by default the one fitted on."""
+    held_out: str = "sampled"
+    """Text to measure on: a file, a folder, a hub dataset, or "sampled", the ready corpus."""
+    rows: Count = 240
+    """Documents of --text to read."""
+    held_out_rows: Count = 100
+    """Documents of --held-out to read."""
+    steps: Amount = 400
+    """Steps in which what conditions are worth, and the biases of words, are fitted; 0 leaves both as they are."""
+    measured: Amount = 20
+    """Features for which it is measured what their explanation costs; for all it is estimated."""
+    listed: Amount = 10
+    """Features to print, those whose explanations cost most."""
+    seed: Amount = 0
+    """Start of the random numbers."""
+
+
+@dataclass(frozen=True)
 class SliceConfig(Settings):
     """What to slice, for which text, and how near it stays."""
 

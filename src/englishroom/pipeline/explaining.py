@@ -9,7 +9,7 @@ from englishroom.errors import ConfigError
 from englishroom.inside.explanations import Explanations, explain, weighted_mean
 from englishroom.ir.labels import EXPLAINED_ON, MEASURED_ON, load_labels
 from englishroom.ir.room import load_program
-from englishroom.names import LABELS
+from englishroom.names import CODE, LABELS, TABLES
 from englishroom.passes.base import Record
 from englishroom.pipeline.commands import ExplainFeaturesConfig
 from englishroom.pipeline.labelling import fit_text, rows_of
@@ -17,12 +17,15 @@ from englishroom.pipeline.texts import open_again
 from englishroom.pipeline.writing import plain_record
 from englishroom.steps import Progress, silent
 from englishroom.store import read_manifest, read_room, write_room
+from englishroom.work import Work
 
 
 def explain_features(config: ExplainFeaturesConfig, progress: Progress = silent) -> Explanations:
     """Search a condition for every feature of a sparse room, measure it on held-out text, and write it into the room.
 
-    ``labels.json`` changes, and with it the manifest, whose evidence gets ``explanation_mcc`` and its nulls.
+    ``labels.json`` changes, and with it the manifest, whose evidence gets ``explanation_mcc`` and its nulls. What is
+    found is kept beside the room until all is done, so that the same
+    command goes on after a kill.
 
     Raises:
         EnglishRoomError: there is no sparse room with labels, or a setting or a text will not do.
@@ -53,10 +56,21 @@ def explain_features(config: ExplainFeaturesConfig, progress: Progress = silent)
         rows, held_rows = (
             rows_of(one, program, tokenizer, n) for one, n in ((text, config.rows), (held_out, config.held_out_rows))
         )
-        found = explain(
-            program, tokenizer, labels, rows, held_rows, config.search, config.features, config.nulls, config.seed,
-            progress,
-        )  # fmt: skip
+        identity = {
+            "program": manifest.files[CODE],
+            "tables": manifest.files[TABLES],
+            "text": text.sha256,
+            "rows": config.rows,
+            "search": config.search.plain(),
+            "features": config.features,
+        }
+        work = Work(config.room.with_name(f"{config.room.name}.explaining"), identity)
+        with work.held():
+            found = explain(
+                program, tokenizer, labels, rows, held_rows, config.search, config.features, config.nulls, config.seed,
+                progress, work.once,
+            )  # fmt: skip
+        work.remove()
         about = {EXPLAINED_ON: text.name, MEASURED_ON: held_out.name}
         stored = read_room(config.room)
         files = dict(stored.contents) | {LABELS: labels.explained(found.by_place, about).to_json()}
