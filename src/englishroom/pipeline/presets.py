@@ -44,19 +44,19 @@ def _sparse() -> dict[str, DecompileConfig]:
 
 
 def _readable() -> dict[str, DecompileConfig]:
-    """Return the presets of the readable level: larger ones are fitted and measured on more."""
+    """Return the presets of the readable level: larger ones have more features, fitted and measured on more."""
     fast = DecompileConfig(level="readable")
 
-    def longer(times: int, texts: TextsConfig, measure: MeasureConfig) -> DecompileConfig:
-        stream, short = fast.readable.stream, fast.readable.short
-        stream = replace(stream, apart_tokens=2 * stream.apart_tokens, tokens=times * stream.tokens)
-        fits = replace(fast.readable, stream=stream, short=replace(short, tokens=times * short.tokens))
-        return replace(fast, readable=fits, texts=texts, measure=measure)
+    def longer(stream: int, short: int, texts: TextsConfig, measure: MeasureConfig) -> DecompileConfig:
+        own = fast.readable
+        sizes = replace(own.stream, moved=192, rules=2560, apart_tokens=250_000, look_tokens=250_000, tokens=stream)
+        readable = replace(own, stream=sizes, short=replace(own.short, tokens=short))
+        return replace(fast, readable=readable, texts=texts, measure=measure)
 
     return {
         "fast": fast,
-        "standard": longer(6, STANDARD_TEXTS, STANDARD_MEASURE),
-        "full": longer(24, FULL_TEXTS, FULL_MEASURE),
+        "standard": longer(2_000_000, 2_000_000, STANDARD_TEXTS, STANDARD_MEASURE),
+        "full": longer(7_000_000, 12_000_000, FULL_TEXTS, FULL_MEASURE),
     }
 
 

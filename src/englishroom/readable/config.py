@@ -85,7 +85,7 @@ class ShortConfig(Settings):
     """Tokens to read while edges are left out and the rest is fitted again."""
     batch: Annotated[Count, arg(name="short-batch")] = 4
     """Rows of text in one step."""
-    rate: Annotated[Positive, arg(name="short-rate")] = 0.004
+    rate: Annotated[Positive, arg(name="short-rate")] = 0.006
     """Peak learning rate, as a share of the size of the weights in a table."""
     reads_half: Count = 6
     """Features that half of the rules and of the moved features read at most in the end; a list of words for it counts
@@ -110,26 +110,26 @@ class ShortConfig(Settings):
     """Words that follow a word by its own short row in the end, on average."""
     row_most: Annotated[int, Interval(ge=1, le=255)] = 255
     """Words that any feature votes for, or that follow any word, at most in the end."""
-    first_reads: Annotated[Count, arg(name="short-first-reads")] = 400
+    first_reads: Annotated[Count, arg(name="short-first-reads")] = 256
     """Features that any of these sums reads at the start."""
-    first_words: Annotated[Count, arg(name="short-first-words")] = 1024
+    first_words: Annotated[Count, arg(name="short-first-words")] = 512
     """Words that any of these sums reads at the start."""
-    first_votes: Annotated[Count, arg(name="short-first-votes")] = 512
+    first_votes: Annotated[Count, arg(name="short-first-votes")] = 384
     """Words that any feature votes for at the start."""
-    pruned_from: Share = 0.15
+    pruned_from: Share = 0.04
     """Share of these tokens after which edges begin to be left out."""
-    pruned_until: Annotated[float, Interval(gt=0, le=1)] = 0.6
+    pruned_until: Annotated[float, Interval(gt=0, le=1)] = 0.55
     """Share of these tokens after which no more edges are left out."""
     sharp_from: Annotated[Share, arg(name="sharp-from")] = 0.65
     """Share of these tokens after which features are on above thresholds of their own, which train too, and no longer
     among the strongest few."""
-    prune_every: Count = 10
+    prune_every: Count = 5
     """Steps from one leaving out to the next."""
     active: Annotated[float, Interval(gt=0, le=1), arg(name="short-active")] = 1.0
     """How many features of a look or a layer may be on, on average, as a share of those that could be before."""
     often: Annotated[float, Interval(gt=0, le=1)] = 0.15
     """Share of the positions at which a feature may be on without a loss."""
-    ablate: Annotated[Share, arg(name="short-ablate")] = 0.2
+    ablate: Annotated[Share, arg(name="short-ablate")] = 0.1
     """Share of steps in which one head or MLP is switched off in the model and in the program alike."""
 
 

@@ -36,6 +36,8 @@ from englishroom.readable.wiring_prune import choose_edges
 
 WARM_STEPS, DECAY = 50, 0.5
 BETAS = (0.9, 0.99)
+LEAST_WORD = 1e-9
+"""What a word counts at least in a list that it would leave for the other of its sum."""
 MEMORY = 0.9
 """How much of the running means stays from step to step."""
 SHARP_ROWS = 32
@@ -104,8 +106,13 @@ class WiringFit:
                 loss = loss + overuse(seen[f"often.{name}.{layer}"], config.active * most, config.often)
         left = self.n_steps - self.step
         factor = min(1.0, (self.step + 1) / WARM_STEPS, left / max(1.0, DECAY * self.n_steps))
+        settled = self.step >= self.prune_at[-1]  # a word then stays in its list, for or against
+        lists = [t for name, t in self.adam.tables.items() if settled and name.startswith("words.")]
+        sides = [table.detach().sign() for table in lists]
         self.adam.step(loss, config.rate * factor)
         with torch.no_grad():
+            for table, side in zip(lists, sides, strict=True):
+                table.copy_(torch.where(table * side > 0, table, side * LEAST_WORD))
             for name, vector in self.model.vectors.items():
                 if "_thresholds" in name:
                     vector.clamp_(min=0)
