@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import DTypeLike, NDArray
 
-from englishroom.interp.conditions import ConditionReader
+from englishroom.interp.condition_reader import ConditionReader
 from englishroom.interp.looking import Looking
 from englishroom.interp.narrow import used_columns, used_rows
 from englishroom.interp.pointwise import Rows, function_of, kept, log_softmax, softmax

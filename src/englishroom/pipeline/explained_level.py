@@ -23,7 +23,7 @@ from englishroom.inside.explained_fit import (
     with_values,
 )
 from englishroom.inside.replacing import Variables, estimated_costs, measured_costs
-from englishroom.interp.conditions import ConditionReader
+from englishroom.interp.condition_reader import ConditionReader
 from englishroom.ir.labels import Labels, load_labels
 from englishroom.ir.marks import marks_of
 from englishroom.ir.program import Program, Votes
