@@ -118,7 +118,7 @@ def test_voters_needed_are_those_by_hand() -> None:
     voters = voters_of(program)
     assert voters.places.tolist() == [0, 1, 2, 3]
     np.testing.assert_allclose(voters.votes.toarray(), [[4, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0.1, 0], [3, 0, 0, 0]])
-    needed, best = voters_needed(program, rows, [(0, 0), (0, 1), (0, 3)], means, tolerance=0.1)
+    needed, best, without = voters_needed(program, rows, [(0, 0), (0, 1), (0, 3)], means, tolerance=0.1)
     # at word 0: votes 7, 0, 0, 0 against 4, 0.5, 0.025, 0 in the mean
     none, one = kl([7, 0, 0, 0], [4, 0.5, 0.025, 0]), kl([7, 0, 0, 0], [7, 0.5, 0.025, 0])
     assert none < 0.1
@@ -128,6 +128,8 @@ def test_voters_needed_are_those_by_hand() -> None:
     # at word 3: votes 3, 0, 0, 0
     assert kl([3, 0, 0, 0], [4, 0.5, 0.025, 0]) < 0.1
     assert needed == [0, 1, 0]
+    by_hand = [none, kl([3, 2, 0, 0], [4, 0.5, 0.025, 0]), kl([3, 0, 0, 0], [4, 0.5, 0.025, 0])]
+    assert without == pytest.approx(by_hand, abs=1e-12)
     assert best == pytest.approx([0.0, 0.0, 0.0], abs=1e-12)  # there are fewer than 8
     log_probs, apart = np.log(np.exp([7.0, 0, 0, 0]) / np.exp([7.0, 0, 0, 0]).sum()), np.array([0.75, -0.25, -0.25, 0])
     kls = kept_greedily(log_probs, apart, voters.votes, 0.1)

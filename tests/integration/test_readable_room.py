@@ -14,8 +14,10 @@ import pytest
 from englishroom.cli import main
 from englishroom.evaluate import sample_file
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
+from englishroom.inside.readability import ReadabilityMeasure
 from englishroom.ir.room import load_program
 from englishroom.pipeline import decompile
+from englishroom.pipeline.readability import explanations_of
 from englishroom.readable.stream_fit import StreamFit
 from englishroom.readable.wiring_fit import WiringFit
 from englishroom.store import read_manifest
@@ -113,5 +115,8 @@ def test_its_readability_is_measured_and_kept(
     assert after.files == before.files
     assert main(command) == 0
     assert read_manifest(measured).evidence == after.evidence
+    known = {"explanation_mcc": 0.5, "explanation_mcc_shifted": 0.03, "explanation_mcc_shuffled": 0.01}
+    assert explanations_of({}) == []
+    assert explanations_of(known) == [ReadabilityMeasure("explanation_mcc", 0.5, 0.03)]
     assert main(["readability", str(tiny_room)]) == 1
     assert "its program is exact, and not made of looks, rules and votes" in capsys.readouterr().err

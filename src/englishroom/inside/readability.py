@@ -102,17 +102,21 @@ def measure_readability(
     permuted, shuffled = with_permuted_votes(program, generator), with_shuffled_numbers(program, generator)
     means = text_means(program, rows, partial(progress, "reading the text"))
     other = text_means(shuffled, rows, partial(progress, "reading the text (null)"))
-    voters, best = voters_needed(program, rows, places, means, tolerance, partial(progress, "voters needed"))
+    voters, best, without = voters_needed(program, rows, places, means, tolerance, partial(progress, "voters needed"))
     null = voters_needed(permuted, rows, places, means, tolerance, partial(progress, "voters needed (null)"))
-    entries = entries_needed(program, rows, places, means, tolerance, partial(progress, "entries needed"))
-    entries_null = entries_needed(shuffled, rows, places, other, tolerance, partial(progress, "entries needed (null)"))
+    entries, nothing = entries_needed(program, rows, places, means, tolerance, partial(progress, "entries needed"))
+    entries_null, nothing_null = entries_needed(
+        shuffled, rows, places, other, tolerance, partial(progress, "entries needed (null)")
+    )
     reads = reads_per_rule(program)
     measures = (
         ReadabilityMeasure("entries_used_mean", sum(means.entries_used.values()), sum(other.entries_used.values())),
         ReadabilityMeasure("voters_needed_median", _at(voters, 0.5), _at(null[0], 0.5)),
         ReadabilityMeasure("voters_needed_p90", _at(voters, 0.9), _at(null[0], 0.9)),
         ReadabilityMeasure("kl_best_8_voters", _at(best, 0.5), _at(null[1], 0.5)),
+        ReadabilityMeasure("kl_no_voters", _at(without, 0.5), _at(null[2], 0.5)),
         ReadabilityMeasure("entries_needed_median", _at(entries, 0.5), _at(entries_null, 0.5)),
+        ReadabilityMeasure("kl_no_entries", _at(nothing, 0.5), _at(nothing_null, 0.5)),
         ReadabilityMeasure("often_on_share", often_on_share(means), often_on_share(other)),
         ReadabilityMeasure("reads_per_rule_median", _at(reads, 0.5)),
         ReadabilityMeasure("reads_per_rule_p95", _at(reads, 0.95)),
@@ -158,34 +162,39 @@ def choose_places(lengths: Sequence[int], n_places: int, generator: np.random.Ge
 
 def voters_needed(
     program: Program, rows: Rows, places: Sequence[Place], means: TextMeans, tolerance: float, progress: Any = silent
-) -> tuple[list[int], list[float]]:
-    """Count the voters needed at each place, and say what the 8 best alone cost there, in nats."""
+) -> tuple[list[int], list[float], list[float]]:
+    """Count the voters needed at each place, and say what the 8 best alone, and none, cost there, in nats."""
     voters, interpreter = voters_of(program), Interpreter(program, np.float64)
     mean = voters.values({name: values[None] for name, values in means.variables.items()})[
         0
     ]  # the same, whatever features vote for
     needed: list[int] = []
     best: list[float] = []
+    without: list[float] = []
     for number, (row, at) in enumerate(places):
         variables = interpreter.variables(rows[row][: at + 1])
         apart = voters.values(variables)[-1] - mean
         kls = kept_greedily(variables[program.vote.name][-1], apart, voters.votes, tolerance)
         needed.append(int(np.argmax(kls <= tolerance)))
         best.append(float(kls[min(BEST, len(kls) - 1)]))
+        without.append(float(kls[0]))
         progress(number + 1, len(places))
-    return needed, best
+    return needed, best, without
 
 
 def entries_needed(
     program: Program, rows: Rows, places: Sequence[Place], means: TextMeans, tolerance: float, progress: Any = silent
-) -> list[int]:
-    """Count the entries that each place needs, votes and everything upstream."""
-    readable, needed = Readable(program, means.variables), []
+) -> tuple[list[int], list[float]]:
+    """Count the entries that each place needs, votes and everything upstream; and say what none costs, in nats."""
+    readable = Readable(program, means.variables)
+    needed: list[int] = []
+    nothing: list[float] = []
     for number, (row, at) in enumerate(places):
         run = TokenRun(readable, rows[row][: at + 1])
         needed.append(count(slice_of(run, tolerance)))
+        nothing.append(run.kl_nats({name: np.zeros_like(mask) for name, mask in run.everything.items()}))
         progress(number + 1, len(places))
-    return needed
+    return needed, nothing
 
 
 def often_on_share(means: TextMeans) -> float:
