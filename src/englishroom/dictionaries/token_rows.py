@@ -52,7 +52,10 @@ class TokenRows:
 
     def rows(self, numbers: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
         """Return the rows that begin with these documents, [row, pos]; the text's end runs into its start."""
-        at = self.starts[np.asarray(numbers)][:, None] + np.arange(self.length)
+        return self._from(self.starts[np.asarray(numbers)])
+
+    def _from(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        at = places[:, None] + np.arange(self.length)
         return self.tokens[at % len(self.tokens)].astype(np.int64)
 
     def mask(self, numbers: Sequence[int] | NDArray[np.integer]) -> NDArray[np.bool_]:
@@ -65,11 +68,21 @@ class TokenRows:
         """Say where no special token stands."""
         return ~np.isin(tokens, self.specials)
 
-    def batch(self, seed: int, step: int, size: int) -> NDArray[np.int64]:
-        """Return the rows of a training step, [row, pos]: each document once an epoch, in an order of its own."""
+    def batch(self, seed: int, step: int, size: int, inside: float = 0.0) -> NDArray[np.int64]:
+        """Return the rows of a training step, [row, pos]: each document once an epoch, in an order of its own.
+
+        Args:
+            inside: share of the rows that begin at a random place inside their document, without a start token, as
+                those do that go on where a long document did not fit into the context.
+        """
         first = step * size
         numbers = [self._shuffled(seed, i) for i in range(first, first + size)]
-        return self.rows(numbers)
+        if not inside:
+            return self.rows(numbers)
+        rng = np.random.default_rng((seed, step))
+        lengths = np.append(self.starts[1:], len(self.tokens))[numbers] - self.starts[numbers]
+        skipped = np.where(rng.random(size) < inside, rng.integers(0, lengths), 0)
+        return self._from(self.starts[numbers] + skipped)
 
     def _shuffled(self, seed: int, index: int) -> int:
         epoch, place = divmod(index, self.n_rows)

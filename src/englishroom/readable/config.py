@@ -39,6 +39,9 @@ class StreamConfig(Settings):
     """Tokens to read while all parts are fitted together, each reading what the others wrote."""
     batch: Annotated[Count, arg(name="stream-batch")] = 4
     """Rows of text (each as long as the context) in one step of these fits."""
+    inside: Annotated[Share, arg(name="stream-inside")] = 0.2
+    """Share of the rows that begin inside a document, as those do that go on where a long document did not fit into the
+    context."""
     rate: Annotated[Positive, arg(name="stream-rate")] = 0.012
     """Peak learning rate of the fit together, as a share of the size of the weights in a table."""
     apart_rate: Positive = 6e-3
@@ -85,6 +88,8 @@ class ShortConfig(Settings):
     """Tokens to read while edges are left out and the rest is fitted again."""
     batch: Annotated[Count, arg(name="short-batch")] = 4
     """Rows of text in one step."""
+    inside: Annotated[Share, arg(name="short-inside")] = 0.2
+    """Share of the rows that begin inside a document."""
     rate: Annotated[Positive, arg(name="short-rate")] = 0.006
     """Peak learning rate, as a share of the size of the weights in a table."""
     reads_half: Count = 6

@@ -80,7 +80,7 @@ class StreamFit:
     def update(self) -> float:
         """Take one step and return its KL(target‖program), nats per token."""
         config, shape, spec = self.config, self.model.shape, self.target.spec
-        tokens = torch.from_numpy(self.rows.batch(self.seed + 1, self.step, config.batch))
+        tokens = torch.from_numpy(self.rows.batch(self.seed + 1, self.step, config.batch, config.inside))
         done = self.step / max(1, self.n_steps)
         off = drawn_part(spec, config.ablate, (self.seed, self.step))
         tap = None if off is None else switch_off(spec, *off)

@@ -94,7 +94,7 @@ class WiringFit:
         sharp = self.step >= self.sharp_from
         if self.step == self.sharp_from:
             self._sharpen()
-        tokens = torch.from_numpy(self.rows.batch(self.seed + 2, self.step, config.batch))
+        tokens = torch.from_numpy(self.rows.batch(self.seed + 2, self.step, config.batch, config.inside))
         off = drawn_part(spec, config.ablate, (self.seed + 2, self.step))
         final, _ = clean_run(spec, self.target.weights, tokens, [], tap=None if off is None else switch_off(spec, *off))
         expected = (final @ unembedding(spec, self.target.weights)).flatten(0, 1)
@@ -125,7 +125,7 @@ class WiringFit:
 
     def _sharpen(self) -> None:
         """Set thresholds, which train from here on."""
-        sharpen(self.model, torch.from_numpy(self.rows.batch(self.seed, 0, SHARP_ROWS)))
+        sharpen(self.model, torch.from_numpy(self.rows.batch(self.seed, 0, SHARP_ROWS, self.config.inside)))
         self.adam.shares = _shares(self.model)
 
     def _prune(self, number: int) -> None:

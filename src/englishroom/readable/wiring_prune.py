@@ -19,6 +19,9 @@ from englishroom.readable.wiring import WiredModel
 
 SECOND, THIRD = 0.45, 0.05
 """Shares of the sums that may read more than the first bound, and more than the second."""
+NEARLY_NOTHING = 1e-6
+"""Sums that could lose less than this share of what a sum could lose on average are as good as never on; they have no
+part in those shares."""
 FULLEST = 3
 """Of all words, one in so many stays at most in a list, in a feature's votes, and behind a word."""
 Costs = Mapping[str, Float[Tensor, " edge"]]
@@ -105,11 +108,12 @@ def within_bounds(
     """Keep, of the edges to every column, as many as bounds allow: the first, or more where most would be lost."""
     order, ranks = _ranks(columns, cost, n_columns)
     lost = torch.zeros(n_columns).index_add_(0, columns[order], cost[order] * (ranks >= bounds[0]))
-    n_read = columns.bincount(minlength=n_columns)
+    total = torch.zeros(n_columns).index_add_(0, columns, cost)
+    alive = int((total > NEARLY_NOTHING * total.mean()).sum())
     most = torch.full((n_columns,), bounds[0])
     neediest = lost.argsort(descending=True, stable=True)
     for share, more in zip((SECOND, THIRD), bounds[1:], strict=False):
-        most[neediest[: int(share * int((n_read > 0).sum()))]] = more
+        most[neediest[: int(share * alive)]] = more
     kept = torch.zeros(len(columns), dtype=torch.bool)
     kept[order] = ranks < most[columns[order]]
     return kept
