@@ -60,7 +60,7 @@ def labelled() -> Labels:
     def feature(name: str, at: int) -> Feature:
         condition, value = TOLD.get((name, at), (None, 0.0))
         found = None if condition is None else Explanation(condition, value, 1.0, 1.0, 1.0)
-        return Feature(f"{name[0]}{name[-1]}.{at}", explanation=found)
+        return Feature(f"{name[0]}{name[-1]}.{at}:a/{at}", explanation=found)
 
     return Labels({name: tuple(feature(name, at) for at in range(size)) for name, size in sizes.items()})
 
@@ -120,6 +120,7 @@ def test_conditions_agree_in_the_file_the_labels_and_the_interpreter(text: str, 
         for at, feature in enumerate(labels.features[block.name]):
             for here in range(len(read)):
                 in_file = names["holds"](feature.label, read[: here + 1])
+                assert names["holds"](feature.label.partition(":")[0], read[: here + 1]) == in_file
                 assert in_file == (variables[block.name][here, at] != 0)
                 told = feature.explanation
                 marks = marks_in(block.marks)

@@ -40,7 +40,7 @@ class ExplainedEmitter(ReadableEmitter):
         super().__init__(program, tokenizer, labels)
         self.told = [block for block in program.blocks if isinstance(block, Conditions)]
         self.calls |= {"holds", "new_text", "read_word", "true_terms", "told", "marks_in", "conditions_in"}
-        self.calls |= {"arranged", "by_term", "exact"}
+        self.calls |= {"arranged", "by_term", "by_place", "exact"}
 
     def _listing(self, program: Program, tokenizer: Tokenizer, labels: Labels) -> ReadableListing:
         words = distinct([word.replace("/", "\\x2f") for word in token_words(tokenizer)], ())
@@ -76,7 +76,7 @@ class ExplainedEmitter(ReadableEmitter):
             )
             yield f"FEATURES.update({own})", LineOrigin(block.origin.made_by, block.name)
             spelt[own] = block.name
-        yield "TERMS = arranged(TERM_NUMBERS)", emitter
+        yield "TERMS = arranged(TERM_NUMBERS)\nFEATURES = by_place(FEATURES)", emitter
         for own, name in spelt.items():
             yield f"{own} = by_term({own}, TERM_NUMBERS)", LineOrigin(self.listing.by_name[name].origin.made_by, name)
         yield from super()._reading()

@@ -146,8 +146,17 @@ def marks_in(text, words):
     return [{words[word] for word in line.split()[1:]} for line in text.splitlines() if line and line[0] != "#"]
 
 
+def by_place(features):
+    """Call features by their places too, where names begin with these, as "r1.12:she/her" begins with "r1.12"."""
+    return {name.partition(":")[0]: alternatives for name, alternatives in features.items()} | features
+
+
 def holds(name, tokens):
-    """Say whether the condition of a feature holds at the last of some tokens, the first words of a text."""
+    """Say whether the condition of a feature, such as "r1.12", holds at the last of some tokens.
+
+    Args:
+        tokens: a text from its beginning, the start token first.
+    """
     if name not in FEATURES:
         raise ValueError(f"no feature is called {name!r}")
     if not len(tokens):
