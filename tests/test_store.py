@@ -180,7 +180,7 @@ def test_a_file_that_the_manifest_does_not_list_is_not_read(tmp_path: Path) -> N
         ({"records": ["x"]}, "records.0: Input should be an object"),
         ({"records": [{"made_by": "x"}]}, "records.0.options: Field required"),
         ({"records": [{"made_by": "x", "options": {}, "rewrites": [], "seconds": 0, "more": 1}]}, "records.0"),
-        ({"level": "deep"}, "level: Input should be 'exact', 'featured' or 'sparse', found 'deep'"),
+        ({"level": "deep"}, "level: Input should be 'exact', 'featured', 'sparse' or 'explained', found 'deep'"),
         ({"evidence": {"texts": []}}, "evidence.texts: Input should be an object"),
         ({"evidence": {"texts": {"fit": {"name": "x"}}}}, "evidence.texts.fit.sha256: Field required"),
         ({"seed": int("9" * 401)}, "a whole number of 401 digits"),
