@@ -24,7 +24,7 @@ from englishroom.ir.program import Fire, Linear, Looks, Lookup, Program, SparseT
 Array = NDArray[np.float64]
 BEST = 8
 """So many voters at least are chosen, to say what the best of them alone cost."""
-LEAST_CHANGE = -1.0 + 1e-300
+LEAST_CHANGE = float(np.nextafter(-1.0, 0.0))
 
 
 class Voters(NamedTuple):
