@@ -264,11 +264,13 @@ def test_the_file_says_what_the_hand_set_program_does(tmp_path: Path) -> None:
     assert lines[at + 1] == "    -> there a~before 8.79 | bias -4.394449154672439"
     assert "0 a~before: where look 0.0 looks a 2 > 1 | bias 0 threshold 0.5" in lines
     at = lines.index("0 a~then~b: a~before 1.14 b 0.286 > 1 | bias -3 threshold 0.5")
-    assert lines[at + 1 : at + 3] == [
-        "#   on 12.50% | says ~c +0.8 | e.g. g a [b]",
+    assert lines[at - 4 : at] == [
+        "# a~then~b",
+        '#   on at 12.50% of places | says "~c" +0.8',
+        "#   e.g. g a [b]",
         "#   when b here (held out: precision 0.75, recall 0.50, MCC 0.60)",
     ]
-    assert "#   usually finds 1 back (0 to 2)" in lines
+    assert "#   on when 1 back (0 to 2) stands what it finds" in lines
     assert "# pairs: 1, 0.25 nats together." in lines
     assert "12 a~then~b: ~c 1" in lines
     assert any(line.startswith("# rules_0: rules; ") and line.endswith("About 0.75 nats hang on it.") for line in lines)
@@ -276,7 +278,8 @@ def test_the_file_says_what_the_hand_set_program_does(tmp_path: Path) -> None:
 
 def test_the_header_walks_through_a_line_of_the_program(tmp_path: Path) -> None:
     told = (ast.get_docstring(ast.parse(written(tmp_path, induction(), LABELS).text)) or "").replace("\n", " ")
-    assert "One line, of rules_0:     0 a~then~b: a~before 1.14 b 0.286 > 1 | bias" in told
+    assert "One line, of rules_0:     # a~then~b     #   on at 12.50% of places" in told
+    assert " 0 a~then~b: a~before 1.14 b 0.286 > 1 | bias" in told
     assert "It adds up 1.14 times a~before, 0.286 times b, each as strong as it is on" in told
     assert "With a~before on at strength 1 the sum is 1.14, so it is on." in told
     assert "It is then on as strongly as 3.5 times the sum, minus 3: from 0.5 upwards." in told

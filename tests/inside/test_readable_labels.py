@@ -27,10 +27,29 @@ def test_features_are_named_by_what_they_are_without_the_name_of_another() -> No
     assert abs(rule.frequency - n_on / sum(map(len, ROWS))) < 1e-4
     assert [word for word, _ in rule.votes][:1] == ["~c"]
     assert rule.votes[0][1] > 0.5
-    assert rule.example.endswith("a[b]")
     assert found.features["rules.0"][1].group == "the opening of a text"
     assert found.features["position_basis"][0].label == "place:0"
     assert "lists" not in found.features
+
+
+def test_shares_of_firings_are_those_counted_by_hand() -> None:
+    """Of the six b, five stand behind an a, four of them with a word behind; the sixth begins a text, before c."""
+    rule = labels().features["rules.0"][0]
+    rows = ["".join(WORDS[t] for t in row[1:]) for row in ROWS]
+    n_on, n_b = sum(row.count("ab") for row in rows), sum(row.count("b") for row in rows)
+    assert rule.tokens == (("~b", 1.0),)
+    assert rule.of_all == (float(f"{n_on / n_b:.4g}"),)
+    behind = [row[at + 2] for row in rows for at in range(len(row) - 2) if row[at : at + 2] == "ab"]
+    assert rule.follows[0] == ("~c", float(f"{behind.count('c') / len(behind):.4g}"), 1.0)
+    assert {word for word, *_ in rule.follows} == {f"~{word}" for word in behind}
+    assert all("a[b] -> ~" in example for example in rule.examples)
+    assert rule.near_miss == "<s>[b] -> ~c"
+
+
+def test_moved_features_show_what_they_find() -> None:
+    feature = labels().features["moved.0"][0]
+    assert feature.tokens == (("~a", 1.0),)
+    assert all("{a}[" in example for example in feature.examples)
 
 
 def test_moved_features_say_how_far_back_they_find() -> None:

@@ -22,8 +22,8 @@ _GUIDE = (
     "Below step() stands the program, in sections. A line of a condition is a number and a name, what the feature is",
     "worth, and where; words of a list have / between them. Other lines are a number and a name, then names, each with",
     'a number behind it: of what votes the words that it votes for, in nats. Terms behind "..." are below a tenth of',
-    "the largest. Lines that begin with # say something of the line above them, and decide nothing; lines that begin",
-    "with a space go on with it.",
+    "the largest. Lines that begin with # say something of the line below them, and decide nothing; lines that begin",
+    "with a space go on with the line above.",
     "",
     "program.holds(name, tokens) says whether the condition of a feature holds at the last of some tokens.",
 )

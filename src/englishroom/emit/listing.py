@@ -271,12 +271,12 @@ class ReadableListing:
         told = self._told(variable, index)
         if isinstance(self.by_name[variable], Conditions):  # its line says when it is on
             told = replace(told, explanation=None)
-        return remarks.remarks(told, self._says.get((variable, index), []))
+        return remarks.remarks(self.names[variable][index], told, self._says.get((variable, index), []))
 
     def _with_remarks(self, variable: str, own: range) -> list[str]:
-        """Put what is said of rules below their lines."""
+        """Put what is said of rules above their lines."""
         spelt = self.rule_lines[variable]
-        return ["\n".join([spelt[at], *self._remarks(variable, at)]) for at in own]
+        return ["\n".join([*self._remarks(variable, at), spelt[at]]) for at in own]
 
     def _votes_of_features(self) -> dict[tuple[str, int], list[tuple[str, float]]]:
         """Collect what every feature votes for, the strongest first."""

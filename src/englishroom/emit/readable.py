@@ -42,6 +42,12 @@ from englishroom.ir.wording import between_quotes, comment, token_words
 _ALWAYS_ON = f'{{"{ALWAYS}": 1.0}}'
 _LOCALS = ("on", "seen", "scores", "for_lists", "token", "position", "memory", "WORDS", "POSITIONS", "table_names")
 _GUIDE = (
+    "Key: r0.12 is rule 12 of layer 0, m1.3 moved feature 3 of layer 1; behind the colon stands its main word.",
+    "~ing goes on with a word or begins one without a space, other words begin with a space; _ is any other space.",
+    "place:4..9 is a part of the text, by position; a match asks for features here and offers them there, behind ->.",
+    'Behind ... in a line stand terms below a tenth of the largest; " .. " in an example leaves words out.',
+    "In an example [ ] is the word here, { } what a moved feature mostly finds, and -> the word that came next.",
+    "",
     "How to read it. Looks say where to look back, and moved features what stands there; rules say what is on",
     "besides, from the word here and from all that is on before; and all that is on votes for the next word.",
     "step() does this for one word. Whatever is on goes by its name, with how strongly it is on.",
@@ -59,14 +65,14 @@ _GUIDE = (
     "of a moved feature: it sums up its terms over all positions, by the weight with which look 2 of layer 1",
     "looks at each, and the words are those that stand there.",
     "",
-    "A line goes on in lines that begin with spaces. Lines that begin with # decide nothing: they say how often",
-    "the feature above is on, how far back it usually finds what it reads, which words it votes for and against",
-    "at its usual strength, in nats (none where that is below 0.1), and a piece of text with the word at which it",
-    "was on in brackets; then its condition, where one was searched. A name is a place, r0.12 or m1.3 (rule 12 of",
-    "layer 0, moved feature 3 of layer 1), and the words that it is on at, or that it finds; behind -> the words",
-    "that it votes for. Lists that several read have a section of their own. What follows a word, and the votes",
-    "of features, are in nats. Numbers have two digits or more; where a table has few different numbers, each",
-    "stands for the nearest of these.",
+    "A line goes on in lines that begin with spaces. Lines that begin with # decide nothing: they say of the",
+    "feature below at which words it is on, and at how many of all that stand in the text that was read (of a",
+    "moved feature, which words it finds, and how far back: the median, and the middle half); which words come",
+    "next there (else: where the same words stand and it is off); which of the words that may come next it votes",
+    "for and against at its usual strength, in nats; places drawn by chance where it is on; and behind off: one",
+    "with the same word where it is off; then its condition, where one was searched. Lists that several read have",
+    "a section of their own. What follows a word, and the votes of features, are in nats. Numbers have two digits",
+    "or more; where a table has few different numbers, each stands for the nearest of these.",
 )
 
 

@@ -1,4 +1,4 @@
-"""What is said below the line of a rule or a moved feature: comments, which decide nothing."""
+"""What is said above the line of a rule or a moved feature: comments, which decide nothing."""
 
 from __future__ import annotations
 
@@ -33,27 +33,59 @@ GROUPS: Mapping[str, str] = MappingProxyType(
 """What the rules of a group have in common."""
 
 
-def remarks(feature: Feature, votes: Sequence[tuple[str, float]]) -> list[str]:
-    """Say of a feature how often it is on, how far back it finds, what it votes for, an example, and its condition.
+def remarks(name: str, feature: Feature, votes: Sequence[tuple[str, float]]) -> list[str]:
+    """Say of a feature when it is on, what follows there, what it votes for, examples, and its condition.
 
     Args:
+        name: what it is called.
         votes: what the program has it vote for at strength 1, the strongest first; used where its label names none.
     """
-    parts = [f"on {feature.frequency:.2%}"] if feature.frequency else []
-    if feature.back:
-        low, median, high = feature.back
-        parts.append(f"usually finds {_back(median)}" + (f" ({low} to {high})" if low != high else ""))
+    parts = [f"on at {feature.frequency:.2%} of places"] if feature.frequency else []
+    parts += _when(feature)
+    if feature.follows:
+        parts.append(f"next: {', '.join(_followed(*follow) for follow in feature.follows)}")
     said = feature.votes or strongest(votes, feature.mean or 1.0)
     parts += [f"says {spelt(said)}"] if said else []
-    parts += [f"e.g. {feature.example}"] if feature.example else []
     found = _wrapped(" | ".join(parts)) if parts else []
+    for example in feature.examples or (feature.example,):
+        found += _wrapped(f"e.g. {example}") if example else []
+    found += _wrapped(f"off: {feature.near_miss}") if feature.near_miss else []
     if feature.explanation is not None:
         told = feature.explanation
         found += _wrapped(
             f"when {told.condition} (held out: precision {told.precision:.2f}, recall {told.recall:.2f}, "
             f"MCC {told.mcc:.2f})"
         )
-    return found
+    return [comment(name), *found] if found else []
+
+
+def quoted(word: str) -> str:
+    """Put a word in quotes that do not stand in it."""
+    return f"'{word}'" if '"' in word else f'"{word}"'
+
+
+def _when(feature: Feature) -> list[str]:
+    """Say at which words a rule is on, or which words a moved feature finds, and how far back."""
+    stand = ", ".join(f"{quoted(word)} {_share(share)}" for word, share in feature.tokens)
+    if feature.back:
+        low, median, high = feature.back
+        where = (f"{median} back" if median else "here") + (f" ({low} to {high})" if low != high else "")
+        return [f"on when {where} stands{f': {stand}' if stand else ' what it finds'}"]
+    if not feature.of_all or not stand:
+        return []
+    of_all = ", ".join(
+        f"{_share(share)} of all {quoted(word)}"
+        for (word, _), share in zip(feature.tokens, feature.of_all, strict=False)
+    )
+    return [f"on when the word is: {stand}", f"on at {of_all}"]
+
+
+def _followed(word: str, share: float, elsewhere: float | None) -> str:
+    return f"{quoted(word)} {_share(share)}" + ("" if elsewhere is None else f" (else {_share(elsewhere)})")
+
+
+def _share(share: float) -> str:
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
 def strongest(votes: Sequence[tuple[str, float]], usual: float) -> list[tuple[str, float]]:
@@ -65,7 +97,7 @@ def strongest(votes: Sequence[tuple[str, float]], usual: float) -> list[tuple[st
 def spelt(votes: Sequence[tuple[str, float]]) -> str:
     """Name votes, those for words first."""
     ranked = sorted(votes, key=lambda vote: (vote[1] < 0, -abs(vote[1])))
-    return " ".join(f"{word} {vote:+.2g}" for word, vote in ranked)
+    return ", ".join(f"{quoted(word)} {vote:+.2g}" for word, vote in ranked)
 
 
 def about_group(group: str, n_members: int, importance: float, nats: float | None) -> list[str]:
@@ -76,10 +108,6 @@ def about_group(group: str, n_members: int, importance: float, nats: float | Non
     if nats is not None:
         text += f" With all of them silent the answers change by {nats:.3g} nats."
     return [comment(line) for line in textwrap.wrap(text, LONGEST - 2, break_long_words=False)]
-
-
-def _back(places: int) -> str:
-    return f"{places} back" if places else "the word here"
 
 
 def _wrapped(text: str) -> list[str]:

@@ -1,33 +1,36 @@
 """Name the features of a readable program after what is seen of them on a text, each without the name of another.
 
 1. Run the program over the text; keep which rules and moved features are on where, with their strengths.
-2. Follow looks back: from which words, and from how far back, what a moved feature adds up comes.
+2. Follow looks back: at which word, and how far back, that stands which adds most to a moved feature.
 3. Add up the votes of each feature at its usual strength, and how much they matter; what a feature is read for counts
    for it, shared among all that its reader reads.
-4. Name it: its place in the program (``r1.12``, ``m0.3``), then the words that it is on at, or that it is moved from,
-   where a few say when it is on (``r1.12:she/her``); else the words that it votes for (``r1.12->the/a``).
+4. Name it: its place in the program (``r1.12``, ``m0.3``), then the word that it is most often on at, or that a moved
+   feature most often finds (``r1.12:she``); a second one where another of its block has the same (``r1.12:she/her``).
 
-A vote is kept where it comes to ``NOISE_NATS`` at the usual strength: one below changes the chance of its word by less
-than a tenth. Votes are taken against their mean over words as frequent as they are, for a vote for all words says
-nothing.
+A vote is kept for a word that does follow there, where it comes to ``NOISE_NATS`` at the usual strength: one below
+changes the chance of its word by less than a tenth. Votes are taken against their mean over words as frequent as they
+are, for a vote for all words says nothing.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from englishroom.inside.firings import FiringText
 from englishroom.inside.grouping import CLASSES, classes_of
 from englishroom.interp.looking import Looking
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.labels import Feature, Labels, Scores
 from englishroom.ir.program import Fire, Looks, Lookup, Program, SparseTable, Votes
 from englishroom.ir.tokenizer import Tokenizer
-from englishroom.ir.wording import as_word, distinct, escaped, token_words
+from englishroom.ir.wording import as_word, distinct, token_words
 from englishroom.steps import StepProgress, silent
 
 Csr = scipy.sparse.csr_array
@@ -39,15 +42,11 @@ SAID_FOR, SAID_AGAINST = 4, 2
 NOISE_NATS = 0.1
 FAINT = 0.2
 """Share of the strongest vote below which none is kept."""
-TELLING = 0.3
-"""Share of the activation that the words of a name must have."""
 NAMED = 0.1
-"""Share of the first word of a name that the others must have."""
+"""Share of the positions at which a feature is on that a word of its name must have."""
 HALF = 0.5
 OPENING = 8
 """Positions that count as the opening of a text."""
-BEFORE = 12
-"""Tokens that an example shows before the one at which its feature is on."""
 LONGEST_WORD = 13
 UNIT = "nats: half the mean square of a feature times the variance of its votes, and shares of what reads it"
 VOTE_GROUPS = {
@@ -84,15 +83,14 @@ class _Naming:
         self.rows = [np.asarray(row) for row in rows]
         self.words = token_words(tokenizer)
         self.classes = classes_of(tokenizer, rows)
-        self.tokens = np.concatenate(self.rows)
-        self.places = np.concatenate([np.arange(len(row)) for row in self.rows])
+        self.text = FiringText(self.rows, tokenizer, self.words)
+        self.tokens, self.places = self.text.tokens, self.text.places
         self.chance = (np.bincount(self.tokens, minlength=program.d_vocab) + 0.5) / (
             len(self.tokens) + 0.5 * program.d_vocab
         )
         self.sizes = {block.name: program.space(block.space).size for block in program.blocks}
         self.named = [block for block in program.blocks if isinstance(block, Looks | Fire)]
-        self.origins = {b.name: np.zeros((program.d_vocab, self.sizes[b.name])) for b in self.named}
-        self.back = {b.name: np.zeros((program.n_ctx, self.sizes[b.name])) for b in self.named}
+        self.found: dict[str, list[NDArray[np.integer]]] = {b.name: [] for b in self.named}
         self.arrived: dict[str, list[Csr]] = {b.name: [] for b in self.named}
         self.on = self._run()
         self.votes = self._votes_of_features()
@@ -102,21 +100,25 @@ class _Naming:
         interpreter = Interpreter(self.program, np.float32)
         looking = {block.name: Looking(block, interpreter) for block in self.named if isinstance(block, Looks)}
         found: dict[str, list[Csr]] = {block.name: [] for block in self.named}
+        first = 0
         for number, tokens in enumerate(self.rows):
             variables = interpreter.variables(tokens)
             for block in self.named:
                 found[block.name].append(Csr(variables[block.name]))
                 if isinstance(block, Looks) and number < ROWS_FOLLOWED:
                     x = np.concatenate([variables[name] for name in block.reads], axis=1)
-                    self._follow(block, looking[block.name], x, variables[block.name] > 0, tokens)
+                    self._follow(block, looking[block.name], x, variables[block.name] > 0, first)
+            first += len(tokens)
             self.progress(number + 1, len(self.rows))
         return {name: Csr(scipy.sparse.vstack(parts)) for name, parts in found.items()}
 
-    def _follow(
-        self, block: Looks, looking: Looking, x: NDArray, on: NDArray[np.bool_], tokens: NDArray[np.integer]
-    ) -> None:
-        """Add up where what moved features find comes from: by word, and by how far back."""
-        n_pos = len(tokens)
+    def _follow(self, block: Looks, looking: Looking, x: NDArray, on: NDArray[np.bool_], first: int) -> None:
+        """Keep what moved features find, [(feature, position, what adds most to it)], and how much each is looked at.
+
+        Args:
+            first: the position in the whole text of the first of these.
+        """
+        n_pos = len(x)
         back = np.arange(n_pos)[:, None] - np.arange(n_pos)
         seen = back >= 0 if block.window is None else (back >= 0) & (back < block.window)
         parts = looking.parts(x)
@@ -126,10 +128,10 @@ class _Naming:
         arrived = np.zeros_like(there)
         for weights, own in zip(looks, looking.moved, strict=True):
             arrived[:, own] = weights.T @ on[:, own]
-            far = self.back[block.name][:, own]
-            for d in range(n_pos):
-                far[d] += (weights.diagonal(-d)[:, None] * on[d:, own] * there[: n_pos - d, own]).sum(0)
-        np.add.at(self.origins[block.name], tokens, arrived * there)
+            here, features = np.nonzero(on[:, own])
+            added = weights[here] * there[:, own].T[features]
+            most = np.where(added.any(1), added.argmax(1), weights[here].argmax(1))
+            self.found[block.name].append(np.stack([features + own.start, here + first, most + first]))
         self.arrived[block.name].append(Csr(arrived))
 
     def _votes_of_features(self) -> dict[str, Csr]:
@@ -199,14 +201,26 @@ class _Naming:
             on = self.on[block.name].tocsc()
             kind = "m" if isinstance(block, Looks) else "r"
             own = f"{kind}{block.name.rpartition('.')[2]}" if "." in block.name else as_word(block.name)
+            self.follow_of = self._found_by_feature(block)
             shares = direct[block.name], importance[block.name]
-            found[block.name] = tuple(
-                self._feature(block, f"{own}.{at}", at, on, *(float(part[at]) for part in shares))
+            features = [
+                self._feature(block, at, on, *(float(part[at]) for part in shares))
                 for at in range(self.sizes[block.name])
-            )
+            ]
+            labels = _names(own, features)
+            found[block.name] = tuple(replace(f, label=label) for f, label in zip(features, labels, strict=True))
         return found
 
-    def _feature(self, block: Looks | Fire, own: str, at: int, on: Any, direct: float, importance: float) -> Feature:
+    def _found_by_feature(self, block: Looks | Fire) -> list[NDArray[np.integer]]:
+        """Return of each moved feature the positions at which it is on, and what it mostly finds there, [2, pos]."""
+        if not isinstance(block, Looks):
+            return []
+        parts = np.concatenate([np.zeros((3, 0), int), *self.found[block.name]], axis=1)
+        parts = parts[:, np.lexsort((parts[1], parts[0]))]
+        return np.split(parts[1:], np.searchsorted(parts[0], np.arange(1, self.sizes[block.name])), axis=1)
+
+    def _feature(self, block: Looks | Fire, at: int, on: Any, direct: float, importance: float) -> Feature:
+        """Say everything of a feature but its name."""
         low, high = on.indptr[at], on.indptr[at + 1]
         positions, values = on.indices[low:high], on.data[low:high].astype(np.float64)
         order = np.argsort(positions, kind="stable")
@@ -214,47 +228,45 @@ class _Naming:
         mean = float(values.mean()) if len(values) else 0.0
         by_token = np.zeros(self.program.d_vocab)
         np.add.at(by_token, self.tokens[positions], values)
-        source = self.origins[block.name][:, at] if isinstance(block, Looks) else by_token
-        tokens, votes = self._telling(source), self._said(block.name, at, mean)
-        label = own
-        if tokens and sum(share for _, share in tokens[:3]) >= TELLING:
-            label = f"{own}:{_joined([word for word in tokens if word[1] >= NAMED * tokens[0][1]])}"
-        elif votes:
-            label = f"{own}->{_joined([vote for vote in votes if vote[1] > 0])}" if votes[0][1] > 0 else own
         group = self._group(block.name, at, by_token, positions, values, direct, importance)
-        back: tuple[int, ...] = ()
-        if isinstance(block, Looks) and (far := self.back[block.name][:, at]).sum() > 0:
-            back = tuple(int(np.searchsorted(far.cumsum() / far.sum(), share)) for share in (0.25, 0.5, 0.75))
+        back, of_all, sources, shown = (), (), None, positions
+        stand = self.text.stand(self.tokens[positions], LISTED)
+        if isinstance(block, Looks):
+            shown, sources = self.follow_of[at]
+            stand = self.text.stand(self.tokens[sources], LISTED)
+            if len(shown):
+                far = np.sort(shown - sources)
+                back = tuple(int(far[int(share * (len(far) - 1))]) for share in (0.25, 0.5, 0.75))
+        else:
+            n_on = np.bincount(self.tokens[positions], minlength=self.program.d_vocab)
+            of_all = tuple(_short(float(n_on[token] / self.text.counts[token])) for token, _ in stand)
         return Feature(
-            as_word(label),
+            "",
             "" if isinstance(block, Looks) else group,
             _short(importance),
             _short(len(positions) / len(self.tokens)),
             _short(mean),
-            tokens=tokens,
-            votes=votes,
-            example=self._example(positions, values, mean),
+            tokens=tuple((self.words[token], _short(float(share))) for token, share in stand),
+            votes=self._said(block.name, at, mean, self.text.follow_shares(positions)),
             back=back,
+            of_all=of_all,
+            follows=self.text.following(positions),
+            examples=self.text.examples(shown, sources, (block.name, at)),
+            near_miss=self.text.near_miss(positions, (block.name, at)),
         )
 
-    def _telling(self, by_token: NDArray[np.float64]) -> Scores:
-        """Return the words that say most about when a feature is on, with their shares of its activation."""
-        if by_token.sum() <= 0:
-            return ()
-        shares = by_token / by_token.sum()
-        on = np.flatnonzero(shares)
-        telling = shares[on] * np.log(shares[on] / self.chance[on])
-        best = on[np.argsort(-telling, kind="stable")[:LISTED]]
-        return tuple((self.words[token], _short(float(shares[token]))) for token in best.tolist())
+    def _said(self, variable: str, at: int, mean: float, follow: NDArray[np.float64]) -> Scores:
+        """Return the words that a feature votes for or against, in nats at its usual strength, none that is noise.
 
-    def _said(self, variable: str, at: int, mean: float) -> Scores:
-        """Return the words that a feature votes for or against, in nats at its usual strength, none that is noise."""
-        if variable not in self.votes or not mean:
+        Args:
+            follow: how often each word follows the words at which the feature is on; others are left out.
+        """
+        if variable not in self.votes or not mean or not follow.any():
             return ()
         table = self.votes[variable]
         votes = Csr(table[[at]]).toarray().ravel().astype(np.float64)
-        votes = (votes - votes @ self.chance) * mean
-        weighed = votes * self.chance**0.25
+        votes = np.where(follow > 0, (votes - votes @ self.chance) * mean, 0.0)
+        weighed = votes * follow**0.5
         ranked = np.argsort(-weighed, kind="stable")
         least = max(NOISE_NATS, FAINT * float(abs(votes[ranked[[0, -1]]]).max()))
         best = [*ranked[:SAID_FOR].tolist(), *ranked[::-1][:SAID_AGAINST].tolist()]
@@ -289,20 +301,6 @@ class _Naming:
         few = np.sort(by_token)[::-1][:3].sum()
         return "after a word, words" if few > HALF * by_token.sum() else "words"
 
-    def _example(self, positions: NDArray[np.integer], values: NDArray[np.float64], mean: float) -> str:
-        """Show a position where a feature is on at its usual strength or more, the middle one of all such."""
-        usual = positions[values >= mean] if len(positions) else positions
-        if not len(usual):
-            return ""
-        at = int(usual[len(usual) // 2])
-        first = at - min(int(self.places[at]), BEFORE)
-        before, here = (self._text(self.tokens[own]) for own in (slice(first, at), slice(at, at + 1)))
-        space = here[: len(here) - len(here.lstrip(" "))]
-        return escaped(f"{before}{space}[{here[len(space) :]}]").strip(" ")
-
-    def _text(self, tokens: NDArray[np.integer]) -> str:
-        return b"".join(self.tokenizer.pieces[token] for token in tokens.tolist()).decode("utf-8", "replace")
-
     def _places(self, block: Any) -> tuple[Feature, ...]:
         """Name features of position after the positions where they are on at least half as much as anywhere."""
         dense = block.table.dense()
@@ -317,9 +315,15 @@ def _has_places(block: Any) -> bool:
     return isinstance(block, Lookup) and block.index == "position" and isinstance(block.table, SparseTable)
 
 
-def _joined(scores: Sequence[tuple[str, float]]) -> str:
-    words = [word for word, _ in scores[:3]]
-    return "/".join(word if len(word) <= LONGEST_WORD else word[: LONGEST_WORD - 1] + "*" for word in words)
+def _names(own: str, features: Sequence[Feature]) -> list[str]:
+    """Name features by place and main word, with a second one where others have the same; ``own`` is their block's."""
+    words = [
+        [w if len(w) <= LONGEST_WORD else w[: LONGEST_WORD - 1] + "*" for w, s in f.tokens if s >= NAMED]
+        for f in features
+    ]
+    often = Counter(known[0] for known in words if known)
+    parts = ["/".join(known[: 1 if often[known[0]] == 1 else 2]) if known else "" for known in words]
+    return [as_word(f"{own}.{at}:{part}" if part else f"{own}.{at}") for at, part in enumerate(parts)]
 
 
 def _short(value: float) -> float:

@@ -62,6 +62,11 @@ class Feature:
         explanation: when it is on, where that was searched.
         example: the end of a text, with the word at which it is on in square brackets; empty where there is none.
         back: of a moved feature, how far back what it finds stands: quartiles; empty where that was not measured.
+        of_all: for each of ``tokens``, the share of all its positions at which the feature is on, where counted.
+        follows: tokens that most often follow where it is on, each with its share there, and where the same tokens
+            stand and it is off; ``None`` where there are no such positions.
+        examples: ends of texts like ``example``, each with what follows; what is found stands in braces.
+        near_miss: an example of a position with the same token at hand at which it is off.
     """
 
     label: str
@@ -75,11 +80,16 @@ class Feature:
     explanation: Explanation | None = None
     example: str = ""
     back: tuple[int, ...] = ()
+    of_all: tuple[float, ...] = ()
+    follows: tuple[tuple[str, float, float | None], ...] = ()
+    examples: tuple[str, ...] = ()
+    near_miss: str = ""
 
 
 def texts_of(feature: Feature) -> Iterator[str]:
     """Yield every text of a label."""
-    yield from (feature.label, feature.group, feature.example)
+    yield from (feature.label, feature.group, feature.example, *feature.examples, feature.near_miss)
+    yield from (text for text, *_ in feature.follows)
     for scores in (feature.tokens, feature.contexts, feature.votes):
         yield from (text for text, _ in scores)
 
@@ -153,9 +163,13 @@ def silent_key(variable: str, group: str = "") -> str:
     return f"{SILENT}{variable}: {group}" if group else f"{SILENT}{variable}"
 
 
+_LEFT_OUT = ("explanation", "example", "back", "of_all", "follows", "examples", "near_miss")
+"""Fields that are not written where they are empty."""
+
+
 def _plain(feature: Feature) -> dict[str, Any]:
     plain = asdict(feature)
-    return {name: value for name, value in plain.items() if value or name not in ("explanation", "example", "back")}
+    return {name: value for name, value in plain.items() if value or name not in _LEFT_OUT}
 
 
 @with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))

@@ -112,8 +112,8 @@ def exact(few, single):
 def lines_of(text):
     """Split a text into its lines, and these into words.
 
-    Lines that begin with # say something of the line before them, and are left out; one that begins with a space goes
-    on with it.
+    Lines that begin with # say something of the line behind them, and are left out; one that begins with a space goes
+    on with the line before it.
     """
     lines = []
     for line in text.splitlines():
