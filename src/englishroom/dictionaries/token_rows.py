@@ -77,12 +77,13 @@ class TokenRows:
         """
         first = step * size
         numbers = [self._shuffled(seed, i) for i in range(first, first + size)]
-        if not inside:
-            return self.rows(numbers)
-        rng = np.random.default_rng((seed, step))
+        return self._from(self.starts[numbers] + self._skipped(numbers, inside, (seed, step)))
+
+    def _skipped(self, numbers: Sequence[int], inside: float, seed: tuple[int, int]) -> NDArray[np.int64]:
+        """Draw how many tokens of each document a row leaves out."""
+        rng = np.random.default_rng(seed)
         lengths = np.append(self.starts[1:], len(self.tokens))[numbers] - self.starts[numbers]
-        skipped = np.where(rng.random(size) < inside, rng.integers(0, lengths), 0)
-        return self._from(self.starts[numbers] + skipped)
+        return np.where(rng.random(len(numbers)) < inside, rng.integers(0, lengths), 0)
 
     def _shuffled(self, seed: int, index: int) -> int:
         epoch, place = divmod(index, self.n_rows)
