@@ -86,7 +86,7 @@ class DecompileConfig(Settings):
     level: Literal["exact", "featured", "sparse", "readable"] = "sparse"
     """How far to go. exact: the weights, one to one. featured: dictionaries replace the MLPs and the outputs of
     attention, and are fitted to work together. sparse: most edges between features are left out too, and the rest is
-    fitted again. readable: looks, rules of few reads and votes, with no dimension of a head left."""
+    fitted again. readable, an experiment: looks, rules of few reads and votes, with no dimension of a head left."""
     seed: Amount = 0
     """Seed of everything that is drawn at random (all levels but exact)."""
     opening: Opening = Opening()

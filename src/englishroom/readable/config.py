@@ -143,9 +143,9 @@ class ReadableConfig(Settings):
     """All settings of readable programs."""
 
     stream: StreamConfig = StreamConfig()
-    """The model rewritten, with a stream (level readable)."""
+    """The model with looks, moved features and rules in place of its heads and MLPs (level readable)."""
     short: ShortConfig = ShortConfig()
-    """Edges between features in place of the stream, and their pruning (level readable)."""
+    """Edges that lead from feature to feature directly, of which most are left out (level readable)."""
     half: Annotated[bool, arg(name="bfloat16")] = True
     """Form large products in bfloat16, which processors with matrix units do several times faster; a hundredth of a nat
     is at stake."""
