@@ -13,7 +13,7 @@ from englishroom.evaluate.sample import SampleOptions, samples
 from englishroom.pipeline import open_talker
 from englishroom.store import read_manifest
 
-SHAPE = "--n-layers 1 --d-model 16 --n-heads 2 --n-ctx 48 --vocabulary 272 --batch 8 --tokens 150000"
+SHAPE = "--n-layers 1 --d-model 16 --n-heads 2 --n-ctx 48 --vocabulary 272 --batch 8 --tokens 300000"
 FITS = (
     "--moved 32 --moved-active 8 --rules 64 --rules-active 16 --local-tokens 4000 --joint-tokens 20000 --kinds 272 "
     "--kinds-active 8 --sparse-tokens 20000 --edges 8000 --samples 150 30 30 --probe-rows 3"
