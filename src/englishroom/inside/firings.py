@@ -24,6 +24,9 @@ FOLLOWING = 4
 EXAMPLES = 3
 BEFORE = 9
 """Tokens that an example shows before the one at which its feature is on."""
+ENOUGH, MOST = 20, 0.5
+"""Other positions at which a word must stand for its share elsewhere to be told; and what share of the positions at
+which a feature is on such words must make up."""
 LEAST = 0.02
 """Share of the positions at which a feature is on that a word must have to be kept."""
 
@@ -69,7 +72,7 @@ class FiringText:
     def following(self, positions: Ints) -> tuple[tuple[str, float, float | None], ...]:
         """Return the words that most often follow some positions, each with its share, and its share elsewhere.
 
-        Elsewhere are the other positions at which the same words stand; ``None`` where there are none.
+        Elsewhere are the other positions at which the same words stand; ``None`` where these are too few.
         """
         positions = positions[self.next[positions] >= 0]
         best = [token for token, _ in self.stand(self.next[positions], FOLLOWING)]
@@ -79,9 +82,9 @@ class FiringText:
         is_best = self.next[positions][:, None] == np.array(best)
         on = np.stack([np.bincount(which, column, len(here)) for column in is_best.T], axis=1)
         n_off = self._followed[here] - n_here
-        known = n_off > 0
+        known = n_off >= ENOUGH
         elsewhere: list[float | None] = [None] * len(best)
-        if known.any():
+        if n_here[known].sum() >= MOST * len(positions):
             off = (self.pairs[here][:, best].toarray() - on)[known] / n_off[known, None]
             elsewhere = (n_here[known] @ off / n_here[known].sum()).tolist()
         shares = on.sum(0) / len(positions)
