@@ -12,7 +12,7 @@ from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec, weight_shapes
 from englishroom.pipeline import DecompileConfig
 from englishroom.pipeline.presets import preset_of
-from englishroom.readable.config import ShortConfig, StreamConfig
+from englishroom.readable.config import StreamConfig, WiringConfig
 from englishroom.readable.shape import shape_of
 from englishroom.readable.stream import StreamModel, empty_stream
 from englishroom.readable.wiring import WiredModel
@@ -35,7 +35,7 @@ STREAM = StreamConfig(
     batch=4,
     dead_after=200,
 )
-SHORT = ShortConfig(
+SHORT = WiringConfig(
     tokens=60 * 48,
     batch=4,
     reads_half=3,
@@ -83,7 +83,7 @@ def random_stream(name: str, config: StreamConfig, seed: int = 3) -> StreamModel
     return model
 
 
-def wired(model: StreamModel, config: ShortConfig) -> WiredModel:
+def wired(model: StreamModel, config: WiringConfig) -> WiredModel:
     """Write a stream model as a wired model."""
     rows = tiny_rows()
     counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=model.shape.d_vocab).float()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from englishroom.dictionaries.checkpoint import fit_to_end
-from englishroom.readable.config import ShortConfig
+from englishroom.readable.config import WiringConfig
 from englishroom.readable.wiring import WiredModel, from_state, mean_sums, sharpen
 from englishroom.readable.wiring_fit import WiringFit
 from englishroom.readable.wiring_prune import most_important, within_bounds
@@ -45,7 +45,7 @@ def reads_of(model: WiredModel, group: str) -> torch.Tensor:
     return edges.columns.bincount(minlength=edges.n_columns) + lists.bincount(minlength=edges.n_columns)
 
 
-def fit(name: str = "gpt2", config: ShortConfig = SHORT) -> WiringFit:
+def fit(name: str = "gpt2", config: WiringConfig = SHORT) -> WiringFit:
     target = tiny_target(SPECS[name])
     return WiringFit(target, wired(random_stream(name, STREAM), config), tiny_rows(), config, {"a": 1})
 

@@ -4,28 +4,54 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 from englishroom.errors import ConfigError
+from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
 
 
-class Resumable(Protocol):
-    """A fit that takes steps, and can be saved and restored as a whole."""
+class Resumable(ABC):
+    """A fit that takes steps; saved and restored as a whole.
 
-    step: int
+    Args:
+        identity: whatever must be the same for a checkpoint to belong to this fit.
+    """
+
     rate_flag: str
     """The flag of its learning rate."""
 
-    @property
-    def n_steps(self) -> int: ...
+    def __init__(self, identity: Mapping[str, Any], n_steps: int) -> None:
+        self.identity, self.n_steps, self.step = identity, n_steps, 0
 
-    def update(self) -> float: ...
+    @abstractmethod
+    def update(self) -> float:
+        """Take one step and return its loss."""
 
-    def save(self, path: Path) -> None: ...
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Return all that a later run needs to go on, except the step."""
 
-    def restore(self, path: Path) -> None: ...
+    @abstractmethod
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
+
+    def save(self, path: Path) -> None:
+        """Write the whole state to ``path``, atomically."""
+        write_checkpoint(path, self.identity, {"step": self.step} | self.state())
+
+    def restore(self, path: Path) -> None:
+        """Take up the state that :meth:`save` wrote.
+
+        Raises:
+            ArtifactError: the file cannot be read.
+            ConfigError: it belongs to another fit.
+        """
+        state = read_checkpoint(path, self.identity)
+        self.take_up(state)
+        self.step = state["step"]
 
 
 Run = TypeVar("Run", bound=Resumable)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from englishroom.dictionaries.checkpoint import fit_to_end
+from englishroom.dictionaries.checkpoint import Resumable, fit_to_end
 from englishroom.dictionaries.config import DictionariesConfig, FitConfig
 from englishroom.dictionaries.dictionary import Activation, Dictionary, DictionarySpec
 from englishroom.dictionaries.losses import LinearKL
@@ -37,7 +37,6 @@ from englishroom.errors import ConfigError
 from englishroom.models.forward import Tap, unembedding
 from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec
-from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
 from englishroom.steps import silent
 
 START_ROWS = 16
@@ -50,11 +49,10 @@ def steps_of(config: FitConfig, length: int) -> tuple[int, int]:
     return math.ceil(config.local_tokens / size), math.ceil(config.joint_tokens / size)
 
 
-class Fit:
-    """A fit in progress, saved and restored as a whole.
+class Fit(Resumable):
+    """A fit in progress.
 
     Args:
-        identity: whatever must be the same for a checkpoint to belong to this fit (hashes of target and text).
         given: dictionaries to go on from, one for each spec; by default new ones are started from examples.
     """
 
@@ -73,15 +71,9 @@ class Fit:
         config.validate()
         self.target, self.rows, self.config, self.seed = target, rows, config, seed
         self.spec = target.spec
-        self.identity = {
-            **identity,
-            "config": asdict(config),
-            "seed": seed,
-            "dictionaries": [asdict(s) for s in specs],
-            "length": rows.length,
-        }
+        described = {"config": asdict(config), "seed": seed, "dictionaries": [asdict(s) for s in specs]}
         self.n_local, self.n_joint = steps_of(config, rows.length)
-        self.step = 0
+        super().__init__({**identity, **described, "length": rows.length}, self.n_local + self.n_joint)
         self.losses: list[float] = []
         if not specs:
             raise ConfigError("no dictionary to fit; name at least one site")
@@ -105,10 +97,6 @@ class Fit:
         self.trainer = Trainer(starting, config.trainer, sizes, others)
         self.replacement = Replacement(self.spec, self.weights, tuple(self.trainer.dictionaries), self.tables)
         self._places = {id(d): i for i, d in enumerate(self.trainer.dictionaries)}
-
-    @property
-    def n_steps(self) -> int:
-        return self.n_local + self.n_joint
 
     def update(self) -> float:
         """Take one step and return its loss: mean FVU of the dictionaries, then KL in nats per token."""
@@ -214,28 +202,21 @@ class Fit:
         tables = {site: table.detach().clone() for site, table in self.tables.items()}
         return Replacement(self.spec, weights, self.trainer.trained(), tables)
 
-    def save(self, path: Path) -> None:
-        """Write the whole state to ``path``, atomically."""
+    def state(self) -> dict[str, Any]:
+        """Return all that a later run needs to go on, except the step."""
         tuned = {k: t.detach() for k, t in self.weights.items() if t is not self.target.weights[k]}
         tables = {site: table.detach() for site, table in self.tables.items()}
-        state = {"step": self.step, "losses": self.losses, "tuned": tuned, "tables": tables}
-        write_checkpoint(path, self.identity, state | {"trainer": self.trainer.state()})
+        return {"losses": self.losses, "tuned": tuned, "tables": tables, "trainer": self.trainer.state()}
 
-    def restore(self, path: Path) -> None:
-        """Take up the state that :meth:`save` wrote.
-
-        Raises:
-            ArtifactError: the file cannot be read.
-            ConfigError: it belongs to another fit.
-        """
-        state = read_checkpoint(path, self.identity)
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
         with torch.no_grad():
             for name, tensor in state["tuned"].items():
                 self.weights[name].copy_(tensor)
             for site, tensor in state["tables"].items():
                 self.tables[site].copy_(tensor)
         self.trainer.restore(state["trainer"])
-        self.step, self.losses = state["step"], state["losses"]
+        self.losses = state["losses"]
 
 
 def fit(

@@ -81,7 +81,7 @@ class StreamConfig(Settings):
 
 
 @dataclass(frozen=True)
-class ShortConfig(Settings):
+class WiringConfig(Settings):
     """How edges between features are left out, and the rest fitted again."""
 
     tokens: Annotated[Count, arg(name="short-tokens")] = 500_000
@@ -144,7 +144,7 @@ class ReadableConfig(Settings):
 
     stream: StreamConfig = StreamConfig()
     """The model with looks, moved features and rules in place of its heads and MLPs (level readable)."""
-    short: ShortConfig = ShortConfig()
+    short: WiringConfig = WiringConfig()
     """Edges that lead from feature to feature directly, of which most are left out (level readable)."""
     half: Annotated[bool, arg(name="bfloat16")] = True
     """Form large products in bfloat16, which processors with matrix units do several times faster; a hundredth of a nat

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,37 +10,29 @@ import torch
 from englishroom.dictionaries.replacement import clean_run
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.models.load import Target
-from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
 from englishroom.readable.config import StreamConfig
+from englishroom.readable.fit import ReadableFit
 from englishroom.readable.looks import divergence, first_looks, look_scores
 from englishroom.readable.shape import shape_of
 from englishroom.readable.table_adam import TableAdam
 
 CURVE_RATE, READ_RATE = 3.0, 6.0
 """Rates of curves over distance, and of what reads the stream, there divided by its length; biases have 1."""
-WARM_STEPS, DECAY = 20, 0.6
 BETAS = (0.9, 0.98)
 START_ROWS = 4
 """Rows on which the length of what is read is measured."""
 
 
-class LookFit:
-    """The fit of all looks, saved and restored as a whole.
+class LookFit(ReadableFit[StreamConfig]):
+    """The fit of all looks."""
 
-    Args:
-        identity: whatever must be the same for a checkpoint to belong to this fit.
-    """
-
-    rate_flag = "--look-rate"
+    rate_flag, warm_steps, decay = "--look-rate", 20, 0.6
 
     def __init__(
         self, target: Target, rows: TokenRows, config: StreamConfig, identity: Mapping[str, Any], seed: int = 0
     ) -> None:
-        self.target, self.rows, self.config, self.seed = target, rows, config, seed
-        self.identity = {**identity, "config": asdict(config), "seed": seed, "length": rows.length}
+        super().__init__(target, rows, config, config.look_tokens, identity, seed)
         self.shape = shape_of(target.spec, config)
-        self.step = 0
-        self.n_steps = math.ceil(config.look_tokens / (config.batch * rows.length))
         generator = torch.Generator().manual_seed(seed)
         reads = [f"blocks.{layer}.hook_resid_pre" for layer in range(self.shape.n_layers)]
         first = torch.from_numpy(rows.batch(seed, 0, START_ROWS))
@@ -75,9 +64,7 @@ class LookFit:
             scores = look_scores(shape, self.adam.tables, layer, x, len(tokens))
             each.append(divergence(values[f"blocks.{layer}.attn.hook_pattern"], scores))
         loss = torch.cat(each).sum()
-        left = self.n_steps - self.step
-        factor = min(1.0, (self.step + 1) / WARM_STEPS, left / max(1.0, DECAY * self.n_steps))
-        self.adam.step(loss, self.config.look_rate * factor)
+        self.adam.step(loss, self.config.look_rate * self.rate_factor())
         self.step += 1
         return loss.item() / (shape.n_layers * shape.n_heads)
 
@@ -85,17 +72,10 @@ class LookFit:
         """Return the tables of all looks as they now are."""
         return {name: table.detach().clone() for name, table in self.adam.tables.items()}
 
-    def save(self, path: Path) -> None:
-        """Write the whole state to ``path``, atomically."""
-        write_checkpoint(path, self.identity, {"step": self.step, "adam": self.adam.state()})
+    def state(self) -> dict[str, Any]:
+        """Return all that a later run needs to go on, except the step."""
+        return {"adam": self.adam.state()}
 
-    def restore(self, path: Path) -> None:
-        """Take up the state that :meth:`save` wrote.
-
-        Raises:
-            ArtifactError: the file cannot be read.
-            ConfigError: it belongs to another fit.
-        """
-        state = read_checkpoint(path, self.identity)
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
         self.adam.restore(state["adam"])
-        self.step = state["step"]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +15,8 @@ from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.dictionaries.train import Trainer, start_from, variances
 from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec
-from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
 from englishroom.readable.config import StreamConfig
+from englishroom.readable.fit import ReadableFit
 from englishroom.readable.shape import shape_of
 from englishroom.readable.stream import Part
 
@@ -27,7 +24,6 @@ START_ROWS = 16
 """Rows whose values set the scale of the first weights."""
 WIDER, UNTIL = 1.5, 0.5
 """So many more features again are active at the beginning; they fall to their number over this share of the fit."""
-WARM_STEPS, DECAY = 20, 0.6
 DEAD_AFTER = 50_000
 
 
@@ -46,23 +42,16 @@ def pieces_of(spec: ModelSpec, config: StreamConfig) -> dict[Part, DictionarySpe
     return found
 
 
-class PiecesFit:
-    """The fit of all pieces, saved and restored as a whole.
+class PiecesFit(ReadableFit[StreamConfig]):
+    """The fit of all pieces."""
 
-    Args:
-        identity: whatever must be the same for a checkpoint to belong to this fit.
-    """
-
-    rate_flag = "--apart-rate"
+    rate_flag, warm_steps, decay = "--apart-rate", 20, 0.6
 
     def __init__(
         self, target: Target, rows: TokenRows, config: StreamConfig, identity: Mapping[str, Any], seed: int = 0
     ) -> None:
-        self.target, self.rows, self.config, self.seed = target, rows, config, seed
-        self.identity = {**identity, "config": asdict(config), "seed": seed, "length": rows.length}
+        super().__init__(target, rows, config, config.apart_tokens, identity, seed)
         self.specs = pieces_of(target.spec, config)
-        self.step = 0
-        self.n_steps = math.ceil(config.apart_tokens / (config.batch * rows.length))
         generator = torch.Generator().manual_seed(seed)
         first = self._values(torch.from_numpy(rows.batch(seed, 0, START_ROWS)))
         started = [start_from(Dictionary.random(spec, generator), first, generator) for spec in self.specs.values()]
@@ -91,8 +80,7 @@ class PiecesFit:
             self.trainer.slots[at] = min(d.n_latents, round((d.k or d.n_latents) * wide))
         tokens = torch.from_numpy(self.rows.batch(self.seed, self.step, self.config.batch))
         loss, shares = self.trainer.local_losses(self._values(tokens))
-        left = self.n_steps - self.step
-        self.trainer.step(loss, min(1.0, (self.step + 1) / WARM_STEPS, left / max(1.0, DECAY * self.n_steps)))
+        self.trainer.step(loss, self.rate_factor())
         self.step += 1
         return sum(shares) / len(shares)
 
@@ -100,17 +88,10 @@ class PiecesFit:
         """Return the pieces as they now are."""
         return dict(zip(self.specs, self.trainer.trained(), strict=True))
 
-    def save(self, path: Path) -> None:
-        """Write the whole state to ``path``, atomically."""
-        write_checkpoint(path, self.identity, {"step": self.step, "trainer": self.trainer.state()})
+    def state(self) -> dict[str, Any]:
+        """Return all that a later run needs to go on, except the step."""
+        return {"trainer": self.trainer.state()}
 
-    def restore(self, path: Path) -> None:
-        """Take up the state that :meth:`save` wrote.
-
-        Raises:
-            ArtifactError: the file cannot be read.
-            ConfigError: it belongs to another fit.
-        """
-        state = read_checkpoint(path, self.identity)
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
         self.trainer.restore(state["trainer"])
-        self.step = state["step"]

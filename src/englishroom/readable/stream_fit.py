@@ -8,10 +8,8 @@ switched off in both. More features are active at first; they fall to their numb
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,13 +23,12 @@ from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.models.forward import fused_attend, unembedding
 from englishroom.models.load import Target
 from englishroom.models.spec import ModelSpec
-from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
 from englishroom.readable.config import StreamConfig
+from englishroom.readable.fit import ReadableFit
 from englishroom.readable.looks import divergence
 from englishroom.readable.stream import Part, StreamModel
 from englishroom.readable.table_adam import TableAdam, size_of
 
-WARM_STEPS, DECAY = 50, 0.7
 WIDE_UNTIL = 0.5
 """Share of the fit after which no more features are active than in the end."""
 LEAST_SIZE, LEAST_TOKEN = 0.02, 0.05
@@ -44,15 +41,14 @@ REVIVING_ROWS, REVIVING, LEAST_DEAD = 256, 24, 8
 """Positions at which dead features are revived, how many may try at each, and how many there must be."""
 
 
-class StreamFit:
-    """A stream model being fitted; saved and restored as a whole.
+class StreamFit(ReadableFit[StreamConfig]):
+    """A stream model being fitted.
 
     Args:
-        identity: whatever must be the same for a checkpoint to belong to this fit.
         half: whether large products are formed in bfloat16.
     """
 
-    rate_flag = "--stream-rate"
+    rate_flag, warm_steps, decay = "--stream-rate", 50, 0.7
 
     def __init__(
         self,
@@ -64,11 +60,9 @@ class StreamFit:
         half: bool = False,
         seed: int = 0,
     ) -> None:
-        self.target, self.rows, self.config, self.half, self.seed = target, rows, config, half, seed
-        self.identity = {**identity, "config": asdict(config), "half": half, "seed": seed, "length": rows.length}
-        self.step = 0
+        super().__init__(target, rows, config, config.tokens, {**identity, "half": half}, seed)
+        self.half = half
         self.losses: list[float] = []
-        self.n_steps = math.ceil(config.tokens / (config.batch * rows.length))
         tables = {name: table.detach().clone() for name, table in model.tables.items()}
         least_token = LEAST_TOKEN * size_of(tables["token.0"])
         shares = {name: _share(name, table, least_token) for name, table in tables.items()}
@@ -104,8 +98,7 @@ class StreamFit:
             if following:
                 pattern = values[f"blocks.{layer}.attn.hook_pattern"]
                 loss = loss + config.look_weight * divergence(pattern, seen[f"scores.{layer}"]).sum()
-        factor = min(1.0, (self.step + 1) / WARM_STEPS, (self.n_steps - self.step) / max(1.0, DECAY * self.n_steps))
-        self.adam.step(loss, config.rate * factor)
+        self.adam.step(loss, config.rate * self.rate_factor())
         for name, silent in self.silent.items():
             silent += len(seen[name])
             silent[(seen[name] != 0).any(0)] = 0
@@ -139,21 +132,14 @@ class StreamFit:
         """Return the model as it now is; it trains no further."""
         return replace(self.model, tables={name: table.detach().clone() for name, table in self.model.tables.items()})
 
-    def save(self, path: Path) -> None:
-        """Write the whole state to ``path``, atomically."""
-        state = {"step": self.step, "losses": self.losses, "silent": self.silent, "adam": self.adam.state()}
-        write_checkpoint(path, self.identity, state)
+    def state(self) -> dict[str, Any]:
+        """Return all that a later run needs to go on, except the step."""
+        return {"losses": self.losses, "silent": self.silent, "adam": self.adam.state()}
 
-    def restore(self, path: Path) -> None:
-        """Take up the state that :meth:`save` wrote.
-
-        Raises:
-            ArtifactError: the file cannot be read.
-            ConfigError: it belongs to another fit.
-        """
-        state = read_checkpoint(path, self.identity)
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
         self.adam.restore(state["adam"])
-        self.step, self.losses, self.silent = state["step"], state["losses"], state["silent"]
+        self.losses, self.silent = state["losses"], state["silent"]
 
 
 def _share(name: str, table: Tensor, least_token: float) -> float:

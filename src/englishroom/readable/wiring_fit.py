@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,15 +24,14 @@ from englishroom.dictionaries.switching import switch_off
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.models.forward import unembedding
 from englishroom.models.load import Target
-from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
-from englishroom.readable.config import ShortConfig
+from englishroom.readable.config import WiringConfig
 from englishroom.readable.firing import overuse
+from englishroom.readable.fit import ReadableFit
 from englishroom.readable.stream_fit import drawn_part
 from englishroom.readable.table_adam import TableAdam, size_of
 from englishroom.readable.wiring import WiredModel, from_state, sharpen
 from englishroom.readable.wiring_prune import choose_edges
 
-WARM_STEPS, DECAY = 50, 0.5
 BETAS = (0.9, 0.99)
 LEAST_WORD = 1e-9
 """What a word counts at least in a list that it would leave for the other of its sum."""
@@ -49,31 +46,28 @@ VECTOR_RATE, TOKEN_RATE = 0.5, 0.3
 """Rates of biases, thresholds and curves, and of the tables of tokens, times that of other edges."""
 
 
-class WiringFit:
-    """A wired model being pruned and refitted; saved and restored as a whole.
+class WiringFit(ReadableFit[WiringConfig]):
+    """A wired model being pruned and refitted.
 
     Args:
-        identity: whatever must be the same for a checkpoint to belong to this fit.
         half: whether looks mix what they find in bfloat16.
     """
 
-    rate_flag = "--short-rate"
+    rate_flag, warm_steps, decay = "--short-rate", 50, 0.5
 
     def __init__(
         self,
         target: Target,
         model: WiredModel,
         rows: TokenRows,
-        config: ShortConfig,
+        config: WiringConfig,
         identity: Mapping[str, Any],
         half: bool = False,
         seed: int = 0,
     ) -> None:
-        self.target, self.rows, self.config, self.half, self.seed = target, rows, config, half, seed
-        self.identity = {**identity, "config": asdict(config), "half": half, "seed": seed, "length": rows.length}
-        self.step = 0
+        super().__init__(target, rows, config, config.tokens, {**identity, "half": half}, seed)
+        self.half = half
         self.losses: list[float] = []
-        self.n_steps = math.ceil(config.tokens / (config.batch * rows.length))
         counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab)
         self.frequencies = counted.float() / counted.sum()
         self.prune_at = _prunings(self.n_steps, config)
@@ -104,12 +98,10 @@ class WiringFit:
         for layer in range(shape.n_layers if sharp else 0):
             for name, most in (("moved", shape.n_heads * shape.k_moved), ("rules", shape.k_rules[layer])):
                 loss = loss + overuse(seen[f"often.{name}.{layer}"], config.active * most, config.often)
-        left = self.n_steps - self.step
-        factor = min(1.0, (self.step + 1) / WARM_STEPS, left / max(1.0, DECAY * self.n_steps))
         settled = self.step >= self.prune_at[-1]  # a word then stays in its list, for or against
         lists = [t for name, t in self.adam.tables.items() if settled and name.startswith("words.")]
         sides = [table.detach().sign() for table in lists]
-        self.adam.step(loss, config.rate * factor)
+        self.adam.step(loss, config.rate * self.rate_factor())
         with torch.no_grad():
             for table, side in zip(lists, sides, strict=True):
                 table.copy_(torch.where(table * side > 0, table, side * LEAST_WORD))
@@ -146,26 +138,19 @@ class WiringFit:
         """Return the model as it now is; it trains no further."""
         return self.model.with_tensors({name: t.detach().clone() for name, t in self.model.tensors().items()})
 
-    def save(self, path: Path) -> None:
-        """Write the whole state to ``path``, atomically."""
-        state = {"step": self.step, "losses": self.losses, "means": self.means}
-        write_checkpoint(path, self.identity, state | {"model": self.model.state(), "adam": self.adam.state()})
+    def state(self) -> dict[str, Any]:
+        """Return all that a later run needs to go on, except the step."""
+        known = {"losses": self.losses, "means": self.means}
+        return known | {"model": self.model.state(), "adam": self.adam.state()}
 
-    def restore(self, path: Path) -> None:
-        """Take up the state that :meth:`save` wrote.
-
-        Raises:
-            ArtifactError: the file cannot be read.
-            ConfigError: it belongs to another fit.
-        """
-        state = read_checkpoint(path, self.identity)
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
         self._train(from_state(self.model.shape, state["model"]))
         self.adam.restore(state["adam"])
-        self.step, self.losses = state["step"], state["losses"]
-        self.means = state["means"]
+        self.losses, self.means = state["losses"], state["means"]
 
 
-def _prunings(n_steps: int, config: ShortConfig) -> list[int]:
+def _prunings(n_steps: int, config: WiringConfig) -> list[int]:
     """List the steps before which edges are left out."""
     first, last = (min(n_steps - 1, int(share * n_steps)) for share in (config.pruned_from, config.pruned_until))
     first = min(max(1, first), last)
@@ -179,12 +164,10 @@ def _shares(model: WiredModel) -> dict[str, float]:
         share = max(size_of(tensor), LEAST_SIZE)
         if name == "follows":
             share *= TOKEN_RATE
-        elif name.startswith("words."):
-            share *= 1.0
-        elif name in model.edges:
+        elif name not in model.edges:
+            share *= VECTOR_RATE
+        elif not name.startswith("words."):
             reads = len(tensor) / max(1, len(model.edges[name].columns.unique()))
             share *= min(1.0, math.sqrt(CALM_READS / max(reads, 1.0)))
-        else:
-            share *= VECTOR_RATE
         found[name] = share
     return found

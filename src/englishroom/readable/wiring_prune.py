@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from englishroom.readable.config import ShortConfig
+from englishroom.readable.config import WiringConfig
 from englishroom.readable.wiring import WiredModel
 
 SECOND, THIRD = 0.45, 0.05
@@ -28,7 +28,7 @@ Costs = Mapping[str, Float[Tensor, " edge"]]
 Kept = dict[str, Bool[Tensor, " edge"]]
 
 
-def choose_edges(model: WiredModel, costs: Costs, config: ShortConfig, done: float) -> Kept:
+def choose_edges(model: WiredModel, costs: Costs, config: WiringConfig, done: float) -> Kept:
     """Say which edges stay.
 
     Args:
@@ -68,7 +68,7 @@ def _choose_reads(
     groups: Sequence[str],
     reads: Sequence[int],
     words: Sequence[int],
-    config: ShortConfig,
+    config: WiringConfig,
     done: float,
 ) -> Kept:
     """Choose what the sums of some groups read, which share their bounds: of features and lists together, and of words.

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from englishroom.readable.config import ShortConfig
+from englishroom.readable.config import WiringConfig
 from englishroom.readable.stream import StreamModel
 from englishroom.readable.wiring import WiredModel, mean_sums
 from englishroom.sparse.edges import Edges
@@ -27,7 +27,7 @@ def start_wiring(
     model: StreamModel,
     frequencies: Float[Tensor, " token"],
     rows: Int[Tensor, "row pos"],
-    config: ShortConfig,
+    config: WiringConfig,
 ) -> WiredModel:
     """Write a stream model as a wired model.
 

@@ -20,13 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from englishroom.dictionaries.checkpoint import fit_to_end
+from englishroom.dictionaries.checkpoint import Resumable, fit_to_end
 from englishroom.dictionaries.losses import kl_nats
 from englishroom.dictionaries.replacement import clean_run
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.models.forward import unembedding
 from englishroom.models.load import Target
-from englishroom.models.torch_checkpoint import read_checkpoint, write_checkpoint
 from englishroom.sparse.config import SparseConfig
 from englishroom.sparse.dead import without_dead
 from englishroom.sparse.merge import find_twins, merge
@@ -47,12 +46,8 @@ MOMENT_ROWS = 2
 """Rows of a batch on which saliencies are measured."""
 
 
-class SparseFit:
-    """A sparse model being pruned and refitted; saved and restored as a whole.
-
-    Args:
-        identity: whatever must be the same for a checkpoint to belong to this fit.
-    """
+class SparseFit(Resumable):
+    """A sparse model being pruned and refitted."""
 
     rate_flag = "--sparse-rate"
 
@@ -67,10 +62,9 @@ class SparseFit:
     ) -> None:
         config.validate()
         self.target, self.rows, self.config, self.seed = target, rows, config, seed
-        self.identity = {**identity, "config": asdict(config), "seed": seed, "length": rows.length}
-        self.step = 0
+        whole = {**identity, "config": asdict(config), "seed": seed, "length": rows.length}
+        super().__init__(whole, math.ceil(config.tokens / (config.batch * rows.length)))
         self.losses: list[float] = []
-        self.n_steps = math.ceil(config.tokens / (config.batch * rows.length))
         self.round_from = self.n_steps - int(config.rounded * self.n_steps)
         self.palettes: dict[str, Tensor] = {}
         self.n_merged = 0
@@ -80,9 +74,9 @@ class SparseFit:
             self.prune_at = sorted({round(last * i / config.prunings) for i in range(config.prunings + 1)})
         counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab)
         self.frequencies = counted.float() / counted.sum()
-        self._take_up(model, None)
+        self._train(model, None)
 
-    def _take_up(self, model: SparseModel, state: Mapping[str, Mapping[str, Tensor]] | None) -> None:
+    def _train(self, model: SparseModel, state: Mapping[str, Mapping[str, Tensor]] | None) -> None:
         """Train this model from here on; ``state`` holds what the optimiser knows of each tensor."""
         self.model = trainable(model)
         groups = []
@@ -162,7 +156,7 @@ class SparseFit:
             twins = find_twins(model, batches, config.merge)
             model, self.n_merged = merge(model, twins, config.row_limit)
             known = {name: state for name, state in known.items() if not name.startswith("edges")}
-        self._take_up(model, known)
+        self._train(model, known)
 
     def result(self) -> SparseModel:
         """Return the model as it now is, rounded where that has begun; it trains no further."""
@@ -182,10 +176,9 @@ class SparseFit:
             "reads_per_rule_p95": float(reads.quantile(0.95)),
         }
 
-    def save(self, path: Path) -> None:
-        """Write the whole state to ``path``, atomically."""
-        state = {
-            "step": self.step,
+    def state(self) -> dict[str, Any]:
+        """Return all that a later run needs to go on, except the step."""
+        return {
             "losses": self.losses,
             "model": state_of(self.model),
             "palettes": self.palettes,
@@ -193,22 +186,14 @@ class SparseFit:
             "known": self._known(),
             "shares": [group["share"] for group in self.optimiser.param_groups],
         }
-        write_checkpoint(path, self.identity, state)
 
-    def restore(self, path: Path) -> None:
-        """Take up the state that :meth:`save` wrote.
-
-        Raises:
-            ArtifactError: the file cannot be read.
-            ConfigError: it belongs to another fit.
-        """
-        state = read_checkpoint(path, self.identity)
-        self._take_up(from_state(self.model, state["model"]), state["known"])
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
+        self._train(from_state(self.model, state["model"]), state["known"])
         # shares follow the sizes at the last pruning, so that a fit that was killed goes on with the same
         for group, share in zip(self.optimiser.param_groups, state["shares"], strict=True):
             group["share"] = share
-        self.step, self.losses, self.palettes = state["step"], state["losses"], state["palettes"]
-        self.n_merged = state["merged"]
+        self.losses, self.palettes, self.n_merged = state["losses"], state["palettes"], state["merged"]
 
 
 def fit_sparse(
