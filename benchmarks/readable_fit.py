@@ -31,7 +31,7 @@ from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.models.forward import unembedding
 from englishroom.models.load import Target
 from englishroom.pipeline.opening import open_target
-from englishroom.readable.config import ShortConfig, StreamConfig
+from englishroom.readable.config import StreamConfig, WiringConfig
 from englishroom.readable.look_fit import LookFit
 from englishroom.readable.pieces import PiecesFit
 from englishroom.readable.stream import StreamModel
@@ -119,8 +119,8 @@ def measure_cuts(
     given: argparse.Namespace, model: StreamModel, rows: TokenRows, show: Show, target: Target, first: Tensor
 ) -> None:
     """Write the stream model as edges, and leave them out group by group."""
-    tokens = 100 * given.steps * ShortConfig().batch * rows.length  # the fit stops long before edges are left out
-    short = replace(ShortConfig(), tokens=tokens)
+    tokens = 100 * given.steps * WiringConfig().batch * rows.length  # the fit stops long before edges are left out
+    short = replace(WiringConfig(), tokens=tokens)
     counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab).float()
     whole = replace(short, first_reads=2**31, first_words=2**31, first_votes=2**31)
     wired = start_wiring(model, counted, first, whole)
