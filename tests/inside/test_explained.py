@@ -12,14 +12,7 @@ import pytest
 from englishroom.emit.python import Header, emit
 from englishroom.evaluate.condition_code import conditions_length
 from englishroom.evaluate.description import describe_program
-from englishroom.inside.explained_fit import (
-    fit,
-    measured,
-    read_both,
-    values_of,
-    votes_for_words,
-    with_values,
-)
+from englishroom.inside.explained_fit import VotesFound, fit, measured, read_both, votes_of, with_votes
 from englishroom.inside.replacing import Variables, estimated_costs, measured_costs
 from englishroom.interp import reference
 from englishroom.interp.vectorised import Interpreter
@@ -170,21 +163,23 @@ def test_conditions_are_counted_by_the_code_that_is_stated() -> None:
     assert found["moved.0:conditions"].bits == 4 * 2  # four times no alternative
 
 
-def test_fitting_finds_the_values_that_a_text_was_told_with() -> None:
+def test_fitting_finds_the_votes_that_a_text_was_told_with() -> None:
     program, generator = explained(), np.random.default_rng(0)
-    values, votes = values_of(program), votes_for_words(program)
-    assert votes.shape == (12, 12)
-    np.testing.assert_allclose(votes.toarray()[11, [5, 6]], 4.0)
+    own = votes_of(program)
+    assert own.weights.shape == (len(WORDS) + 6 + 2 + 12, len(WORDS))  # the word at hand; lists, places, conditions
+    assert with_votes(program, own) == program
     rows = [np.append(0, generator.integers(1, 12, 7)) for _ in range(60)]
-    truth = read_both(program, with_values(program, values), rows)
-    wrong = np.where(values > 0, 1.5 * values, 0)
-    before, none = measured(truth, votes, wrong, np.zeros(12)), np.zeros(12)
-    assert measured(truth, votes, values, none)["kl_nats"] < 1e-6
-    fitted, bias = fit(truth, votes, wrong, 300, False, 0)
-    after = measured(truth, votes, fitted, bias)
-    assert after["kl_nats"] < 0.1 * before["kl_nats"]
-    alone, _ = fit(truth, votes, wrong, 50, True, 0)
-    np.testing.assert_array_equal(alone, wrong)
+    truth = read_both(program, program, rows)
+    assert measured(truth, own)["kl_nats"] < 1e-6
+    wrong = VotesFound(own.weights * 1.5, np.full(len(WORDS), 0.3))
+    before = measured(truth, wrong)["kl_nats"]
+    said = [Interpreter(with_votes(program, wrong), np.float32).log_probs(row) for row in rows]
+    kl = [(np.exp(t) * (t - s)).sum(1) for t, s in zip(np.split(truth.said, len(rows)), said, strict=True)]
+    assert before == pytest.approx(np.mean(kl), rel=1e-4)
+    alone = fit(truth, wrong, 50, True, 0)
+    np.testing.assert_array_equal(alone.weights.data, wrong.weights.data)
+    assert measured(truth, alone)["kl_nats"] < before
+    assert measured(truth, fit(truth, wrong, 300, False, 0))["kl_nats"] < 0.02 * before
 
 
 def test_costs_of_a_small_change_are_estimated_as_they_are_measured() -> None:

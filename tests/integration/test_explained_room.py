@@ -77,7 +77,7 @@ def test_the_explanations_are_a_room_of_their_own(room: Path, tmp_path: Path, ca
     few = ["--rows", "20", "--held-out-rows", "10", "--steps", "20"]
     assert main(["explained", str(room), *few, "--out", str(out)]) == 0
     printed = capsys.readouterr().err
-    for name in ("mean values: ", "mean values, biases fitted: ", "values and biases fitted: "):
+    for name in ("mean values: ", "mean values, biases fitted: ", "votes fitted: "):
         assert name in printed
     assert printed.count(" nats by estimate, measured ") == 10
     manifest = read_manifest(out)

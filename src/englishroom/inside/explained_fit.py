@@ -1,10 +1,10 @@
-"""Fit what conditions are worth, and how all words are voted for whatever is on, to what a program says.
+"""Fit what conditions vote for, beside what follows each word, to what a program says.
 
-The votes of a program of explanations alone are linear in both, so that KL(program‖explained) is convex:
+What a program of explanations alone says is a log-linear model of where its conditions hold and of the word at hand, so
+that KL(program‖explained) is convex in all votes:
 
-1. Read the text once with the program, once with its explanations: what it says, where conditions hold, and the votes
-   of all else.
-2. A few hundred steps of Adam on batches of positions. Values stay at 0 or more.
+1. Read the text once with the program, once with its explanations: what is said, and what votes.
+2. Some hundred steps of Adam on batches of positions. No vote is added.
 """
 
 from __future__ import annotations
@@ -15,20 +15,25 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+import torch
 from numpy.typing import NDArray
 
-from englishroom.interp.pointwise import log_softmax
+from englishroom.dictionaries.code import Codes
+from englishroom.dictionaries.losses import kl_nats
 from englishroom.interp.vectorised import Interpreter
-from englishroom.ir.program import AnyTable, Conditions, Linear, Program, SparseTable, Table, Votes
+from englishroom.ir.program import Block, Lookup, Program, SparseTable, Table, Votes
+from englishroom.readable.table_adam import TableAdam
+from englishroom.sparse.edges import Edges
 from englishroom.steps import StepProgress, silent
 
 Rows = Sequence[NDArray[np.integer]]
-MOST_NUMBERS = 2**26
-"""Log-probabilities of one program that are kept at once."""
+Csr = scipy.sparse.csr_array
+MOST_NUMBERS = 2**28
+"""Log-probabilities that are kept at once, in float32."""
 BATCH = 1024
 """Positions of a step."""
-VALUE_RATE, BIAS_RATE = 0.03, 0.02
-"""Learning rates: of values in units of their mean, of biases in nats."""
+RATE, BIAS_RATE = 0.02, 0.02
+"""Learning rates: of what a voter usually gives to a word, and of biases, in nats."""
 BETAS = 0.9, 0.98
 
 
@@ -38,136 +43,142 @@ class Read:
 
     Attributes:
         said: log-probabilities of the program, [pos, d_vocab].
-        rest: votes of all but conditions, up to a constant at each position, [pos, d_vocab].
-        holds: where conditions hold, [pos, feature].
+        rest: what else than :func:`voters` says, up to a constant at each position, [pos, d_vocab].
+        x: what votes, :func:`voters` side by side, [pos, source].
         tokens: what came next, -1 at the end of a row, [pos].
     """
 
     said: NDArray[np.float32]
     rest: NDArray[np.float32]
-    holds: Any
+    x: Any
     tokens: NDArray[np.int64]
 
 
-def told_in(program: Program) -> list[Conditions]:
-    """Return the blocks of conditions, in order."""
-    return [block for block in program.blocks if isinstance(block, Conditions)]
+@dataclass(frozen=True)
+class VotesFound:
+    """What is voted for: weights of all :func:`voters` side by side, [source, d_vocab], and a bias, [d_vocab]."""
+
+    weights: Any
+    bias: NDArray[np.floating]
 
 
-def values_of(program: Program) -> NDArray[np.float64]:
-    """Return what the conditions of a program are worth, block by block."""
-    return np.concatenate([np.zeros(0), *(block.values.values.astype(float) for block in told_in(program))])
+def voters(program: Program) -> list[Votes | Lookup]:
+    """Return the blocks whose votes are fitted: votes for words, and rows of the words that follow each word."""
+    return [block for block in program.blocks if block.name in program.vote.reads and _table(block) is not None]
 
 
-def with_values(program: Program, values: NDArray[np.floating], bias: NDArray[np.floating] | None = None) -> Program:
-    """Return a program of conditions with other values, and something added to the votes for words.
+def _table(block: Block) -> SparseTable | None:
+    if isinstance(block, Votes):
+        return block.weights
+    by_token = isinstance(block, Lookup) and block.index == "token" and isinstance(block.table, SparseTable)
+    return block.table if by_token else None
 
-    Args:
-        bias: added to the bias of the first votes for words, where there are any, [d_vocab].
-    """
-    blocks, at, words = [], 0, program.vote.space
+
+def votes_of(program: Program) -> VotesFound:
+    """Return what the voters of a program vote for."""
+    found = voters(program)
+    biases = [block.bias.values for block in found if isinstance(block, Votes) and block.bias is not None]
+    weights = scipy.sparse.vstack([_table(block).csr(np.float32) for block in found]) if found else Csr((0, 0))
+    return VotesFound(Csr(weights), np.sum(biases, axis=0, dtype=float) if biases else np.zeros(program.d_vocab))
+
+
+def with_votes(program: Program, votes: VotesFound) -> Program:
+    """Return a program whose voters vote for something else, each for the same words."""
+    blocks, at, bias = [], 0, votes.bias
+    names = [block.name for block in voters(program)]
     for block in program.blocks:
-        if isinstance(block, Conditions):
-            own = values[at : at + len(block.conditions)]
-            at += len(own)
-            block = replace(block, values=Table(block.values.name, own.astype(block.values.values.dtype)))
-        elif isinstance(block, Votes) and block.space == words and bias is not None:
-            name = f"{block.name}.bias" if block.bias is None else block.bias.name
-            dtype = block.weights.values.dtype if block.bias is None else block.bias.values.dtype
-            before = 0.0 if block.bias is None else block.bias.values.astype(float)
-            block, bias = replace(block, bias=Table(name, (before + bias).astype(dtype))), None
+        if block.name in names:
+            table = _table(block)
+            new = replace(table, values=votes.weights.data[at : at + table.n_entries].astype(table.values.dtype))
+            at += table.n_entries
+            if isinstance(block, Votes):
+                own = Table(f"{block.name}.bias", np.zeros(0, np.float32)) if block.bias is None else block.bias
+                block = replace(block, weights=new, bias=Table(own.name, bias.astype(own.values.dtype)))
+                bias = np.zeros_like(bias)  # the first has it all
+            else:
+                block = replace(block, table=new)
         blocks.append(block)
     return replace(program, blocks=tuple(blocks))
 
 
 def read_both(program: Program, explained: Program, rows: Rows, progress: StepProgress = silent) -> Read:
     """Read a text with a program and with its explanations, as many whole rows as are kept at once."""
-    zero, ones = (with_values(explained, np.full(len(values_of(explained)), value)) for value in (0.0, 1.0))
-    speaker, rest, told = (Interpreter(one, np.float32) for one in (program, zero, ones))
-    names = [block.name for block in told_in(explained)]
+    own = votes_of(explained)
+    nothing = VotesFound(own.weights * 0, np.zeros(program.d_vocab))
+    speaker, rest = Interpreter(program, np.float32), Interpreter(with_votes(explained, nothing), np.float32)
     parts: list[tuple[Any, ...]] = []
     room = MOST_NUMBERS // program.d_vocab
     for number, tokens in enumerate(rows):
         room -= len(tokens)
         if room < 0 and parts:
             break
-        variables = told.variables(tokens)
-        holds = np.concatenate([variables[name] for name in names], axis=1)
+        variables = rest.variables(tokens)
+        x = [_read_by(block, variables, tokens, program.d_vocab) for block in voters(explained)]
         after = np.append(tokens[1:], -1)
-        parts.append((speaker.log_probs(tokens), rest.log_probs(tokens), scipy.sparse.csr_array(holds), after))
+        parts.append((speaker.log_probs(tokens), rest.log_probs(tokens), scipy.sparse.hstack(x), after))
         progress(number + 1, len(rows))
-    said, others, holds, after = zip(*parts, strict=True)
-    together = scipy.sparse.csr_array(scipy.sparse.vstack(holds))
-    return Read(np.concatenate(said), np.concatenate(others), together, np.concatenate(after))
+    said, others, x, after = zip(*parts, strict=True)
+    return Read(np.concatenate(said), np.concatenate(others), Csr(scipy.sparse.vstack(x)), np.concatenate(after))
 
 
-def votes_for_words(program: Program) -> Any:
-    """Return what each condition votes for, at a value of 1, by way of lists too: [feature, d_vocab]."""
-    sizes = {block.name: program.space(block.space).size for block in program.blocks}
-    words = program.vote.space
-    found = {block.name: scipy.sparse.csr_array((sizes[block.name], program.d_vocab)) for block in told_in(program)}
-    for block in program.blocks:
-        if isinstance(block, Votes):
-            ways = [_csr(block.weights)] if block.space == words and block.name in program.vote.reads else []
-            readers = [b for b in program.blocks if isinstance(b, Linear) and b.reads == block.name]
-            ways += [_csr(block.weights) @ (_csr(b.weight).T if b.transposed else _csr(b.weight)) for b in readers]
-            starts = np.cumsum([0, *(sizes[name] for name in block.reads)])
-            for name, low, high in zip(block.reads, starts, starts[1:], strict=False):
-                if name in found:
-                    found[name] = sum((way[low:high] for way in ways), found[name])
-    return scipy.sparse.csr_array(scipy.sparse.vstack(list(found.values())))
+def _read_by(block: Votes | Lookup, variables: Any, tokens: NDArray[np.integer], d_vocab: int) -> Any:
+    """Return what a voter reads, [pos, source]."""
+    if isinstance(block, Votes):
+        return Csr(np.concatenate([variables[name] for name in block.reads], axis=1))
+    return Csr((np.ones(len(tokens), np.float32), tokens, np.arange(len(tokens) + 1)), shape=(len(tokens), d_vocab))
 
 
-def _csr(table: AnyTable) -> Any:
-    return table.csr(np.float64) if isinstance(table, SparseTable) else scipy.sparse.csr_array(table.values)
-
-
-def said_with(read: Read, votes: Any, values: NDArray, bias: NDArray, at: Any = slice(None)) -> NDArray[np.float32]:
-    """Return the log-probabilities of explanations with some values, [pos, d_vocab]."""
-    own = read.holds[at] @ scipy.sparse.csr_array(votes * values[:, None])
-    return log_softmax((read.rest[at] + own.toarray() + bias).astype(np.float32))
-
-
-def measured(read: Read, votes: Any, values: NDArray, bias: NDArray) -> dict[str, float]:
+def measured(read: Read, votes: VotesFound) -> dict[str, float]:
     """Return nats a token of explanations, and KL(program‖explained)."""
     nats = kl = 0.0
+    edges, bias = _edges(votes), torch.from_numpy(votes.bias).float()
     for low in range(0, len(read.tokens), BATCH):
-        at = slice(low, low + BATCH)
-        log, truth, after = said_with(read, votes, values, bias, at), read.said[at], read.tokens[at]
+        at = np.arange(low, min(low + BATCH, len(read.tokens)))
+        log, after = _said(read, edges, bias, at).log_softmax(-1), read.tokens[at]
         known = np.flatnonzero(after >= 0)
         nats -= float(log[known, after[known]].sum())
-        kl += float((np.exp(truth) * (truth - log)).sum())
+        kl += float(kl_nats(torch.from_numpy(read.said[at]), log)[0].sum())
     return {"nats_per_token": nats / max(1, int((read.tokens >= 0).sum())), "kl_nats": kl / len(read.tokens)}
 
 
 def fit(
-    read: Read, votes: Any, values: NDArray, steps: int, bias_alone: bool, seed: int, progress: StepProgress = silent
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return values, and biases to add, at which explanations say what the program says more nearly.
+    read: Read, votes: VotesFound, steps: int, bias_alone: bool, seed: int, progress: StepProgress = silent
+) -> VotesFound:
+    """Return votes by which explanations say what the program says more nearly.
 
     Args:
-        bias_alone: leave the values as they are, and fit the biases alone.
+        bias_alone: leave the weights as they are, and fit the bias alone.
     """
     generator = np.random.default_rng(seed)
-    n_words = read.said.shape[1]
-    unit = max(float(values.mean()), 1e-6) if len(values) else 1.0
-    parameters = np.concatenate([values / unit, np.zeros(n_words)])
-    rates = np.concatenate([np.full(len(values), 0.0 if bias_alone else VALUE_RATE), np.full(n_words, BIAS_RATE)])
-    first, second = np.zeros_like(parameters), np.zeros_like(parameters)
-    turned = scipy.sparse.csr_array(votes.T)
+    edges, bias = _edges(votes), torch.from_numpy(votes.bias).float()
+    usual = abs(read.x).sum(0) / np.maximum((read.x != 0).sum(0), 1)  # of each source, where it is on
+    unit = torch.from_numpy(np.where(usual > 0, usual, 1).astype(np.float32))
+    given = edges.weights * unit[edges.sources]  # what a voter usually gives to a word, in nats
+    adam = TableAdam({"given": given, "bias": bias}, {"given": 0.0 if bias_alone else RATE, "bias": BIAS_RATE}, BETAS)
     for step in range(steps):
         at = np.sort(generator.integers(0, len(read.tokens), min(BATCH, len(read.tokens))))
-        log = said_with(read, votes, parameters[: len(values)] * unit, parameters[len(values) :], at)
-        miss = (np.exp(log) - np.exp(read.said[at])) / len(at)
-        holds = read.holds[at]
-        rows = np.repeat(np.arange(len(at)), np.diff(holds.indptr))
-        back = (miss @ turned)[rows, holds.indices] if len(values) else np.zeros(0)
-        on_values = np.bincount(holds.indices, back, len(values)) * unit
-        gradient = np.concatenate([on_values, miss.sum(0)])
-        first = BETAS[0] * first + (1 - BETAS[0]) * gradient
-        second = BETAS[1] * second + (1 - BETAS[1]) * gradient**2
-        scaled = (first / (1 - BETAS[0] ** (step + 1))) / (np.sqrt(second / (1 - BETAS[1] ** (step + 1))) + 1e-10)
-        parameters = parameters - (1 - step / steps) * rates * scaled
-        parameters[: len(values)] = np.maximum(parameters[: len(values)], 0.0)
+        now = replace(edges, weights=adam.tables["given"] / unit[edges.sources])
+        loss = kl_nats(torch.from_numpy(read.said[at]), _said(read, now, adam.tables["bias"], at))[0].mean()
+        adam.step(loss, 1 - step / steps)
         progress(step + 1, steps)
-    return parameters[: len(values)] * unit, parameters[len(values) :]
+    weights = edges.weights if bias_alone else adam.tables["given"].detach() / unit[edges.sources]
+    own = votes.weights
+    data = weights.numpy().astype(own.dtype)
+    return VotesFound(Csr((data, own.indices, own.indptr), shape=own.shape), adam.tables["bias"].detach().numpy())
+
+
+def _edges(votes: VotesFound) -> Edges:
+    own = votes.weights
+    starts, columns = torch.from_numpy(own.indptr.astype(np.int64)), torch.from_numpy(own.indices.astype(np.int32))
+    return Edges(starts, columns, torch.from_numpy(own.data.astype(np.float32)), own.shape[1])
+
+
+def _said(read: Read, edges: Edges, bias: torch.Tensor, at: NDArray[np.int64]) -> torch.Tensor:
+    """Return the logits of explanations with some votes, [pos, d_vocab]."""
+    x = read.x[at]
+    counts = np.diff(x.indptr)
+    used = np.arange(int(counts.max(initial=1))) < counts[:, None]
+    indices, values = np.zeros(used.shape, np.int32), np.zeros(used.shape, np.float32)
+    indices[used], values[used] = x.indices, x.data
+    codes = Codes(*map(torch.from_numpy, (indices, values, counts.astype(np.int32))))
+    return torch.from_numpy(read.rest[at]) + edges.from_codes(codes, codes.values) + bias

@@ -267,7 +267,7 @@ class ExplainFeaturesConfig(Settings):
     """Text to search conditions on, never the one that the room is judged on; by default the one fitted on."""
     held_out: str = "sampled"
     """Text to measure conditions on: a file, a folder, a hub dataset, or "sampled", the ready corpus."""
-    rows: Count = 240
+    rows: Count = 600
     """Documents of --text to read."""
     held_out_rows: Count = 100
     """Documents of --held-out to read."""
@@ -309,12 +309,12 @@ class ExplainedConfig(Settings):
     """Text to fit on, never the one that the room is judged on; by default the one fitted on."""
     held_out: str = "sampled"
     """Text to measure on: a file, a folder, a hub dataset, or "sampled", the ready corpus."""
-    rows: Count = 240
+    rows: Count = 600
     """Documents of --text to read."""
     held_out_rows: Count = 100
     """Documents of --held-out to read."""
-    steps: Amount = 400
-    """Steps in which what conditions are worth, and the biases of words, are fitted; 0 leaves both as they are."""
+    steps: Amount = 600
+    """Steps in which votes are fitted, each on 1,024 places in the text; 0 leaves votes as they are."""
     measured: Amount = 20
     """Features for which it is measured what their explanation costs; for all it is estimated."""
     listed: Amount = 10

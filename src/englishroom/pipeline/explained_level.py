@@ -13,20 +13,12 @@ from numpy.typing import NDArray
 from englishroom.disk import locked
 from englishroom.emit.python import Header
 from englishroom.errors import ConfigError
-from englishroom.inside.explained_fit import (
-    fit,
-    measured,
-    read_both,
-    told_in,
-    values_of,
-    votes_for_words,
-    with_values,
-)
+from englishroom.inside.explained_fit import fit, measured, read_both, voters, votes_of, with_votes
 from englishroom.inside.replacing import Variables, estimated_costs, measured_costs
 from englishroom.interp.condition_reader import ConditionReader
 from englishroom.ir.labels import Labels, load_labels
 from englishroom.ir.marks import marks_of
-from englishroom.ir.program import Program, Votes
+from englishroom.ir.program import Conditions, Program
 from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.verify import require_valid
@@ -67,8 +59,8 @@ def write_explained(config: ExplainedConfig, out: Path, say: Say = silent, progr
     """Write the room of the explanations of a readable room.
 
     1. Put every feature's condition in its place, with its mean value where the condition holds.
-    2. Fit the biases of words, and then values and biases, to what the program says on the text fitted on.
-    3. Measure all three on held-out text, and what each condition costs alone; write the best.
+    2. Fit the bias of each word, and then all votes, to what the program says on the text fitted on.
+    3. Measure all three on held-out text, and what each condition costs alone; write the last.
 
     Raises:
         EnglishRoomError: the room has no explanations, or a setting, a text or the place to write to will not do.
@@ -158,21 +150,17 @@ def _fitted(
 ) -> tuple[Program, dict[str, dict[str, float]]]:
     """Return the explanations as fitted last, and what each way of fitting comes to on held-out text."""
     read = read_both(program, plain, rows, partial(progress, "reading the text"))
-    votes, values, none = votes_for_words(plain), values_of(plain), np.zeros(program.d_vocab)
-    found = {"mean values": (values, none)}
-    if config.steps and any(isinstance(block, Votes) and block.space == program.vote.space for block in plain.blocks):
+    own = votes_of(plain)
+    found = {"mean values": own}
+    if config.steps and voters(plain):
         steps = min(BIAS_STEPS, config.steps)
-        found["mean values, biases fitted"] = fit(
-            read, votes, values, steps, True, config.seed, partial(progress, "fitting biases")
-        )
-        found["values and biases fitted"] = fit(
-            read, votes, values, config.steps, False, config.seed, partial(progress, "fitting values")
-        )
+        biased = fit(read, own, steps, True, config.seed, partial(progress, "fitting biases"))
+        fitted = fit(read, biased, config.steps, False, config.seed, partial(progress, "fitting votes"))
+        found |= {"mean values, biases fitted": biased, "votes fitted": fitted}
     del read
     judged = read_both(program, plain, held, partial(progress, "reading the held-out text"))
-    measures = {name: measured(judged, votes, *both) for name, both in found.items()}
-    values, bias = list(found.values())[-1]
-    return require_valid(with_values(plain, values, bias if len(found) > 1 else None)), measures
+    measures = {name: measured(judged, votes) for name, votes in found.items()}
+    return require_valid(with_votes(plain, list(found.values())[-1]) if len(found) > 1 else plain), measures
 
 
 def costs_of(
@@ -185,7 +173,8 @@ def costs_of(
     progress: Progress,
 ) -> list[Cost]:
     """Say by how much KL rises when each feature alone is replaced by its condition, the most costly first."""
-    readers = {block.name: (ConditionReader.of(block), block.values.values) for block in told_in(plain)}
+    told = [block for block in plain.blocks if isinstance(block, Conditions)]
+    readers = {block.name: (ConditionReader.of(block), block.values.values) for block in told}
 
     def replaced(tokens: NDArray[np.integer], _variables: Variables) -> Variables:
         seen = tokens[None]
@@ -199,7 +188,7 @@ def costs_of(
         program, rows[:MEASURED_ROWS], replaced, places[:n_measured], partial(progress, "measuring costs")
     )
     known: Mapping[tuple[str, int], float] = dict(zip(places, measures, strict=False))
-    conditions = {(block.name, at): str(one) for block in told_in(plain) for at, one in enumerate(block.conditions)}
+    conditions = {(block.name, at): str(one) for block in told for at, one in enumerate(block.conditions)}
     costs = [Cost(labels.of(name, at), nats, known.get((name, at)), conditions[name, at]) for nats, name, at in every]
     return sorted(costs[:n_measured], key=lambda cost: -(cost.measured_nats or 0.0)) + costs[n_measured:]
 
