@@ -124,17 +124,17 @@ def measure_cuts(
     counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab).float()
     whole = replace(short, first_reads=2**31, first_words=2**31, first_votes=2**31)
     wired = start_wiring(model, counted, first, whole)
-    show("all edges", lambda few, _: wired.run(few, sharp=False))
+    show("all edges", lambda few, _: wired.run(few, sharp=0))
     wired = start_wiring(model, counted, first, short)
-    show("the edges that a fit begins with", lambda few, _: wired.run(few, sharp=False))
+    show("the edges that a fit begins with", lambda few, _: wired.run(few, sharp=0))
     run = WiringFit(target, wired, rows, short, {}, half=True)
     while run.step < given.steps:
         run.update()
     base = run.result()
-    show(f"fitted on, {given.steps} steps", lambda few, _: base.run(few, sharp=False))
+    show(f"fitted on, {given.steps} steps", lambda few, _: base.run(few, sharp=0))
     seen: dict[str, Tensor] = {}
     with torch.no_grad():
-        base.run(first, seen.__setitem__, sharp=False)
+        base.run(first, seen.__setitem__, sharp=0)
     variance = seen["features"].var(0)
     sizes = {}
     for name, edges in base.edges.items():
@@ -156,7 +156,7 @@ def cut(what: str, base: WiredModel, run: WiringFit, kept: dict[str, Tensor], na
     """Leave edges of some tables out, and measure what is left."""
     assert run.means is not None
     left = base.keep({name: kept[name] for name in names}, run.means, run.frequencies)
-    show(what, lambda few, _: left.run(few, sharp=False))
+    show(what, lambda few, _: left.run(few, sharp=0))
 
 
 if __name__ == "__main__":

@@ -31,5 +31,5 @@ def test_a_second_rounding_changes_nothing() -> None:
 def test_answers_stay_nearly_the_same() -> None:
     model = wired(random_stream("gpt2", STREAM), SHORT)
     tokens = torch.randint(0, model.shape.d_vocab, (4, 12), generator=torch.Generator().manual_seed(0))
-    own, other = (one.run(tokens, sharp=False).log_softmax(-1) for one in (model, rounded(model)))
+    own, other = (one.run(tokens, sharp=0).log_softmax(-1) for one in (model, rounded(model)))
     assert (own.exp() * (own - other)).sum(-1).mean() < 0.02

@@ -10,7 +10,8 @@ import torch
 
 from englishroom.dictionaries.checkpoint import fit_to_end
 from englishroom.readable.config import WiringConfig
-from englishroom.readable.wiring import WiredModel, from_state, mean_sums, sharpen
+from englishroom.readable.firing import above, cuts, misuse
+from englishroom.readable.wiring import WiredModel, from_state, mean_sums, set_thresholds
 from englishroom.readable.wiring_fit import WiringFit
 from englishroom.readable.wiring_prune import most_important, within_bounds
 from englishroom.sparse.edges import Edges
@@ -26,7 +27,7 @@ def test_with_all_edges_it_says_the_same_as_the_stream_model(name: str) -> None:
     tokens = torch.from_numpy(tiny_rows().rows(range(20, 40)))
     with torch.no_grad():
         expected = model.double().logits(model.double().run(tokens)).log_softmax(-1)
-        found = wired(model, ALL).double().run(tokens, sharp=False).log_softmax(-1)
+        found = wired(model, ALL).double().run(tokens, sharp=0).log_softmax(-1)
     assert (found - expected).abs().max() < 1e-4
 
 
@@ -109,20 +110,40 @@ def test_the_most_important_edges_stay() -> None:
     assert most_important(torch.tensor([3.0, 1.0]), 2).all()
 
 
-def test_a_sharp_model_has_features_on_about_as_often() -> None:
+def test_bars_go_from_the_strongest_few_to_thresholds() -> None:
+    strengths = torch.tensor([[3.0, 1.0, 2.0, -1.0], [0.5, 0.2, -1.0, -2.0]])
+    thresholds = torch.tensor([1.5, 1.5, 2.5, 0.0])
+    assert cuts(strengths, 2).tolist() == [[1.0], [0.0]]
+    assert cuts(strengths, 1, groups=2).tolist() == [[1.0, 0.0], [pytest.approx(0.2), 0.0]]
+    for sharp, expected in (
+        (0.0, [[3.0, 0.0, 2.0, 0.0], [0.5, 0.2, 0.0, 0.0]]),
+        (0.8, [[3.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]),  # bars 1.4, 1.4, 2.2, 0.2; and 1.2, 1.2, 2, 0
+        (1.0, [[3.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]),
+    ):
+        values, often = above(strengths, thresholds, k=2, sharp=sharp)
+        assert torch.allclose(values, torch.tensor(expected))
+        assert torch.allclose(often, (torch.tensor(expected) > 0).float().mean(0))
+
+
+def test_thresholds_are_told_whether_more_should_be_on() -> None:
+    strengths = torch.tensor([[1.0, 3.0], [1.02, 3.0]])
+    for together, sign in ((0.1, -1), (3.0, 1)):  # features are on once at a time and a half: too often, or too seldom
+        thresholds = torch.tensor([1.01, 2.0], requires_grad=True)
+        misuse(above(strengths, thresholds, k=1)[1], together, each=1.0).backward()
+        assert thresholds.grad is not None
+        assert torch.sign(thresholds.grad).tolist() == [sign, 0.0]  # the second is far from any strength
+
+
+def test_thresholds_begin_where_only_the_strongest_few_were_on() -> None:
     model = wired(random_stream("gpt2", STREAM), ALL)
     tokens = torch.from_numpy(tiny_rows().rows(range(20)))
-    usual: dict[str, torch.Tensor] = {}
-    sharp: dict[str, torch.Tensor] = {}
+    seen: dict[str, torch.Tensor] = {}
     with torch.no_grad():
-        model.run(tokens, usual.__setitem__, sharp=False)
-        sharpen(model, tokens)
-        model.run(tokens, sharp.__setitem__)
-    before = model.n_before(0)
-    often = torch.cat([sharp[f"often.{name}"] for name in ("moved.0", "rules.0", "moved.1", "rules.1")])
-    apart = (often - (usual["features"][:, before:] > 0).float().mean(0)).abs()
-    assert apart.mean() < 0.01
-    assert apart.max() < 0.1  # all rows begin alike: a tenth of the positions is one tie
+        model.run(tokens, seen.__setitem__, sharp=0)
+    set_thresholds(model, tokens)
+    expected = cuts(seen["strengths.moved.1"], model.shape.k_moved, model.shape.n_heads).mean(0)
+    found = model.vectors["moved_thresholds.1"].view(model.shape.n_heads, -1)
+    assert torch.allclose(found, expected[:, None].expand_as(found))
 
 
 def test_what_is_left_out_stays_as_its_mean() -> None:

@@ -125,13 +125,15 @@ class WiringConfig(Settings):
     """Share of these tokens after which edges begin to be left out."""
     pruned_until: Annotated[float, Interval(gt=0, le=1)] = 0.55
     """Share of these tokens after which no more edges are left out."""
-    sharp_from: Annotated[Share, arg(name="sharp-from")] = 0.65
-    """Share of these tokens after which features are on above thresholds of their own, which train too, and no longer
-    among the strongest few."""
+    sharp_from: Annotated[Share, arg(name="sharp-from")] = 0.04
+    """Share of these tokens after which thresholds begin to decide what is on, in place of being among the strongest
+    few; they train from then on."""
+    sharp_until: Annotated[float, Interval(gt=0, le=1), arg(name="sharp-until")] = 0.55
+    """Share of these tokens after which thresholds alone decide what is on."""
     prune_every: Count = 5
     """Steps from one leaving out to the next."""
     active: Annotated[float, Interval(gt=0, le=1), arg(name="short-active")] = 1.0
-    """How many features of a look or a layer may be on, on average, as a share of those that could be before."""
+    """How many features of a look or a layer are to be on, on average, as a share of those that could be before."""
     often: Annotated[float, Interval(gt=0, le=1)] = 0.15
     """Share of the positions at which a feature may be on without a loss."""
     ablate: Annotated[Share, arg(name="short-ablate")] = 0.1

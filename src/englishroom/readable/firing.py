@@ -1,4 +1,4 @@
-"""What is on: the strongest few features of a group, or those above a threshold of their own."""
+"""What is on: the strongest few features of a group, those above a threshold of their own, or something between."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from englishroom.dictionaries.code import Codes
 from englishroom.kernels import codes as kernels
 from englishroom.kernels.threads import array, run
 
-TIE = 1e-4
-"""Strengths that differ by less, as a share of their spread, count as equal where a threshold is set between them."""
 TOGETHER, EACH = 0.15, 0.3
-"""Weights of the losses on features that are on too often: of a group together, as a share; and each."""
+"""Weights of the losses on how many features of a group are on at a time, as a share, and on each that is too often."""
 NEAR, NEAR_AT_LEAST = 0.3, 0.05
 """Width of the window around a threshold within which its gradient is felt: a share of it, and of the strengths'
 spread where that is more."""
@@ -25,12 +23,27 @@ spread where that is more."""
 def strongest(strengths: Float[Tensor, "row feature"], k: int, groups: int = 1) -> Float[Tensor, "row feature"]:
     """Mark the ``k`` strongest positive features of each of some groups of equal size, with 1."""
     split = strengths.detach().reshape(len(strengths) * groups, -1)
+    indices, _, counts = _top(split, k)
+    used = (torch.arange(indices.shape[1]) < counts[:, None]).to(split.dtype)
+    return torch.zeros_like(split).scatter_add_(1, indices.long(), used).view_as(strengths)
+
+
+def cuts(strengths: Float[Tensor, "row feature"], k: int, groups: int = 1) -> Float[Tensor, "row group"]:
+    """Return what only the ``k`` strongest features of each of some groups of equal size exceed; 0 where few do."""
+    split = strengths.detach().reshape(len(strengths) * groups, -1)
+    if k >= split.shape[1]:
+        return split.new_zeros(len(strengths), groups)
+    _, values, counts = _top(split, k + 1)
+    return torch.where(counts > k, values.min(1).values, 0).view(len(strengths), groups)
+
+
+def _top(split: Float[Tensor, "row feature"], k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the ``k`` strongest positive entries of every row: their places, values, and how many there are."""
     found = kernels.empty_codes(len(split), min(k, split.shape[1]), np.dtype(str(split.dtype).partition(".")[2]))
     pre = array(split.contiguous())
     run(kernels.top_k, len(pre), pre, pre.dtype.type(0), *found)
-    indices, _, counts = map(torch.from_numpy, found)
-    used = (torch.arange(indices.shape[1]) < counts[:, None]).to(split.dtype)
-    return torch.zeros_like(split).scatter_add_(1, indices.long(), used).view_as(strengths)
+    indices, values, counts = map(torch.from_numpy, found)
+    return indices, values, counts
 
 
 def active_codes(x: Float[Tensor, "row feature"]) -> tuple[Codes, Float[Tensor, "row slot"]]:
@@ -47,47 +60,51 @@ def active_codes(x: Float[Tensor, "row feature"]) -> tuple[Codes, Float[Tensor, 
 
 
 class Jump(torch.autograd.Function):
-    """Strengths where they exceed a threshold, else 0; and the share of rows where they do.
+    """Strengths where they exceed a bar, else 0; and the share of rows where they do.
 
-    The gradient of the threshold is felt by strengths within a window around it (JumpReLU).
+    The gradient of the bar is felt by strengths within a window around it (JumpReLU).
     """
 
     @staticmethod
-    def forward(ctx: Any, strengths: Tensor, thresholds: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
-        on = strengths > thresholds
-        ctx.save_for_backward(strengths, thresholds, width)
+    def forward(ctx: Any, strengths: Tensor, bars: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+        on = strengths > bars
+        ctx.save_for_backward(strengths, bars, width)
         return strengths * on, on.to(strengths.dtype).mean(0)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        strengths, thresholds, width = ctx.saved_tensors
+        strengths, bars, width = ctx.saved_tensors
         by_value, by_share = grads
-        near = ((strengths - thresholds).abs() < width / 2) / width
-        by_threshold = -(thresholds * (near * by_value).sum(0)) - near.mean(0) * by_share
-        return by_value * (strengths > thresholds), by_threshold, None
+        near = ((strengths - bars).abs() < width / 2) / width
+        by_bar = -near * (bars * by_value + by_share / len(strengths))
+        return by_value * (strengths > bars), by_bar.sum_to_size(bars.shape), None
 
 
 def above(
-    strengths: Float[Tensor, "row feature"], thresholds: Float[Tensor, " feature"]
+    strengths: Float[Tensor, "row feature"],
+    thresholds: Float[Tensor, " feature"],
+    k: int,
+    groups: int = 1,
+    sharp: float = 1.0,
 ) -> tuple[Float[Tensor, "row feature"], Float[Tensor, " feature"]]:
-    """Let features be on where they exceed their thresholds; return their values, and how often they are on."""
+    """Let features be on where they exceed their bars; return their values, and how often they are on.
+
+    Args:
+        sharp: 1: a bar is the feature's threshold; 0: it is what only the ``k`` strongest features of its group exceed,
+            at this row; between: so much of the one, and the rest of the other.
+    """
     spread = strengths.detach().std(0, unbiased=False).mean()
     width = NEAR * thresholds.detach().abs() + NEAR_AT_LEAST * spread + 1e-9
-    out = Jump.apply(strengths, thresholds, width)
+    bars = thresholds[None]
+    if sharp < 1:
+        by_rank = cuts(strengths, k, groups).repeat_interleave(strengths.shape[1] // groups, 1)
+        bars = sharp * bars + (1 - sharp) * by_rank
+    out = Jump.apply(strengths, bars, width)
     assert isinstance(out, tuple)
     return out
 
 
-def thresholds_for(strengths: Float[Tensor, "row feature"], n_on: Int[Tensor, " feature"]) -> Float[Tensor, " feature"]:
-    """Return thresholds that so many strengths of each feature exceed, midway to the next; none is below 0."""
-    ordered = strengths.sort(0, descending=True).values
-    ordered = torch.cat([ordered, torch.zeros_like(ordered[:1])])  # what is always on exceeds 0
-    least, next_one = (ordered.gather(0, at.clamp(min=0)[None])[0] for at in (n_on - 1, n_on))
-    spread = ordered.std(0)
-    middle = (least + next_one) / 2 - TIE * spread
-    return torch.where(n_on > 0, middle, ordered[0] + spread).clamp(min=0)
-
-
-def overuse(often: Float[Tensor, " feature"], together: float, each: float) -> Float[Tensor, ""]:
-    """Return the loss on features of which more are on at a time than ``together``, or one more often than ``each``."""
-    return TOGETHER * (often.sum() / together - 1).clamp(min=0) + EACH * (often - each).clamp(min=0).sum()
+def misuse(often: Float[Tensor, " feature"], together: float, each: float) -> Float[Tensor, ""]:
+    """Return the loss on features of which more or fewer are on at a time than ``together``, or one more often than
+    ``each``."""
+    return TOGETHER * (often.sum() / together - 1).abs() + EACH * (often - each).clamp(min=0).sum()

@@ -2,9 +2,9 @@
 
 Features stand side by side in the order in which they come to be: places in the text, and of each layer the moved
 features, then the rules. Every sum reads what comes before it through edges, and the word at hand through a list of its
-own: how much each word counts for it, or against it. The strongest few features of a group are on; or, once the model
-is sharp, those whose strength exceeds a threshold of their own, which is never below 0. What is on has its strength as
-its value. Votes come from all features, and from a short row for the word at hand, the words that follow it.
+own: how much each word counts for it, or against it. What is on is what exceeds its bar, and has its strength as its
+value. In a sharp model the bar is a threshold of the feature's own, which is never below 0; before, the strongest few
+features of a group are on, or something between. Votes come from all features, and from a short row for the word at hand, the words that follow it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from englishroom.dictionaries.code import Codes
-from englishroom.readable.firing import above, active_codes, strongest, thresholds_for
+from englishroom.readable.firing import above, active_codes, cuts
 from englishroom.readable.looks import gather, scores_of
 from englishroom.readable.shape import ReadableShape
 from englishroom.readable.stream import Part, Watch, without
@@ -51,17 +51,17 @@ class WiredModel:
         tokens: Int[Tensor, "batch pos"],
         watch: Watch | None = None,
         off: Part | None = None,
-        sharp: bool = True,
+        sharp: float = 1.0,
         half: bool = False,
     ) -> Float[Tensor, "row d_vocab"]:
         """Compute the logits of the next token at every position, rows of the batch one after the other.
 
         Args:
-            watch: shown ``strengths.moved.L`` and ``strengths.rules.L``; of a sharp model ``often.moved.L`` and
-                ``often.rules.L``, the share of the positions at which each is on; and ``features``, all of them side by
-                side.
+            watch: shown ``strengths.moved.L`` and ``strengths.rules.L``; ``often.moved.L`` and ``often.rules.L``, the
+                share of the positions at which each is on; and ``features``, all of them side by side.
             off: a part whose features are silent.
-            sharp: whether features are on above their thresholds, not among the strongest few.
+            sharp: how much of what a feature must exceed is its own threshold; the rest is what only the strongest few
+                of its group exceed there.
             half: whether looks mix what they find in bfloat16.
         """
         shape, vectors, (n_batch, n_pos) = self.shape, self.vectors, tokens.shape
@@ -77,9 +77,7 @@ class WiredModel:
 
             def on(name: str, thresholds: Tensor, strengths: Tensor, k: int, groups: int) -> Tensor:
                 show(f"strengths.{name}", strengths)
-                if not sharp:
-                    return strengths * strongest(strengths, k, groups)
-                values, often = above(strengths, thresholds)
+                values, often = above(strengths, thresholds, k, groups, sharp)
                 show(f"often.{name}", often)
                 return values
 
@@ -162,19 +160,19 @@ def mean_sums(edges: Edges, means: Float[Tensor, " source"]) -> Float[Tensor, " 
 
 
 @torch.no_grad()
-def sharpen(model: WiredModel, rows: Int[Tensor, "row pos"]) -> None:
-    """Set thresholds so that features are on as often as among the strongest few; the model's vectors are changed."""
-    usual: dict[str, Tensor] = {}
-    model.run(rows, usual.__setitem__, sharp=False)
-    at = model.n_before(0)
-    for layer in range(model.shape.n_layers):
-        for group, name in (("moved", "moved_thresholds"), ("rules", "rule_thresholds")):
-            seen: dict[str, Tensor] = {}
-            model.run(rows, seen.__setitem__)
+def set_thresholds(model: WiredModel, rows: Int[Tensor, "row pos"]) -> None:
+    """Set all thresholds of a group to what only its strongest few exceed, on average; the model's are changed."""
+    shape = model.shape
+    seen: dict[str, Tensor] = {}
+    model.run(rows, seen.__setitem__, sharp=0)
+    for layer in range(shape.n_layers):
+        for group, name, k, n in (
+            ("moved", "moved_thresholds", shape.k_moved, shape.n_heads),
+            ("rules", "rule_thresholds", shape.k_rules[layer], 1),
+        ):
+            usual = cuts(seen[f"strengths.{group}.{layer}"], k, n).mean(0)
             thresholds = model.vectors[f"{name}.{layer}"]
-            n_on = (usual["features"][:, at : at + len(thresholds)] > 0).sum(0)
-            thresholds.copy_(thresholds_for(seen[f"strengths.{group}.{layer}"], n_on))
-            at += len(thresholds)
+            thresholds.copy_(usual.repeat_interleave(len(thresholds) // n))
 
 
 def from_state(shape: ReadableShape, state: Mapping[str, Tensor]) -> WiredModel:

@@ -2,11 +2,12 @@
 
 1. Some steps with all edges, the strongest few features of each group on.
 2. Edges are left out every few steps, until all bounds are met; what they add on average goes to biases. In between the
-   model is fitted on.
-3. Thresholds are set. The rest of the text goes to fitting what stays, at a falling rate; features pay for being on
-   more often than they may, together or each.
- In a share of the steps one head or MLP is
-switched off in target and program alike.
+   model is fitted on. At the same time thresholds take the place of being among the strongest few, little by little:
+   set at once, they cost 0.7 nats, a quarter of which never comes back.
+3. The rest of the text goes to fitting what stays, at a falling rate.
+
+Features pay for being on more or less often than they should, together or each. In a share of the steps one head or MLP
+is switched off in target and program alike.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.models.forward import unembedding
 from englishroom.models.load import Target
 from englishroom.readable.config import WiringConfig
-from englishroom.readable.firing import overuse
+from englishroom.readable.firing import misuse
 from englishroom.readable.fit import ReadableFit
 from englishroom.readable.stream_fit import drawn_part
 from englishroom.readable.table_adam import TableAdam, size_of
-from englishroom.readable.wiring import WiredModel, from_state, sharpen
+from englishroom.readable.wiring import WiredModel, from_state, set_thresholds
 from englishroom.readable.wiring_prune import choose_edges
 
 BETAS = (0.9, 0.99)
@@ -71,7 +72,6 @@ class WiringFit(ReadableFit[WiringConfig]):
         counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab)
         self.frequencies = counted.float() / counted.sum()
         self.prune_at = _prunings(self.n_steps, config)
-        self.sharp_from = int(config.sharp_from * self.n_steps)
         self.means: Tensor | None = None  # of every feature, a running mean
         self._train(model.with_tensors({name: t.detach().clone() for name, t in model.tensors().items()}))
 
@@ -85,9 +85,9 @@ class WiringFit(ReadableFit[WiringConfig]):
         config, spec, shape = self.config, self.target.spec, self.model.shape
         if self.step in self.prune_at:
             self._prune(self.prune_at.index(self.step) + 1)
-        sharp = self.step >= self.sharp_from
-        if self.step == self.sharp_from:
-            self._sharpen()
+        sharp = self.sharp()
+        if self.step == int(config.sharp_from * self.n_steps):
+            self._set_thresholds()
         tokens = torch.from_numpy(self.rows.batch(self.seed + 2, self.step, config.batch, config.inside))
         off = drawn_part(spec, config.ablate, (self.seed + 2, self.step))
         final, _ = clean_run(spec, self.target.weights, tokens, [], tap=None if off is None else switch_off(spec, *off))
@@ -95,9 +95,9 @@ class WiringFit(ReadableFit[WiringConfig]):
         seen: dict[str, Tensor] = {}
         logits = self.model.run(tokens, seen.__setitem__, off, sharp, self.half)
         loss = kl = kl_nats(expected, logits)[0].mean()
-        for layer in range(shape.n_layers if sharp else 0):
+        for layer in range(shape.n_layers if sharp > 0 else 0):
             for name, most in (("moved", shape.n_heads * shape.k_moved), ("rules", shape.k_rules[layer])):
-                loss = loss + overuse(seen[f"often.{name}.{layer}"], config.active * most, config.often)
+                loss = loss + misuse(seen[f"often.{name}.{layer}"], config.active * most, config.often)
         settled = self.step >= self.prune_at[-1]  # a word then stays in its list, for or against
         lists = [t for name, t in self.adam.tables.items() if settled and name.startswith("words.")]
         sides = [table.detach().sign() for table in lists]
@@ -115,9 +115,14 @@ class WiringFit(ReadableFit[WiringConfig]):
         self.losses.append(kl.item())
         return self.losses[-1]
 
-    def _sharpen(self) -> None:
+    def sharp(self) -> float:
+        """Return how much of what features must exceed at this step is their own thresholds."""
+        first, last = (share * self.n_steps for share in (self.config.sharp_from, self.config.sharp_until))
+        return min(1.0, max(0.0, (self.step - first) / max(1.0, last - first)))
+
+    def _set_thresholds(self) -> None:
         """Set thresholds, which train from here on."""
-        sharpen(self.model, torch.from_numpy(self.rows.batch(self.seed, 0, SHARP_ROWS, self.config.inside)))
+        set_thresholds(self.model, torch.from_numpy(self.rows.batch(self.seed, 0, SHARP_ROWS, self.config.inside)))
         self.adam.shares = _shares(self.model)
 
     def _prune(self, number: int) -> None:
