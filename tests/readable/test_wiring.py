@@ -53,7 +53,7 @@ def fit(name: str = "gpt2", config: WiringConfig = SHORT) -> WiringFit:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_it_ends_within_its_bounds_and_nearer_to_the_target(name: str) -> None:
-    run = fit(name, replace(SHORT, rate=0.03, tokens=80 * 48, row_most=7))
+    run = fit(name, replace(SHORT, rate=0.03, tokens=80 * 48, votes_most=7))
     while run.step < run.n_steps:
         run.update()
     model = run.result()

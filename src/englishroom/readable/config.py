@@ -109,12 +109,14 @@ class WiringConfig(Settings):
     """Words that any of them has at most in the end."""
     look_words: Count = 240
     """Words that a query, a key or a lone key has at most in the end."""
-    votes: Annotated[Count, arg(name="votes-each")] = 96
+    votes: Annotated[Count, arg(name="votes-each")] = 80
     """Words that a feature votes for in the end, on average."""
+    votes_most: Annotated[int, Interval(ge=1, le=255)] = 128
+    """Words that any feature votes for at most in the end."""
     follows: Annotated[Count, arg(name="follows-each")] = 96
     """Words that follow a word by its own short row in the end, on average."""
-    row_most: Annotated[int, Interval(ge=1, le=255)] = 255
-    """Words that any feature votes for, or that follow any word, at most in the end."""
+    follows_most: Annotated[int, Interval(ge=1, le=255)] = 255
+    """Words that follow any word by its own short row at most in the end."""
     first_reads: Annotated[Count, arg(name="short-first-reads")] = 256
     """Features that any of these sums reads at the start."""
     first_words: Annotated[Count, arg(name="short-first-words")] = 512

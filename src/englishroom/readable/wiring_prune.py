@@ -44,12 +44,12 @@ def choose_edges(model: WiredModel, costs: Costs, config: WiringConfig, done: fl
         for group in ("queries", "keys", "lone_keys"):
             one = [f"{group}.{layer}"]
             kept |= _choose_reads(model, costs, one, (config.look_reads,), (config.look_words,), config, done)
-    for name, each, first in (
-        ("votes", config.votes, config.first_votes),
-        ("follows", config.follows, model.shape.d_vocab),
+    for name, each, longest, first in (
+        ("votes", config.votes, config.votes_most, config.first_votes),
+        ("follows", config.follows, config.follows_most, model.shape.d_vocab),
     ):
         edges, cost = model.edges[name], costs[name]
-        rows = _bound(config.row_most, first, done)
+        rows = _bound(longest, first, done)
         order, ranks = _ranks(edges.sources, cost, edges.n_sources)
         within = torch.ones(len(cost), dtype=torch.bool)
         within[order] = ranks < rows
