@@ -21,7 +21,7 @@ from typing import get_args
 
 from englishroom import names, passes
 from englishroom.cli import COMMANDS
-from englishroom.ir import program, verify
+from englishroom.ir import levels, program
 from englishroom.passes.base import option_names
 
 DOCS = Path(__file__).parent
@@ -33,8 +33,8 @@ PUBLIC = (
     "circuits.qk.score_terms",
     "dictionaries.evidence.latent_evidence.read_evidence",
     "dictionaries.evidence.latent_evidence.write_evidence",
-    "ir.program.rule_at",
-    "ir.program.rule_count",
+    "ir.rule.rule_at",
+    "ir.rule.rule_count",
     "ir.text.parse_program",
     "passes.fold.FoldNorms",
     "talkers.ngrams.arpa.to_arpa",
@@ -93,11 +93,11 @@ def command_table() -> str:
 def level_table() -> str:
     """List the blocks that each level allows."""
     allowed = {
-        "exact": verify.EXACT_BLOCKS,
-        "featured": verify.FEATURED_BLOCKS,
-        "sparse": verify.SPARSE_BLOCKS,
-        "sparse, readable": verify.READABLE_BLOCKS,
-        "explained": verify.EXPLAINED_BLOCKS,
+        "exact": levels.EXACT_BLOCKS,
+        "featured": levels.FEATURED_BLOCKS,
+        "sparse": levels.SPARSE_BLOCKS,
+        "sparse, readable": levels.READABLE_BLOCKS,
+        "explained": levels.EXPLAINED_BLOCKS,
     }
     return table(
         ("level", "blocks"), ((level, code(kind.__name__ for kind in kinds)) for level, kinds in allowed.items())

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from englishroom.ir.program import Program, Rules, rule_count
+from englishroom.ir.program import Program, Rules
+from englishroom.ir.rule import rule_count
 
 _LOOK = """
 import json, runpy, sys

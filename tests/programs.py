@@ -27,6 +27,7 @@ from englishroom.ir.condition import (
     WordAt,
     WordEarlier,
 )
+from englishroom.ir.levels import SMALL_MATRIX
 from englishroom.ir.marks import Marks, marks_table
 from englishroom.ir.program import (
     LEVELS,
@@ -60,7 +61,6 @@ from englishroom.ir.program import (
 )
 from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
-from englishroom.ir.verify import SMALL_MATRIX
 from englishroom.ir.wording import token_words
 from englishroom.names import TABLES
 

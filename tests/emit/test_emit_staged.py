@@ -20,8 +20,9 @@ from englishroom.emit.python import Emitted, Header, emit
 from englishroom.inside.labelling import label
 from englishroom.interp import reference
 from englishroom.ir.labels import Feature, Labels
-from englishroom.ir.program import Linear, Program, Rules, Space, SparseTable, Table, rule_count, tables_of
+from englishroom.ir.program import Linear, Program, Rules, Space, SparseTable, Table, tables_of
 from englishroom.ir.room import pack
+from englishroom.ir.rule import rule_count
 from englishroom.ir.verify import verify
 from englishroom.names import TABLES
 from programs import emitted, full_program, run_file

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from englishroom.inside.readable_labels import label_readable
+from englishroom.inside.labelling import label
 from englishroom.inside.silencing import parts_of, silent_nats
 from englishroom.ir.labels import Labels, labels_from_json, silent_key
 from programs import tokenizer_for
@@ -15,7 +15,7 @@ ROWS = [tokens("abcabca"), tokens("ecabdab"), tokens("bcdabca"), tokens("dabeabc
 
 
 def labels() -> Labels:
-    return label_readable(induction(), tokenizer_for(len(WORDS)), ROWS, "a text")
+    return label(induction(), tokenizer_for(len(WORDS)), ROWS, "a text")
 
 
 def test_features_are_named_by_what_they_are_without_the_name_of_another() -> None:

@@ -12,8 +12,9 @@ from emitted_tables import check_no_matrix, looked_into
 from englishroom.evaluate import sample_file
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.interp.vectorised import Interpreter
-from englishroom.ir.program import Rules, SparseTable, rule_count, tables_of
+from englishroom.ir.program import Rules, SparseTable, tables_of
 from englishroom.ir.room import load_program
+from englishroom.ir.rule import rule_count
 from englishroom.pipeline import decompile
 from englishroom.sparse.fit import SparseFit
 from englishroom.store import read_manifest

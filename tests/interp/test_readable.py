@@ -15,8 +15,9 @@ from englishroom.errors import ConfigError
 from englishroom.interp import reference
 from englishroom.interp.recorded_run import RecordedRun
 from englishroom.interp.vectorised import Interpreter
-from englishroom.ir.program import Fire, Looks, rule_at, rule_count
+from englishroom.ir.program import Fire, Looks
 from englishroom.ir.room import pack
+from englishroom.ir.rule import rule_at, rule_count
 from englishroom.ir.text import parse_code, parse_program, print_code, print_program
 from englishroom.ir.verify import verify
 from englishroom.names import CODE

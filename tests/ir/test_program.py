@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from englishroom.ir.levels import EXPLAINED_BLOCKS, READABLE_BLOCKS
 from englishroom.ir.program import (
     LEVELS,
     Block,
@@ -26,11 +27,10 @@ from englishroom.ir.program import (
     Table,
     Vote,
     reads_of,
-    rule_at,
-    rule_count,
     tables_of,
 )
-from englishroom.ir.verify import EXPLAINED_BLOCKS, READABLE_BLOCKS, verify
+from englishroom.ir.rule import rule_at, rule_count
+from englishroom.ir.verify import verify
 from programs import full_program, programs, random_readable
 
 CSR = SparseTable("m", np.array([0, 2, 2, 3]), np.array([0, 3, 1]), np.array([1.5, -2.0, 0.25]), 4)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from englishroom.errors import EnglishRoomError, InvalidProgramError
+from englishroom.ir.levels import FEATURED_BLOCKS
 from englishroom.ir.program import (
     Block,
     Conditions,
@@ -26,7 +27,7 @@ from englishroom.ir.program import (
     tables_of,
 )
 from englishroom.ir.text import parse_program
-from englishroom.ir.verify import FEATURED_BLOCKS, require_valid, verify
+from englishroom.ir.verify import require_valid, verify
 from programs import full_program, programs
 
 EXACT = """\

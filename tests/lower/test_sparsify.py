@@ -8,8 +8,8 @@ import torch
 
 from englishroom.interp.reference import log_probs
 from englishroom.interp.vectorised import Interpreter
+from englishroom.ir.levels import SMALL_MATRIX, SPARSE_ROW_ENTRIES
 from englishroom.ir.program import Rules, SparseTable, Table, tables_of
-from englishroom.ir.verify import SMALL_MATRIX, SPARSE_ROW_ENTRIES
 from englishroom.lower.sparsify import run_as, sparsify
 from englishroom.models.spec import ModelSpec
 from tiny_features import SPEC

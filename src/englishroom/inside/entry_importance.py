@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.inside.measure_moments import measure_moments
+from englishroom.interp.pointwise import through_softmax
 from englishroom.interp.recorded_run import RecordedRun
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import AnyTable, Linear, Lookup, Match, Program, Rules, SparseTable
@@ -146,8 +147,7 @@ def _entries_of_heads(reading: RecordedRun, block: Match, g: Rows) -> Iterator[F
     queries, keys, values = (reading.variables[name] for name in (block.queries, block.keys, block.values))
     mixes = reading.unmixed(block, g)
     for head, (tables, weights, mix) in enumerate(zip(block.scores, reading.weights[block.name], mixes, strict=True)):
-        on_weights = mix @ values.T
-        on_scores = (weights * (on_weights - (weights * on_weights).sum(1, keepdims=True))) ** 2
+        on_scores = through_softmax(weights, mix @ values.T) ** 2
         for number, table in enumerate(tables):
             if isinstance(table, SparseTable):
                 here = np.where(reading.bucket(block, number), on_scores, 0.0)

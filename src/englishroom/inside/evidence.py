@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from englishroom.interp.recorded_run import attention_weights
+from englishroom.interp.looking import attention_weights
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import AnyTable, Linear, Lookup, Match, Program, Rules, SparseTable, Table
 from englishroom.ir.stages import Stage, stages_of

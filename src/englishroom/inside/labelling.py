@@ -22,8 +22,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from englishroom.inside.evidence import BEFORE, Csr, FeatureEvidence, gather
+from englishroom.inside.evidence import BEFORE, Csr, gather
 from englishroom.inside.grouping import CLASSES, HALF, classes_of, group_of, profiles
+from englishroom.inside.readable_labels import ReadableNaming
 from englishroom.ir.labels import Feature, Labels, Scores
 from englishroom.ir.program import Linear, Lookup, Match, Program, Rules, SparseTable
 from englishroom.ir.stages import stages_of
@@ -43,7 +44,6 @@ MARKS = MappingProxyType({"word": "[{}]", "place": "at_{}", "moved": "..{}", "ru
 """How a label writes the feature that excites a rule most."""
 TELLING = 0.3
 """Share of the activation that the words named must have, or share of what excites a rule that a context must have."""
-UNIT = "nats: half the mean square of a feature times the variance of its votes, and shares of what it excites"
 
 
 def label(
@@ -53,23 +53,25 @@ def label(
     text: str = "",
     progress: StepProgress = silent,
 ) -> Labels:
-    """Name the features of a sparse program after what is seen of them on rows of tokens.
+    """Name the features of a sparse program, readable or not, after what is seen of them on rows of tokens.
 
     Args:
         rows: texts, each from its start token on; of a text that was fitted or chosen on, not of one reported on.
         text: what the text is called in ``labels.json``.
     """
-    evidence = gather(program, rows, progress)
-    features = _Naming(program, tokenizer, rows, evidence).features()
-    about: dict[str, str | int | float] = {"text": text, "rows": len(rows), "positions": int(evidence.counts.sum())}
-    return Labels(features, about | {"importance": UNIT})
+    naming = (ReadableNaming if program.is_readable else _Naming)(program, tokenizer, rows, progress)
+    about: dict[str, str | int | float] = {"text": text, "rows": len(rows), "positions": naming.n_positions}
+    return Labels(naming.features(), about | {"importance": naming.unit})
 
 
 class _Naming:
+    unit = "nats: half the mean square of a feature times the variance of its votes, and shares of what it excites"
+
     def __init__(
-        self, program: Program, tokenizer: Tokenizer, rows: Sequence[NDArray[np.integer]], evidence: FeatureEvidence
+        self, program: Program, tokenizer: Tokenizer, rows: Sequence[NDArray[np.integer]], progress: StepProgress
     ) -> None:
-        self.program, self.evidence = program, evidence
+        self.program, self.evidence = program, gather(program, rows, progress)
+        evidence, self.n_positions = self.evidence, int(self.evidence.counts.sum())
         self.stages = stages_of(program)
         self.words = token_words(tokenizer)
         self.often = np.sqrt(evidence.counts / max(1, evidence.counts.sum()))

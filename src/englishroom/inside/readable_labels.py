@@ -27,11 +27,11 @@ from englishroom.inside.firings import FiringText
 from englishroom.inside.grouping import CLASSES, classes_of
 from englishroom.interp.looking import Looking
 from englishroom.interp.vectorised import Interpreter
-from englishroom.ir.labels import Feature, Labels, Scores
+from englishroom.ir.labels import Feature, Scores
 from englishroom.ir.program import Fire, Looks, Lookup, Program, SparseTable, Votes
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.wording import as_word, distinct, token_words
-from englishroom.steps import StepProgress, silent
+from englishroom.steps import StepProgress
 
 Csr = scipy.sparse.csr_array
 ROWS_FOLLOWED = 32
@@ -48,7 +48,6 @@ HALF = 0.5
 OPENING = 8
 """Positions that count as the opening of a text."""
 LONGEST_WORD = 13
-UNIT = "nats: half the mean square of a feature times the variance of its votes, and shares of what reads it"
 VOTE_GROUPS = {
     "name": "names",
     "continuation": "goes on with a word",
@@ -57,25 +56,11 @@ VOTE_GROUPS = {
 }
 
 
-def label_readable(
-    program: Program,
-    tokenizer: Tokenizer,
-    rows: Sequence[NDArray[np.integer]],
-    text: str = "",
-    progress: StepProgress = silent,
-) -> Labels:
-    """Name the features of a readable program after what is seen of them on rows of tokens.
+class ReadableNaming:
+    """The features of a readable program, named after rows of tokens; :func:`labelling.label` says more."""
 
-    Args:
-        rows: texts, each from its start token on; of a text that was fitted or chosen on, not of one reported on.
-        text: what the text is called in ``labels.json``.
-    """
-    naming = _Naming(program, tokenizer, rows, progress)
-    about: dict[str, str | int | float] = {"text": text, "rows": len(rows), "positions": len(naming.tokens)}
-    return Labels(naming.features(), about | {"importance": UNIT})
+    unit = "nats: half the mean square of a feature times the variance of its votes, and shares of what reads it"
 
-
-class _Naming:
     def __init__(
         self, program: Program, tokenizer: Tokenizer, rows: Sequence[NDArray[np.integer]], progress: StepProgress
     ) -> None:
@@ -85,6 +70,7 @@ class _Naming:
         self.classes = classes_of(tokenizer, rows)
         self.text = FiringText(self.rows, tokenizer, self.words)
         self.tokens, self.places = self.text.tokens, self.text.places
+        self.n_positions = len(self.tokens)
         self.chance = (np.bincount(self.tokens, minlength=program.d_vocab) + 0.5) / (
             len(self.tokens) + 0.5 * program.d_vocab
         )

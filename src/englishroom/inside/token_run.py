@@ -16,9 +16,8 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from englishroom.inside.wires import Array, Readable, Wires, above
-from englishroom.interp.looking import slices
+from englishroom.interp.looking import positions_seen, slices
 from englishroom.interp.pointwise import log_softmax, softmax
-from englishroom.interp.recorded_run import positions_seen
 from englishroom.ir.program import Fire, Looks, Lookup, SparseTable
 
 Masks = Mapping[str, NDArray[np.bool_]]

@@ -1,4 +1,4 @@
-"""Looks, in numpy: where they look and what they make of it, and effects followed through both."""
+"""Where heads and looks look, in numpy, and what looks make of it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 from englishroom.interp.pointwise import Rows, softmax
-from englishroom.ir.program import AnyTable, Looks, Table
+from englishroom.ir.program import AnyTable, Looks, Match, Table
 
 
 class TableSource(Protocol):
@@ -80,3 +81,29 @@ class Looking:
 def slices(sizes: Sequence[int]) -> list[slice]:
     """Turn sizes of parts that stand one after the other into their places."""
     return [slice(low, high) for low, high in pairwise(accumulate(sizes, initial=0))]
+
+
+def attention_weights(
+    block: Match, queries: Rows, keys: Rows, apply: Callable[[AnyTable, Rows], Rows]
+) -> Float[NDArray, "head here there"]:
+    """Return where each head looks from each position: weights that add up to 1.
+
+    Args:
+        apply: multiplies a table from the right.
+    """
+    back, visible = positions_seen(len(keys), block.window)
+    found = []
+    for head, tables in enumerate(block.scores):
+        scores = np.zeros(back.shape, queries.dtype)
+        for start, table in zip(block.buckets, tables, strict=True):
+            scores = np.where(back >= start, apply(table, queries) @ keys.T, scores)
+        if block.distance is not None:
+            scores = scores + block.distance.values[head][np.clip(back, 0, block.distance.shape[1] - 1)]
+        found.append(softmax(np.where(visible, scores, -np.inf)))
+    return np.stack(found)
+
+
+def positions_seen(n: int, window: int | None) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return how far positions lie behind each other, and whether one may look at the other, [pos, pos]."""
+    back = np.subtract.outer(np.arange(n), np.arange(n))
+    return back, back >= 0 if window is None else (back >= 0) & (back < window)

@@ -40,6 +40,11 @@ def softmax(scores: Rows) -> Rows:
     return weights
 
 
+def through_softmax(weights: Rows, gradient: Rows) -> Rows:
+    """Turn the gradient on weights that :func:`softmax` made into that on their scores."""
+    return weights * (gradient - (weights * gradient).sum(1, keepdims=True))
+
+
 def log_softmax(logits: Rows) -> Rows:
     """Turn logits into natural-log probabilities along the last axis."""
     shifted = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)

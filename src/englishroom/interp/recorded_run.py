@@ -7,17 +7,16 @@ scales and heads can be followed too, for the whole derivative.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
 import numpy as np
-from jaxtyping import Float
 from numpy.typing import NDArray
 
 from englishroom.errors import ConfigError
-from englishroom.interp.looking import Looking, LookParts, slices
-from englishroom.interp.pointwise import kept, log_softmax, softmax, strongest
+from englishroom.interp.looking import Looking, LookParts, attention_weights, positions_seen, slices
+from englishroom.interp.pointwise import kept, log_softmax, strongest, through_softmax
 from englishroom.interp.vectorised import Interpreter, Stream
 from englishroom.ir import program as ir
 
@@ -106,13 +105,13 @@ class RecordedRun:
         strengths = self.apply(block.conditions, self.variables[block.reads], transposed=True)
         if block.biases is not None:
             strengths = strengths + block.biases.values
-        passed = strengths - block.thresholds.values if block.passes == "excess" else strengths
+        passed = _passed(block, strengths)
         fired = np.asarray(strongest(passed, strengths > block.thresholds.values, block.k))
         return Parts(strengths, fired, np.where(fired, passed, 0.0))
 
     def bucket(self, block: ir.Match, number: int) -> NDArray[np.bool_]:
         """Say which pairs of positions lie in a bucket of distances, [pos, pos]."""
-        back = np.subtract.outer(np.arange(len(self.tokens)), np.arange(len(self.tokens)))
+        back, _ = positions_seen(len(self.tokens), None)
         later = block.buckets[number + 1] if number + 1 < len(block.buckets) else len(self.tokens)
         return (back >= block.buckets[number]) & (back < later)
 
@@ -209,8 +208,7 @@ class RecordedRun:
             return found
         on = LookParts(*map(np.zeros_like, parts))
         for look, (match, own, w) in enumerate(zip(looking.matches, looking.moved, weights, strict=True)):
-            on_weights = g[:, own] @ parts.there[:, own].T
-            on_scores = w * (on_weights - (w * on_weights).sum(1, keepdims=True))
+            on_scores = through_softmax(w, g[:, own] @ parts.there[:, own].T)
             on.lone_keys[:, look] = on_scores.sum(0)
             on.queries[:, match] = np.where(parts.queries[:, match] > 0, on_scores @ parts.keys[:, match], 0.0)
             on.keys[:, match] = np.where(parts.keys[:, match] > 0, on_scores.T @ parts.queries[:, match], 0.0)
@@ -247,8 +245,7 @@ class RecordedRun:
             return found
         on_queries, on_keys = np.zeros_like(queries), np.zeros_like(keys)
         for tables, w, mix in zip(block.scores, weights, mixes, strict=True):
-            on_weights = mix @ values.T
-            on_scores = w * (on_weights - (w * on_weights).sum(1, keepdims=True))
+            on_scores = through_softmax(w, mix @ values.T)
             for number, table in enumerate(tables):
                 here = np.where(self.bucket(block, number), on_scores, 0.0)
                 on_queries += self.apply(table, here @ keys, transposed=True)
@@ -389,37 +386,15 @@ class RecordedRun:
         parts = self.rules[name]
         admitted = parts.strengths > block.thresholds.values
         admitted[:, index] = False
-        passed = parts.strengths - block.thresholds.values if block.passes == "excess" else parts.strengths
-        return self.apply(block.effects, kept(passed, admitted, block.k)) + self.constant(name)
+        return self.apply(block.effects, kept(_passed(block, parts.strengths), admitted, block.k)) + self.constant(name)
+
+
+def _passed(block: ir.Rules, strengths: Rows) -> Rows:
+    """Return what rules pass on where they fire."""
+    return strengths - block.thresholds.values if block.passes == "excess" else strengths
 
 
 def _not_sparse(block: ir.Block) -> ConfigError:
     return ConfigError(
         f"{block.name}: a {type(block).__name__} block; only programs at the sparse level can be followed, give one"
     )
-
-
-def attention_weights(
-    block: ir.Match, queries: Rows, keys: Rows, apply: Callable[[ir.AnyTable, Rows], Rows]
-) -> Float[NDArray, "head here there"]:
-    """Return where each head looks from each position: weights that add up to 1.
-
-    Args:
-        apply: multiplies a table from the right.
-    """
-    back, visible = positions_seen(len(keys), block.window)
-    found = []
-    for head, tables in enumerate(block.scores):
-        scores = np.zeros(back.shape, queries.dtype)
-        for start, table in zip(block.buckets, tables, strict=True):
-            scores = np.where(back >= start, apply(table, queries) @ keys.T, scores)
-        if block.distance is not None:
-            scores = scores + block.distance.values[head][np.clip(back, 0, block.distance.shape[1] - 1)]
-        found.append(softmax(np.where(visible, scores, -np.inf)))
-    return np.stack(found)
-
-
-def positions_seen(n: int, window: int | None) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Return how far positions lie behind each other, and whether one may look at the other, [pos, pos]."""
-    back = np.subtract.outer(np.arange(n), np.arange(n))
-    return back, back >= 0 if window is None else (back >= 0) & (back < window)

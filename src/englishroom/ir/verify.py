@@ -5,67 +5,27 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from typing import assert_never, get_args
+from typing import assert_never
 
 import numpy as np
 
 from englishroom.errors import InvalidProgramError, one_line
+from englishroom.ir import program as ir
+from englishroom.ir.levels import level_faults
 from englishroom.ir.marks import MARKS
-from englishroom.ir.program import (
-    LEVELS,
-    Activate,
-    AnyTable,
-    Attend,
-    Block,
-    Conditions,
-    Fire,
-    Join,
-    Linear,
-    Looks,
-    Lookup,
-    Match,
-    Normalise,
-    Product,
-    Program,
-    Rotate,
-    Rules,
-    Select,
-    SparseTable,
-    Sum,
-    Table,
-    Unexplained,
-    Vote,
-    Votes,
-    reads_of,
-    tables_of,
-)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
-EXACT_BLOCKS: tuple[type, ...] = (Lookup, Linear, Sum, Product, Normalise, Activate, Rotate, Attend, Vote)
-SPARSE_BLOCKS: tuple[type, ...] = (Lookup, Linear, Sum, Join, Product, Normalise, Select, Rotate, Match, Rules, Vote)
-READABLE_BLOCKS: tuple[type, ...] = (Lookup, Looks, Fire, Votes, Linear, Vote)
-"""What stands at the sparse level in programs that hold looks, rules that are features, or their votes."""
-
-FEATURED_BLOCKS: tuple[type, ...] = tuple(kind for kind in get_args(Block) if kind is not Conditions)
-EXPLAINED_BLOCKS: tuple[type, ...] = (Lookup, Conditions, Votes, Linear, Vote)
-"""What stands at the level of explanations alone."""
-
-SPARSE_ROW_ENTRIES = 256
-"""Entries that a row of a sparse table may have at the sparse level."""
-SMALL_MATRIX = 256
-"""Size (rows times columns) of a matrix up to which more than half of it may be stored at the sparse level."""
-
 SMALL_SPACE = 2**16
 """Size that a space may have whatever its program stores; a larger one is no larger than all tables together, so that
 no number by itself says how much memory a program takes."""
 
 
-def verify(program: Program) -> list[str]:
+def verify(program: ir.Program) -> list[str]:
     """Return every fault of a program, one line each; an empty list means that it is valid."""
     return _Verifier(program).faults()
 
 
-def require_valid(program: Program) -> Program:
+def require_valid(program: ir.Program) -> ir.Program:
     """Return the program, or raise with every fault it has.
 
     Raises:
@@ -78,21 +38,21 @@ def require_valid(program: Program) -> Program:
 
 
 class _Verifier:
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: ir.Program) -> None:
         self.program = program
         self.found: list[str] = []
         self.sizes: dict[str, int] = {}
         self.made: dict[str, str] = {}  # variable -> its space
         self.features: set[str] = set()  # variables of a readable program that are features, and no votes
-        self.block: Block | None = None
+        self.block: ir.Block | None = None
 
     def fault(self, text: str) -> None:
         self.found.append(one_line(f"{self.block.name}: {text}" if self.block is not None else text))
 
     def faults(self) -> list[str]:
         program = self.program
-        if program.level not in LEVELS:
-            self.fault(f"level is {program.level!r}, expected one of {', '.join(LEVELS)}")
+        if program.level not in ir.LEVELS:
+            self.fault(f"level is {program.level!r}, expected one of {', '.join(ir.LEVELS)}")
         if program.n_ctx < 1:
             self.fault(f"n_ctx is {program.n_ctx}, expected at least 1")
         most = max(SMALL_SPACE, sum(map(_stored, program.tables().values())))
@@ -108,7 +68,7 @@ class _Verifier:
                     f"{SMALL_SPACE}"
                 )
             self.sizes[space.name] = space.size
-        if not program.blocks or not isinstance(program.blocks[-1], Vote):
+        if not program.blocks or not isinstance(program.blocks[-1], ir.Vote):
             self.fault("the last block is not a vote")
         for block in program.blocks:
             self.block = block
@@ -121,106 +81,35 @@ class _Verifier:
         if not _NAME.fullmatch(name):
             self.fault(f"{what} name {name!r} is not of the form word.word, letters, digits and _ only")
 
-    def _block(self, block: Block) -> None:
+    def _block(self, block: ir.Block) -> None:
         self._name(block.name, "variable")
         if block.name in self.made:
             self.fault("this variable is made twice")
         if block.space not in self.sizes:
             self.fault(f"unknown space {block.space}")
-        for name in reads_of(block):
+        for name in ir.reads_of(block):
             if name not in self.made:
                 self.fault(f"reads {name}, which no earlier block makes")
-        whole = [self._table(table) for table in tables_of(block)]
+        whole = [self._table(table) for table in ir.tables_of(block)]
         if not all(whole):
             return
-        self._level(block)
-        if block.space in self.sizes and all(self._size(name) for name in reads_of(block)):
+        for text in level_faults(self.program, block, self.made, self.features):
+            self.fault(text)
+        if block.space in self.sizes and all(self._size(name) for name in ir.reads_of(block)):
             self._shapes(block)
 
     def _size(self, variable: str) -> int:
         """Size of a variable, or 0 where it is unknown (which is a fault already reported)."""
         return self.sizes.get(self.made.get(variable, ""), 0)
 
-    def _level(self, block: Block) -> None:
-        level, kind = self.program.level, type(block).__name__
-        if level == "exact":
-            if not isinstance(block, EXACT_BLOCKS):
-                self.fault(f"a {kind} block does not stand at the exact level")
-            if any(isinstance(table, SparseTable) for table in tables_of(block)):
-                self.fault("a sparse table does not stand at the exact level")
-        if level == "featured" and not isinstance(block, FEATURED_BLOCKS):
-            self.fault(f"a {kind} block does not stand at the featured level")
-        if level in ("sparse", "explained"):
-            if level == "explained" or self.program.is_readable:
-                self._readable(block)
-            elif not isinstance(block, SPARSE_BLOCKS):
-                self.fault(f"a {kind} block does not stand at the sparse level")
-            for table in tables_of(block):
-                is_distance = isinstance(block, Match | Looks) and table is block.distance
-                if isinstance(table, Table) and table.values.ndim > 1 and not is_distance:
-                    self.fault(f"table {table.name} is a dense matrix, which does not stand at the {level} level")
-                if isinstance(table, SparseTable):
-                    self._short(table, self._is_of_lists(block))
-
-    def _readable(self, block: Block) -> None:
-        """Hold a block of a readable program to its part: features are at least 0 and read features, votes add up."""
-        words = self.program.blocks[-1].space
-        explained = self.program.level == "explained"
-        if not isinstance(block, EXPLAINED_BLOCKS if explained else READABLE_BLOCKS):
-            of = "explanations alone" if explained else "looks, rules and votes"
-            self.fault(f"a {type(block).__name__} block does not stand in a program of {of}")
-            return
-        match block:
-            case Lookup():
-                if block.space != words:
-                    self.features.add(block.name)
-                    least = block.table.values.min(initial=np.inf)
-                    if not least > 0:
-                        self.fault(f"table {block.table.name} holds {least:g}, expected strengths above 0")
-            case Conditions():
-                self.features.add(block.name)
-                if block.space == words:
-                    self.fault(f"makes features in space {words}, which is that of votes for words")
-            case Looks() | Fire() | Votes():
-                for name in block.reads:
-                    if name in self.made and name not in self.features:
-                        self.fault(f"reads {name}, which is votes, expected features")
-                if not isinstance(block, Votes):
-                    self.features.add(block.name)
-                    if block.space == words:
-                        self.fault(f"makes features in space {words}, which is that of votes for words")
-            case Linear():
-                made_by = next((b for b in self.program.blocks if b.name == block.reads), None)
-                if not isinstance(made_by, Votes):
-                    self.fault(f"reads {block.reads}, expected votes for word lists")
-                if block.space != words:
-                    self.fault(f"writes space {block.space}, expected {words}")
-            case _:
-                pass
-
-    def _is_of_lists(self, block: Block) -> bool:
-        """Say whether a block looks up the word lists that a word is in, which are short though there are many."""
-        is_token = isinstance(block, Lookup) and block.index == "token"
-        return is_token and self.program.is_readable and block.space != self.program.blocks[-1].space
-
-    def _short(self, table: SparseTable, by_list: bool) -> None:
-        """Hold a table to short rows, or short lists, so that a matrix in sparse clothing is no sparse program."""
-        lengths = np.bincount(table.columns) if by_list else np.diff(table.starts) if table.starts.ndim == 1 else []
-        longest, what = int(np.max(lengths, initial=0)), "a list" if by_list else "a row"
-        if longest > SPARSE_ROW_ENTRIES:
-            self.fault(f"table {table.name} has {what} of {longest} entries, expected {SPARSE_ROW_ENTRIES} at most")
-        size = math.prod(table.shape)
-        if size > SMALL_MATRIX and table.n_entries > size // 2:
-            self.fault(f"table {table.name} stores {table.n_entries} of {size} entries, expected half of them at most")
-
-    def _table(self, table: AnyTable) -> bool:
+    def _table(self, table: ir.AnyTable) -> bool:
         """Check a table by itself, and say whether it is whole enough to be looked into."""
         self._name(table.name, "table")
         if table.values.dtype not in (np.float32, np.float64):
             self.fault(f"table {table.name} holds {table.values.dtype}, expected float32 or float64")
         elif not np.isfinite(table.values).all():
             self.fault(f"table {table.name} holds a number that is not finite")
-        if isinstance(table, Table):
+        if isinstance(table, ir.Table):
             if table.values.ndim == 0:
                 self.fault(f"table {table.name} is a single number, expected a list or a matrix")
             return table.values.ndim > 0
@@ -246,7 +135,7 @@ class _Verifier:
             self.fault(f"table {table.name} has a row whose columns do not rise")
         return True
 
-    def _expect(self, table: AnyTable | None, shape: tuple[int, ...]) -> None:
+    def _expect(self, table: ir.AnyTable | None, shape: tuple[int, ...]) -> None:
         if table is not None and table.shape != shape:
             self.fault(f"table {table.name} has shape {list(table.shape)}, expected {list(shape)}")
 
@@ -256,10 +145,10 @@ class _Verifier:
             if self.made[name] != self.block.space:
                 self.fault(f"reads {name} of space {self.made[name]}, but writes space {self.block.space}")
 
-    def _shapes(self, block: Block) -> None:
+    def _shapes(self, block: ir.Block) -> None:
         size = self.sizes[block.space]
         match block:
-            case Lookup():
+            case ir.Lookup():
                 if block.index not in ("token", "position"):
                     self.fault(f"index is {block.index!r}, expected token or position")
                 if block.table.shape[1:] != (size,):
@@ -267,23 +156,23 @@ class _Verifier:
                 rows = self.program.n_ctx if block.index == "position" else self._d_vocab()
                 if rows and block.table.shape[0] != rows:
                     self.fault(f"table {block.table.name} has {block.table.shape[0]} rows, expected {rows}")
-            case Linear():
+            case ir.Linear():
                 shape = (self._size(block.reads), size)
                 self._expect(block.weight, shape[::-1] if block.transposed else shape)
                 self._expect(block.bias, (size,))
-            case Sum():
+            case ir.Sum():
                 if not block.reads:
                     self.fault("reads nothing")
                 self._keeps_space(*block.reads)
-            case Product():
+            case ir.Product():
                 if len(block.reads) != 2:
                     self.fault(f"reads {len(block.reads)} variables, expected 2")
                 self._keeps_space(*block.reads)
-            case Join():
+            case ir.Join():
                 total = sum(self._size(name) for name in block.reads)
                 if total != size:
                     self.fault(f"joins {total} coordinates, but space {block.space} has {size}")
-            case Normalise():
+            case ir.Normalise():
                 self._keeps_space(block.reads)
                 if not (math.isfinite(block.eps) and block.eps > 0):
                     self.fault(f"eps is {block.eps}, expected a finite number above 0")
@@ -292,28 +181,28 @@ class _Verifier:
                 self._expect(block.form, (size, size))
                 if block.form is not None and block.centred:
                     self.fault("a form measures the scale of uncentred features; centred must be false")
-            case Activate():
+            case ir.Activate():
                 self._keeps_space(block.reads)
                 if block.function not in ("gelu_new", "gelu", "relu", "silu"):
                     self.fault(f"unknown function {block.function!r}")
-            case Select():
+            case ir.Select():
                 self._keeps_space(block.reads)
                 self._expect(block.thresholds, (size,))
                 if block.k is None and block.thresholds is None:
                     self.fault("selects neither by threshold nor by count")
                 if block.k is not None and not 1 <= block.k <= size:
                     self.fault(f"k is {block.k}, expected 1..{size}")
-            case Rotate():
+            case ir.Rotate():
                 self._keeps_space(block.reads)
                 if block.n_heads < 1 or size % (2 * block.n_heads):
                     self.fault(f"{size} coordinates do not form {block.n_heads} heads of even size")
                 if not (math.isfinite(block.theta) and block.theta > 0):
                     self.fault(f"theta is {block.theta}, expected a finite number above 0")
-            case Attend():
+            case ir.Attend():
                 self._attend(block, size)
-            case Match():
+            case ir.Match():
                 self._match(block, size)
-            case Rules():
+            case ir.Rules():
                 n_rules = block.conditions.shape[0]
                 self._expect(block.conditions, (n_rules, self._size(block.reads)))
                 self._expect(block.thresholds, (n_rules,))
@@ -324,18 +213,18 @@ class _Verifier:
                     self.fault(f"passes {block.passes!r}, expected excess or value")
                 if block.k is not None and not 1 <= block.k <= n_rules:
                     self.fault(f"k is {block.k}, expected 1..{n_rules}")
-            case Looks():
+            case ir.Looks():
                 self._looks(block, size)
-            case Fire():
+            case ir.Fire():
                 self._rows(block, block.conditions, size)
-            case Conditions():
+            case ir.Conditions():
                 self._conditions(block, size)
-            case Votes():
+            case ir.Votes():
                 self._expect(block.weights, (self._joined(block.reads), size))
                 self._expect(block.bias, (size,))
-            case Unexplained():
+            case ir.Unexplained():
                 self._keeps_space(block.exact, block.explained)
-            case Vote():
+            case ir.Vote():
                 if not block.reads:
                     self.fault("reads nothing")
                 self._keeps_space(*block.reads)
@@ -346,13 +235,13 @@ class _Verifier:
 
     def _d_vocab(self) -> int:
         last = self.program.blocks[-1]
-        return self.sizes.get(last.space, 0) if isinstance(last, Vote) else 0
+        return self.sizes.get(last.space, 0) if isinstance(last, ir.Vote) else 0
 
     def _window(self, window: int | None) -> None:
         if window is not None and window < 1:
             self.fault(f"window is {window}, expected at least 1")
 
-    def _attend(self, block: Attend, size: int) -> None:
+    def _attend(self, block: ir.Attend, size: int) -> None:
         self._window(block.window)
         if block.n_heads < 1 or block.n_kv_heads < 1 or block.n_heads % block.n_kv_heads:
             self.fault(f"{block.n_heads} heads cannot share {block.n_kv_heads} key-value heads evenly")
@@ -368,7 +257,7 @@ class _Verifier:
             mixed = v // block.n_kv_heads * block.n_heads
             self.fault(f"mixes {mixed} coordinates, but space {block.space} has {size}")
 
-    def _match(self, block: Match, size: int) -> None:
+    def _match(self, block: ir.Match, size: int) -> None:
         self._window(block.window)
         n_heads = len(block.scores)
         q, k, v = (self._size(name) for name in (block.queries, block.keys, block.values))
@@ -397,7 +286,7 @@ class _Verifier:
             self.fault("reads nothing")
         return sum(self._size(name) for name in reads)
 
-    def _rows(self, block: Looks | Fire, conditions: SparseTable, size: int) -> None:
+    def _rows(self, block: ir.Looks | ir.Fire, conditions: ir.SparseTable, size: int) -> None:
         """Check the conditions, biases and thresholds of features that are rules."""
         self._expect(conditions, (size, self._joined(block.reads)))
         self._expect(block.biases, (size,))
@@ -406,7 +295,7 @@ class _Verifier:
             lowest = block.thresholds.values.min()
             self.fault(f"table {block.thresholds.name} holds a threshold of {lowest:g}, expected 0 or more")
 
-    def _conditions(self, block: Conditions, size: int) -> None:
+    def _conditions(self, block: ir.Conditions, size: int) -> None:
         """Check conditions, what their features are worth, and what tokens do to sentences and quotes."""
         if len(block.conditions) != size:
             self.fault(f"has {len(block.conditions)} conditions, but space {block.space} has {size}")
@@ -418,7 +307,7 @@ class _Verifier:
         if most >= d_vocab:
             self.fault(f"a condition has the token {most}, expected less than {d_vocab}")
         self._expect(block.marks, (d_vocab, MARKS))
-        others = [other for other in self.program.blocks if isinstance(other, Conditions)]
+        others = [other for other in self.program.blocks if isinstance(other, ir.Conditions)]
         if block.marks != others[0].marks:
             self.fault(f"has other marks than {others[0].name}, expected the same")
         if (block.marks.values != 1).any():
@@ -427,7 +316,7 @@ class _Verifier:
         if of_quotes.max() > 1:
             self.fault(f"table {block.marks.name} says of token {int(of_quotes.argmax())} twice what it does to quotes")
 
-    def _looks(self, block: Looks, size: int) -> None:
+    def _looks(self, block: ir.Looks, size: int) -> None:
         self._window(block.window)
         self._rows(block, block.conditions, size)
         n_looks, n_matches, n_read = len(block.moved), sum(block.matches), sum(self._size(r) for r in block.reads)
@@ -449,20 +338,20 @@ class _Verifier:
         self._expect(block.lone_keys, (n_looks, n_read))
         self._distance(block.distance, n_looks)
 
-    def _distance(self, distance: Table, n_heads: int) -> None:
+    def _distance(self, distance: ir.Table, n_heads: int) -> None:
         """Check curves over distance, one for each head or look."""
         if distance.values.ndim != 2 or distance.shape[0] != n_heads or distance.shape[1] < 1:
             self.fault(f"table {distance.name} has shape {list(distance.shape)}, expected [{n_heads}, distances]")
 
     def _shared_tables(self) -> None:
-        seen: dict[str, AnyTable] = {}
+        seen: dict[str, ir.AnyTable] = {}
         for block in self.program.blocks:
             self.block = block
-            for table in tables_of(block):
+            for table in ir.tables_of(block):
                 first = seen.setdefault(table.name, table)
                 if first is not table and first != table:
                     self.fault(f"table {table.name} differs from another of the same name")
 
 
-def _stored(table: AnyTable) -> int:
-    return table.values.size + (table.starts.size if isinstance(table, SparseTable) else 0)
+def _stored(table: ir.AnyTable) -> int:
+    return table.values.size + (table.starts.size if isinstance(table, ir.SparseTable) else 0)

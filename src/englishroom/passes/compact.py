@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.ir import program as ir
-
-Mask = NDArray[np.bool_]
+from englishroom.passes.tables import Mask, cut
 
 
 @dataclass(frozen=True)
@@ -284,30 +283,34 @@ def _smaller(block: ir.Block, marks: _Marks) -> ir.Block:
 
     match block:
         case ir.Lookup(table=table):
-            return _with(block, table=_cut(table, None, out))
+            return _with(block, table=cut(table, None, out))
         case ir.Linear(reads=reads, weight=weight, bias=bias):
             sides = (out, kept(reads)) if block.transposed else (kept(reads), out)
-            return _with(block, weight=_cut(weight, *sides), bias=_cut(bias, out))
+            return _with(block, weight=cut(weight, *sides), bias=cut(bias, out))
         case ir.Join(reads=reads):
             return _with(block, reads=_left(reads, marks))
         case ir.Normalise():
-            parts = {"gain": _cut(block.gain, out), "bias": _cut(block.bias, out), "form": _cut(block.form, out, out)}
+            parts = {
+                "gain": cut(block.gain, out),
+                "bias": cut(block.bias, out),
+                "form": cut(block.form, out, out),
+            }
             return _with(block, **parts)
         case ir.Select(thresholds=thresholds, k=k):
-            return _with(block, thresholds=_cut(thresholds, out), k=k)
+            return _with(block, thresholds=cut(thresholds, out), k=k)
         case ir.Match(moves=moves):
             asked, offered, carried = kept(block.queries), kept(block.keys), kept(block.values)
-            scores = tuple(tuple(_cut(table, asked, offered) for table in tables) for tables in block.scores)
-            return _with(block, scores=scores, moves=moves and tuple(_cut(table, carried, out) for table in moves))
+            scores = tuple(tuple(cut(table, asked, offered) for table in tables) for tables in block.scores)
+            return _with(block, scores=scores, moves=moves and tuple(cut(table, carried, out) for table in moves))
         case ir.Rules():
             rules = marks.rules[block.name]
             return _with(
                 block,
-                conditions=_cut(block.conditions, rules, kept(block.reads)),
-                thresholds=_cut(block.thresholds, rules),
-                effects=_cut(block.effects, rules, out),
-                biases=_cut(block.biases, rules),
-                offset=_cut(block.offset, out),
+                conditions=cut(block.conditions, rules, kept(block.reads)),
+                thresholds=cut(block.thresholds, rules),
+                effects=cut(block.effects, rules, out),
+                biases=cut(block.biases, rules),
+                offset=cut(block.offset, out),
                 k=None if block.k is None or block.k >= rules.sum() else block.k,
             )
         case ir.Looks(reads=reads):
@@ -316,33 +319,36 @@ def _smaller(block: ir.Block, marks: _Marks) -> ir.Block:
             return _with(
                 block,
                 reads=_left(reads, marks),
-                queries=_cut(block.queries, matches, read),
-                query_biases=_cut(block.query_biases, matches),
-                keys=_cut(block.keys, matches, read),
-                key_biases=_cut(block.key_biases, matches),
+                queries=cut(block.queries, matches, read),
+                query_biases=cut(block.query_biases, matches),
+                keys=cut(block.keys, matches, read),
+                key_biases=cut(block.key_biases, matches),
                 matches=tuple(n for n, on in zip(block.matches, live, strict=True) if on),
-                lone_keys=_cut(block.lone_keys, live, read),
-                distance=_cut(block.distance, live, None),
-                conditions=_cut(block.conditions, out, read),
-                biases=_cut(block.biases, out),
-                thresholds=_cut(block.thresholds, out),
+                lone_keys=cut(block.lone_keys, live, read),
+                distance=cut(block.distance, live, None),
+                conditions=cut(block.conditions, out, read),
+                biases=cut(block.biases, out),
+                thresholds=cut(block.thresholds, out),
                 moved=tuple(int(part.sum()) for part in _by_look(block, out) if part.any()),
             )
         case ir.Fire(reads=reads):
             return _with(
                 block,
                 reads=_left(reads, marks),
-                conditions=_cut(block.conditions, out, _joined(reads, {name: kept(name) for name in reads})),
-                biases=_cut(block.biases, out),
-                thresholds=_cut(block.thresholds, out),
+                conditions=cut(block.conditions, out, _joined(reads, {name: kept(name) for name in reads})),
+                biases=cut(block.biases, out),
+                thresholds=cut(block.thresholds, out),
             )
         case ir.Conditions(conditions=conditions, values=values, marks=table):
             told = tuple(condition for condition, on in zip(conditions, out, strict=True) if on)
-            return _with(block, conditions=told, values=_cut(values, out), marks=table)
+            return _with(block, conditions=told, values=cut(values, out), marks=table)
         case ir.Votes(reads=reads):
             read = _joined(reads, {name: kept(name) for name in reads})
             return _with(
-                block, reads=_left(reads, marks), weights=_cut(block.weights, read, out), bias=_cut(block.bias, out)
+                block,
+                reads=_left(reads, marks),
+                weights=cut(block.weights, read, out),
+                bias=cut(block.bias, out),
             )
         case ir.Sum() | ir.Product() | ir.Rotate() | ir.Activate() | ir.Attend() | ir.Unexplained() | ir.Vote():
             return block
@@ -377,27 +383,3 @@ def _with(block: Any, **parts: Any) -> ir.Block:
     """Replace parts of a block; one that is as it was stays as it is."""
     new = {name: part for name, part in parts.items() if part != getattr(block, name)}
     return replace(block, **new, origin=ir.Origin(Compact.name, block.origin.sources)) if new else block
-
-
-def _cut(table: Any, *sides: Mask | None) -> Any:
-    """Keep some rows and some columns of a table; ``None`` keeps all."""
-    if table is None or all(side is None or side.all() for side in sides):
-        return table
-    if isinstance(table, ir.Table):
-        values = table.values
-        for axis, side in enumerate(sides):
-            values = values if side is None else np.compress(side, values, axis=axis)
-        return ir.Table(table.name, values)
-    return _cut_sparse(table, *sides)
-
-
-def _cut_sparse(table: ir.SparseTable, rows: Mask | None, columns: Mask | None) -> ir.SparseTable:
-    """Keep some rows and some columns of a sparse table."""
-    rows = np.ones(table.shape[0], bool) if rows is None else rows
-    columns = np.ones(table.n_columns, bool) if columns is None else columns
-    at = table.rows()
-    kept = rows[at] & columns[table.columns]
-    counts = np.bincount(at[kept], minlength=len(rows))[rows]
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(table.starts.dtype)
-    places = (np.cumsum(columns) - 1)[table.columns[kept]].astype(table.columns.dtype)
-    return ir.SparseTable(table.name, starts, places, table.values[kept], int(columns.sum()))

@@ -258,19 +258,25 @@ class SketchConfig(ReadingConfig):
 
 
 @dataclass(frozen=True)
-class ExplainFeaturesConfig(Settings):
-    """Whose features to explain, on what, and how."""
+class ConditionsConfig(Settings):
+    """Whose conditions to search or to run, and on what."""
 
     room: Annotated[Positional[Path], arg(metavar="ROOM")]
     """A room of the sparse level, with labels."""
     text: str | None = None
-    """Text to search conditions on, never the one that the room is judged on; by default the one fitted on."""
+    """Text to search or fit on, never the one that the room is judged on; by default the one fitted on."""
     held_out: str = "sampled"
-    """Text to measure conditions on: a file, a folder, a hub dataset, or "sampled", the ready corpus."""
+    """Text to measure on: a file, a folder, a hub dataset, or "sampled", the ready corpus."""
     rows: Count = 600
     """Documents of --text to read."""
     held_out_rows: Count = 100
     """Documents of --held-out to read."""
+
+
+@dataclass(frozen=True)
+class ExplainFeaturesConfig(ConditionsConfig):
+    """Whose features to explain, on what, and how."""
+
     features: Count | None = None
     """Explain only so many features of each variable, the most important ones; by default all."""
     nulls: Amount = 60
@@ -300,19 +306,11 @@ class ReadabilityConfig(Settings):
 
 
 @dataclass(frozen=True)
-class ExplainedConfig(Settings):
+class ExplainedConfig(ConditionsConfig):
     """Whose explanations to write as a program, and on what to fit and measure it."""
 
     room: Annotated[Positional[Path], arg(metavar="ROOM")]
     """A readable room, explained by englishroom explain-features."""
-    text: str | None = None
-    """Text to fit on, never the one that the room is judged on; by default the one fitted on."""
-    held_out: str = "sampled"
-    """Text to measure on: a file, a folder, a hub dataset, or "sampled", the ready corpus."""
-    rows: Count = 600
-    """Documents of --text to read."""
-    held_out_rows: Count = 100
-    """Documents of --held-out to read."""
     steps: Amount = 600
     """Steps in which votes are fitted, each on 1,024 places in the text; 0 leaves votes as they are."""
     measured: Amount = 20

@@ -17,7 +17,6 @@ from englishroom.emit.python import Header
 from englishroom.errors import ConfigError, EnglishRoomError
 from englishroom.inside.labelling import label
 from englishroom.inside.memory import measure_memory
-from englishroom.inside.readable_labels import label_readable
 from englishroom.inside.silencing import parts_of, silent_nats
 from englishroom.ir.labels import EXPLAINED_ON, MEASURED_ON, SILENT, Labels, load_labels
 from englishroom.ir.program import Program
@@ -56,8 +55,7 @@ def labels_of(
 ) -> Labels:
     """Name the features of a program on the beginning of a text that was fitted or chosen on."""
     rows = rows_of(text, program, tokenizer, n_rows)
-    naming = label_readable if program.is_readable else label
-    return naming(program, tokenizer, rows, text.name, partial(progress, "naming features"))
+    return label(program, tokenizer, rows, text.name, partial(progress, "naming features"))
 
 
 def labels_and_silence(program: Program, tokenizer: Tokenizer, fit: Text, report: Text, progress: Progress) -> Labels:
