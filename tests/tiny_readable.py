@@ -112,6 +112,8 @@ ROOM_SETTINGS = {
     "short_tokens": 4000,
     "samples": (60, 20, 20),
     "report_documents": 12,
+    "readability_documents": 4,
+    "readability_positions": 3,
 }
 
 

@@ -10,6 +10,7 @@ CODE, TABLES, TOKENIZER = "program.ir", "tables.safetensors", "tokenizer.json"
 LABELS, MEMORY, TRACE = "labels.json", "memory.json", "trace.json"
 SCORES, FIDELITY, PROBES, CIRCUITS = "scores.json", "fidelity.json", "interventions.json", "circuits.json"
 FRONTIER, SLICE, EXPLAINED = "frontier.json", "slice.json", "explained.json"
+READABILITY = "readability.json"
 LATENTS, EXAMPLES = "latents.parquet", "examples.parquet"
 
 EVERY_ROOM: Mapping[str, str] = MappingProxyType(
@@ -48,6 +49,11 @@ SOME_ROOMS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "sparse",
             "rules, how many fired, how many features they and head dimensions read, and the rules, features and edges "
             "that work at a position",
+        ),
+        READABILITY: (
+            "readable",
+            "how readable the program is: every measure and its null, the entries used by table, and the positions at "
+            "which voters and entries needed were counted, with the counts",
         ),
         FRONTIER: ("after `englishroom frontier --store`", "what fidelity costs, point by point"),
         EXPLAINED: (

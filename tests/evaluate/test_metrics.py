@@ -12,6 +12,7 @@ import pytest
 from englishroom.cli.score import print_scores
 from englishroom.evaluate import metrics, score, score_table
 from englishroom.evaluate.metrics import METRICS, Extra, Metric
+from englishroom.evaluate.readability_metrics import READABILITY_METRICS
 from englishroom.evaluate.score import judge
 from englishroom.evaluate.score_table import ScoreTable, category_rows, make_row
 from englishroom.report import frontier, sections
@@ -70,6 +71,17 @@ def test_keys_and_headings_are_distinct() -> None:
 def test_points_of_a_frontier_show_what_they_keep() -> None:
     headings = [name for name, _ in frontier.COLUMNS]
     assert {m.heading for m in METRICS if m.in_frontier and m.heading} <= set(headings)
+
+
+def test_measures_of_readability_are_declared_once_and_their_page_says_what_each_is() -> None:
+    keys = [key for metric in READABILITY_METRICS for key in (metric.key, *metric.nulls)]
+    assert len(set(keys)) == len(keys)
+    assert len({metric.name for metric in READABILITY_METRICS}) == len(READABILITY_METRICS)
+    assert {metric.heading for metric in READABILITY_METRICS if metric.heading} <= {
+        name for name, _ in frontier.COLUMNS
+    }
+    page = (Path(__file__).parents[2] / "docs" / "concepts" / "readability.md").read_text()
+    assert [key for key in keys if f"`{key}`" not in page] == []
 
 
 def test_a_metric_of_no_reference_is_not_defined_without_one() -> None:

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from englishroom.evaluate.readability_metrics import READABILITY_METRICS
 from englishroom.inside.entries_used import entries_used
 from englishroom.inside.readability import (
     choose_places,
     measure_readability,
     often_on_share,
-    reads_per_rule,
     text_means,
     voters_needed,
     with_permuted_votes,
@@ -74,7 +74,7 @@ def kl(wanted: list[float], kept: list[float]) -> float:
 def test_entries_that_carry_something_are_counted_by_hand() -> None:
     """After ``<s> a b a``: see the variables in tests/interp/test_readable.py."""
     program, read = induction(), tokens("aba")
-    found = entries_used(program, Interpreter(program, np.float64).variables(read), read)
+    found = entries_used(program.blocks, Interpreter(program, np.float64).variables(read), read)
     by_hand = {
         "lists.words": [0, 2, 2, 2 + 2],  # at the end e and f, through the votes for their list
         "position_basis.positions": [1, 1, 1, 1],
@@ -103,10 +103,6 @@ def test_features_that_are_often_on_are_a_share_of_rules_and_moved_features() ->
     # moved.0: a and b; rules.0: both; moved.1: b (once) and names; rules.1: its only one
     assert often_on_share(means) == pytest.approx((2 + 2 + 2 + 1) / 12)
     assert often_on_share(text_means(induction(), [tokens("aba"), tokens("kkkkkkk")])) == pytest.approx(1 / 12)
-
-
-def test_reads_of_rules_are_counted_by_hand() -> None:
-    assert reads_per_rule(induction()) == [1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2]
 
 
 def test_voters_needed_are_those_by_hand() -> None:
@@ -256,16 +252,14 @@ def test_nulls_keep_the_shape_of_the_program() -> None:
 def test_everything_is_measured_with_its_null() -> None:
     rows = [tokens(text) for text in ("abcabca", "aba", "ddddddd")]
     found = measure_readability(induction(), rows, n_places=5, seed=1)
-    values = {one.name: one for one in found.measures}
-    assert values["reads_per_rule_most"].value == 2
-    assert values["reads_per_rule_most"].null is None
+    assert found.measures["reads_per_rule_most"] == 2
     assert len(found.places) == len(found.voters_needed) == len(found.entries_needed) == 5
     assert {row for row, _ in found.places} == {0, 1, 2}
-    names = {"entries_used_mean", "voters_needed_median", "voters_needed_p90", "kl_best_8_voters"}
-    names |= {"entries_needed_median", "often_on_share"}
-    assert names | {f"{name}_null" for name in names} <= found.evidence().keys()
+    reads = {f"reads_per_rule_{name}" for name in ("median", "p95", "most")}
+    names = {metric.key for metric in READABILITY_METRICS} - {"explanation_mcc"}
+    assert names | {f"{name}_null" for name in names - reads} == found.measures.keys()
     assert found == measure_readability(induction(), rows, n_places=5, seed=1)
-    assert all(math.isfinite(value) for value in found.evidence().values())
+    assert all(math.isfinite(value) for value in found.measures.values())
 
 
 def test_places_are_spread_over_documents() -> None:

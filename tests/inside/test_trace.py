@@ -8,8 +8,27 @@ import numpy as np
 import pytest
 
 from englishroom.inside.trace import fired, reads_per_number, reads_per_rule, trace_of
-from englishroom.ir.program import Join, Linear, Lookup, Program, Rules, Space, SparseTable, Table, Vote
+from englishroom.interp.reference import run
+from englishroom.ir.program import (
+    Conditions,
+    Fire,
+    Join,
+    Linear,
+    Looks,
+    Lookup,
+    Program,
+    Rules,
+    Space,
+    SparseTable,
+    Table,
+    Vote,
+    Votes,
+    tables_of,
+)
 from englishroom.ir.verify import verify
+from programs import full_program, tokens_for
+from readable import induction
+from readable import tokens as letters
 
 
 def table(name: str, rows: list[dict[int, float]], n_columns: int) -> SparseTable:
@@ -61,8 +80,8 @@ def test_rules_fired_and_edges_used_are_counted(program: Program) -> None:
     assert found["edges_used"]["mean"] == pytest.approx(sum(by_word) / 4)
     # rules 0 and 2 ever fire; of three rules one reads two features
     assert (found["rules"], found["rules_that_fired"]) == (3, 2)
-    assert found["reads_per_rule"] == {"median": 1.0, "p95": pytest.approx(1.9)}
-    assert found["reads_per_rule_that_fired"] == {"median": 1.5, "p95": pytest.approx(1.95)}
+    assert found["reads_per_rule"] == {"median": 1.0, "p95": pytest.approx(1.9), "most": 2.0}
+    assert found["reads_per_rule_that_fired"] == {"median": 1.5, "p95": pytest.approx(1.95), "most": 2.0}
 
 
 def test_of_rules_above_their_threshold_only_the_strongest_fire(program: Program) -> None:
@@ -82,3 +101,53 @@ def test_numbers_of_heads_read_features_too(program: Program) -> None:
     )
     longer = replace(program, blocks=(program.blocks[0], sums, *program.blocks[1:]))
     assert reads_per_number(longer).tolist() == [1, 2, 0, 0]
+
+
+def test_moved_features_and_rules_of_readable_programs_are_on_where_the_reference_says() -> None:
+    program, text = induction(), letters("abcabca")
+    told = run(program, text.tolist())
+    found = trace_of(program, "letters", [text])
+    blocks = [block for block in program.blocks if isinstance(block, Looks | Fire)]
+    assert [block.name for block in blocks] == ["moved.0", "rules.0", "moved.1", "rules.1"]
+    on = {block.name: told[block.name] != 0 for block in blocks}
+    assert found["rules"] == 4 + 2 + 5 + 1
+    assert found["rules_that_fired"] == sum(which.any(0).sum() for which in on.values()) == 3 + 2 + 4 + 1
+    assert found["rules_fired"]["mean"] == pytest.approx(sum(which.sum() for which in on.values()) / len(text))
+    # a, then b, is on at both words b; a b was found after the second a, and after the third
+    assert np.flatnonzero(told["rules.0"][:, 0]).tolist() == [2, 5]
+    read = ("lists", "position_basis", *on)
+    assert found["features_on"]["mean"] == pytest.approx(sum((told[n] != 0).sum() for n in read) / len(text))
+
+
+def test_edges_of_readable_programs_are_the_entries_of_what_is_on_by_the_reference() -> None:
+    program, text = induction(), letters("abcabca")
+    told = run(program, text.tolist())
+    edges = 0
+    for block in program.blocks:
+        if isinstance(block, Lookup):
+            edges += np.count_nonzero(block.table.dense()[text if block.index == "token" else np.arange(len(text))])
+        elif isinstance(block, Linear | Looks | Fire | Votes):
+            reads = (block.reads,) if isinstance(block, Linear) else block.reads
+            on = np.concatenate([told[name] != 0 for name in reads], axis=1).sum(0)  # at how many positions
+            tables = [table for table in tables_of(block) if isinstance(table, SparseTable)]
+            entries = [table.dense() != 0 for table in tables]
+            edges += sum((one if one.shape[1] == len(on) else one.T).dot(on).sum() for one in entries)
+    assert trace_of(program, "letters", [text])["edges_used"]["mean"] == pytest.approx(edges / len(text))
+    assert edges == 89
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_conditions_that_hold_count_as_rules_that_read_nothing(seed: int) -> None:
+    program = full_program("explained", seed)
+    text = tokens_for(program)[0]
+    told = run(program, text.tolist())
+    on = [told[block.name] != 0 for block in program.blocks if isinstance(block, Conditions)]
+    found = trace_of(program, "tokens", [text])
+    assert found["rules"] == sum(which.shape[1] for which in on) > 0
+    assert found["rules_fired"]["mean"] == pytest.approx(sum(which.sum() for which in on) / len(text))
+    assert found["reads_per_rule"] == {"median": 0.0, "p95": 0.0, "most": 0.0}
+
+
+def test_reads_of_readable_programs_are_the_rows_of_their_conditions() -> None:
+    assert reads_per_rule(induction()).tolist() == [1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2]
+    assert trace_of(induction(), "letters", [letters("ab")])["reads_per_rule"]["most"] == 2.0

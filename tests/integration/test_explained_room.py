@@ -13,6 +13,7 @@ import pytest
 
 from englishroom.cli import main
 from englishroom.errors import ConfigError
+from englishroom.evaluate.readability_metrics import READABILITY_METRICS
 from englishroom.inside.condition_search import ConditionSearch
 from englishroom.ir.labels import load_labels
 from englishroom.ir.program import Conditions
@@ -23,6 +24,7 @@ from englishroom.pipeline.commands import ExplainedConfig, ExplainFeaturesConfig
 from englishroom.pipeline.explained_level import write_explained
 from englishroom.pipeline.explaining import explain_features
 from englishroom.pipeline.opening import open_talker
+from englishroom.report.inside import readability
 from englishroom.store import read_manifest
 from tiny import CASES
 from tiny_readable import readable_room_config
@@ -99,6 +101,24 @@ def test_the_explanations_are_a_room_of_their_own(room: Path, tmp_path: Path, ca
     assert subprocess.run(talking, capture_output=True, check=True, text=True).stdout.startswith("Once")
     with pytest.raises(ConfigError, match=r"its program is not made of looks, rules and votes; give a readable room"):
         write_explained(ExplainedConfig(out), tmp_path / "again")
+
+
+def test_explanations_stand_among_the_measures_of_the_room(
+    plain: Path, room: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    before, after = read_manifest(plain).evidence, read_manifest(room).evidence
+    assert before.items() <= after.items()
+    new = ["explanation_mcc", "explanation_mcc_shifted", "explanation_mcc_shuffled"]
+    assert sorted(after.keys() - before.keys()) == new
+    metric = next(metric for metric in READABILITY_METRICS if metric.key == new[0])
+    page = readability({"room": {"evidence": after}})
+    assert f'<td class="left">{metric.name}</td><td>{metric.value(after)}</td><td>{metric.null(after)}</td>' in page
+    assert metric.name not in readability({"room": {"evidence": before}})
+    told = tmp_path / "room"
+    shutil.copytree(room, told)
+    assert main(["readability", str(told), "--max-documents", "2", "--positions", "1"]) == 0
+    assert metric.name in capsys.readouterr().out
+    assert {key: read_manifest(told).evidence[key] for key in new} == {key: after[key] for key in new}
 
 
 def test_a_room_without_explanations_is_refused(plain: Path, tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ def test_every_point_can_be_opened(sparse_room, options, tmp_path, capsys) -> No
         program, _ = load_program(Path(point["open"]))
         assert describe(program).bits == point["description_bits"]
         assert point["rules_fired_mean"] > 0
+        trace = json.loads((Path(point["open"]) / "trace.json").read_bytes())
+        assert point["entries_used_mean"] == trace["edges_used"]["mean"] > 0
         records = read_manifest(Path(point["open"])).records
         assert [record["made_by"] for record in records[:-1]] == [
             record["made_by"] for record in read_manifest(sparse_room).records
@@ -75,7 +77,7 @@ def test_every_point_can_be_opened(sparse_room, options, tmp_path, capsys) -> No
     four, ternary = (p["kl_target_talker"] for p in found["points"][2:4])
     exact = found["points"][1]["kl_target_talker"]
     assert abs(four - exact) < abs(ternary - exact)
-    for name in ("frontier.svg", "frontier-rules.svg", "frontier-compute.svg"):
+    for name in ("frontier.svg", "frontier-rules.svg", "frontier-entries.svg", "frontier-compute.svg"):
         assert (out / name).read_text().startswith('<?xml version="1.0"')
 
     assert main(["frontier", str(sparse_room), *options]) == 0

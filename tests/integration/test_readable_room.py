@@ -6,25 +6,29 @@ import json
 import shutil
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from englishroom.cli import main
+from englishroom.data.corpus import write_documents
+from englishroom.data.texts import open_text
 from englishroom.evaluate import sample_file
+from englishroom.evaluate.readability_metrics import READABILITY_METRICS
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
-from englishroom.inside.readability import ReadabilityMeasure
+from englishroom.inside.readability import text_means
 from englishroom.ir.room import load_program
 from englishroom.pipeline import decompile
-from englishroom.pipeline.readability import explanations_of
 from englishroom.readable.stream_fit import StreamFit
 from englishroom.readable.wiring_fit import WiringFit
-from englishroom.store import read_manifest
+from englishroom.store import read_manifest, read_room
 from tiny import CASES
 from tiny_readable import readable_room_config
 
-FILES = ("program.ir", "tables.safetensors", "program.py", "scores.json", "labels.json")
+FILES = ("program.ir", "tables.safetensors", "program.py", "scores.json", "readability.json", "labels.json")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,7 @@ def test_the_room_holds_a_readable_program_and_its_evidence(room: Path) -> None:
     assert evidence["emitted_vs_program_nats"] < 1e-9
     assert evidence["kl_target_program_nats"] > 0
     assert evidence["reads_per_rule_most"] <= 24
+    assert evidence["entries_used_mean"] > evidence["entries_needed_median"] >= 0
     program, _ = load_program(room)
     assert program.is_readable
 
@@ -107,16 +112,71 @@ def test_its_readability_is_measured_and_kept(
     before, after = read_manifest(room), read_manifest(measured)
     assert [record["made_by"] for record in after.records][-1] == "readability"
     found = json.loads((tmp_path / "found.json").read_text())
-    values = {one["name"]: one["value"] for one in found["measures"]}
+    values = found["measures"]
     assert values.items() <= after.evidence.items()
     assert values["reads_per_rule_most"] == before.evidence["reads_per_rule_most"]
     assert values["entries_used_mean"] == pytest.approx(sum(found["entries_used"].values()))
     assert {"entries_needed_median_null", "voters_needed_p90_null"} <= after.evidence.keys()
-    assert after.files == before.files
+    assert json.loads((measured / "readability.json").read_text()) == found
+    assert {name for name in after.files if after.files[name] != before.files[name]} == {"readability.json"}
     assert main(command) == 0
     assert read_manifest(measured).evidence == after.evidence
-    known = {"explanation_mcc": 0.5, "explanation_mcc_shifted": 0.03, "explanation_mcc_shuffled": 0.01}
-    assert explanations_of({}) == []
-    assert explanations_of(known) == [ReadabilityMeasure("explanation_mcc", 0.5, 0.03)]
     assert main(["readability", str(tiny_room)]) == 1
     assert "its program is exact, and not made of looks, rules and votes" in capsys.readouterr().err
+
+
+def test_it_is_measured_while_the_room_is_made(room: Path) -> None:
+    stored, evidence = read_room(room), read_manifest(room).evidence
+    found = stored.json("readability.json", TypeAdapter(dict))
+    assert found["documents"] == 4
+    assert len(found["places"]) == len(found["voters_needed"]) == 3
+    assert found["measures"].items() <= evidence.items()
+    assert found["text_sha256"] == evidence["texts"]["report"]["sha256"]
+    assert found["measures"]["entries_used_mean"] == pytest.approx(sum(found["entries_used"].values()))
+    header = stored.text("program.py")
+    assert f"a token uses {evidence['entries_used_mean']:,.0f} table entries" in header
+
+
+def reported(room: Path, out: Path) -> tuple[dict, str]:
+    """Report on a room; return its facts and its page."""
+    assert main(["report", str(room), "--out", str(out), "--prompt", "Once", "--max-documents", "4"]) == 0
+    return json.loads((out / "report.json").read_text()), unescape((out / "report.html").read_text())
+
+
+def test_its_report_knows_its_rules_and_how_readable_it_is(room: Path, tmp_path: Path) -> None:
+    facts, page = reported(room, tmp_path / "report")
+    evidence = read_manifest(room).evidence
+    n_rules = evidence["rules"] + evidence["moved_features"]
+    assert facts["program"]["rules"] == facts["trace"]["rules"] == facts["rules"]["of"] == n_rules > 0
+    assert facts["trace"]["reads_per_rule"]["most"] == evidence["reads_per_rule_most"]
+    assert facts["trace"]["rules_fired"]["mean"] > 0
+    fired = [token["rules_fired"] for sentence in facts["sentences"] for token in sentence["tokens"]]
+    assert 0 < max(fired) <= n_rules
+    assert f"{n_rules:,} rules among them" in page
+    for metric in READABILITY_METRICS:
+        assert (metric.name in page) == (metric.meaning in page) == (metric.key != "explanation_mcc")
+    for key in ("entries_used_mean", "voters_needed_p90", "kl_no_entries"):
+        metric = next(metric for metric in READABILITY_METRICS if metric.key == key)
+        assert f"<td>{metric.value(evidence)}</td><td>{metric.null(evidence)}</td>" in page
+
+
+def test_a_frontier_has_it_with_its_entries(room: Path, tmp_path: Path) -> None:
+    texts = [tmp_path / f"{name}.txt" for name in ("text", "choose", "fit")]
+    for path in texts:
+        write_documents(path, [f"Once upon a time {path.stem} saw {at} cats." for at in range(6)])
+    flags = [word for path in texts for word in (f"--{path.stem}", str(path))]
+    out = tmp_path / "frontier"
+    assert main(["frontier", str(room), *flags, "--bits", "4", "--keep", "--no-baselines", "--out", str(out)]) == 0
+    target, whole, quantised = json.loads((out / "frontier.json").read_text())["points"]
+    evidence = read_manifest(room).evidence
+    assert whole["kind"] == "readable"
+    assert whole["rules"] == evidence["rules"] + evidence["moved_features"]
+    assert whole["voters_needed_median"] == evidence["voters_needed_median"]
+    program, tokenizer = load_program(room)
+    rows = [np.array([tokenizer.start_id, *tokenizer.encode(text)]) for text in open_text(texts[0]).documents]
+    used = text_means(program, [row[: program.n_ctx] for row in rows]).entries_used
+    assert whole["entries_used_mean"] == pytest.approx(sum(used.values()))
+    assert quantised["entries_used_mean"] > 0
+    assert "voters_needed_median" not in quantised
+    assert "entries_used_mean" not in target
+    assert "table entries used" in (out / "frontier-entries.svg").read_text()

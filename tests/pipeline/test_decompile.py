@@ -13,6 +13,7 @@ from englishroom.cli import main
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.joint_fit import featured_specs
 from englishroom.errors import ConfigError
+from englishroom.evaluate.readability_metrics import READABILITY_METRICS
 from englishroom.models.load import load_target
 from englishroom.pipeline import decompile, fitting, preset_of
 from englishroom.pipeline.evidence import FeaturedSummary, ReadableSummary, SparseSummary
@@ -26,11 +27,15 @@ CHECKED = {
 }
 FEATURED = {field.name for field in fields(FeaturedSummary)} - {"correlation_of_effects"}
 EFFECTS = {f"correlation_of_effects_{part}_{how}" for part in ("head", "mlp") for how in ("zero", "mean")}
+READABLE = {field.name for field in fields(ReadableSummary)} - {"readability"}
+READS = {f"reads_per_rule_{at}" for at in ("median", "p95", "most")}
+WITH_NULL = {metric.key for metric in READABILITY_METRICS if not metric.nulls} - READS
+READABILITY = READS | WITH_NULL | {f"{key}_null" for key in WITH_NULL}
 EVIDENCE = {
     "exact": {"program_vs_target_nats"},
     "featured": {"program_vs_dictionaries_nats"} | FEATURED | EFFECTS,
     "sparse": {"program_vs_sparse_model_nats"} | {field.name for field in fields(SparseSummary)},
-    "readable": {"program_vs_wired_model_nats"} | {field.name for field in fields(ReadableSummary)},
+    "readable": {"program_vs_wired_model_nats"} | READABLE | READABILITY,
 }
 
 

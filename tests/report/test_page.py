@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from browser import look, photograph
+from englishroom.report.inside import readability
 from englishroom.report.page import SECTIONS, page
 from tiny_facts import bare_facts, full_facts
 
@@ -75,6 +76,29 @@ def test_what_is_missing_is_said() -> None:
         "No sentence was followed",
     ):
         assert expected in text, expected
+
+
+def test_measures_of_readability_stand_beside_their_nulls() -> None:
+    facts = bare_facts()
+    assert "How readable this program is was not measured" in page(facts)
+    facts["trace"] = {"edges_used": {"mean": 132831.42}, "reads_per_rule": {"median": 8.0, "most": 128.0}}
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", readability(facts))
+    assert cells[:3] + cells[4:7] == ["table entries used, mean", "132,831.4", "", "reads of a rule, most", "128.0", ""]
+    assert len(cells) == 8
+    facts["room"]["evidence"] = {
+        "entries_used_mean": 8597.0,
+        "entries_used_mean_null": 193329.0,
+        "kl_no_voters": 3.9,
+        "often_on_share": "nan",
+        "explanation_mcc": 0.81,
+        "explanation_mcc_shifted": -0.003,
+        "explanation_mcc_shuffled": 0.001,
+    }
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", readability(facts))
+    assert cells[1:3] == ["8,597.0", "193,329.0"]
+    assert cells[5:7] == ["3.9", ""]
+    assert cells[-3:-1] == ["0.81", "0.001"]
+    assert len(cells) == 4 * 4  # entries, KL, most reads by the trace, explanations
 
 
 def test_memory_reads_alike_with_blanks_in_its_keys() -> None:

@@ -9,10 +9,12 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from englishroom.interp.vectorised import Interpreter
-from englishroom.ir.program import Fire, Looks, Program, Rules
+from englishroom.ir.program import Conditions, Fire, Looks, Program, Rules
 from englishroom.steps import StepProgress, silent
 
 Csc = scipy.sparse.csc_array
+Firing = Looks | Fire | Conditions
+"""Blocks whose variable says itself which of their rules, moved features or conditions are on."""
 
 
 def features_on(
@@ -20,13 +22,13 @@ def features_on(
     rows: Sequence[NDArray[np.integer]],
     progress: StepProgress = silent,
 ) -> dict[str, Csc]:
-    """Run a program over rows of tokens and keep where its rules and moved features are on, with their strengths.
+    """Run a program over rows of tokens and keep where its rules, moved features and conditions are on, and how much.
 
     Returns:
         By variable, in the order of the program; rows end to end, [pos, feature].
     """
     interpreter = Interpreter(program, np.float32)
-    names = [block.name for block in program.blocks if isinstance(block, Rules | Looks | Fire)]
+    names = [block.name for block in program.blocks if isinstance(block, Rules | Firing)]
     found: dict[str, list[scipy.sparse.csr_array]] = {name: [] for name in names}
     for number, tokens in enumerate(rows):
         variables = interpreter.variables(np.asarray(tokens))

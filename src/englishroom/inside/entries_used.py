@@ -1,19 +1,19 @@
-"""Which entries of a readable program's tables carry something at a position: those whose source is on there."""
+"""Which entries of a program's sparse tables carry something at a position: those whose source is on there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from englishroom.ir.program import Fire, Linear, Looks, Lookup, Program, SparseTable, Votes
+from englishroom.ir.program import Block, Fire, Linear, Looks, Lookup, Rules, SparseTable, Votes
 
 Rows = NDArray[np.floating]
 
 
 def entries_used(
-    program: Program, variables: Mapping[str, Rows], tokens: NDArray[np.integer]
+    blocks: Iterable[Block], variables: Mapping[str, Rows], tokens: NDArray[np.integer]
 ) -> dict[str, NDArray[np.int64]]:
     """Count, table by table, the entries that carry something at each position of a text, [pos].
 
@@ -29,7 +29,7 @@ def entries_used(
         used = (on @ entries.astype(np.float64)).astype(np.int64)
         found[table.name] = found.get(table.name, 0) + used
 
-    for block in program.blocks:
+    for block in blocks:
         match block:
             case Lookup(table=SparseTable() as table, index=index):
                 chosen = tokens if index == "token" else np.arange(len(tokens))
@@ -37,6 +37,8 @@ def entries_used(
                 found[table.name] = found.get(table.name, 0) + own
             case Linear(weight=SparseTable() as table, reads=read):
                 count(table, variables[read] != 0, 1 if block.transposed else 0)
+            case Rules(conditions=table, reads=read):
+                count(table, variables[read] != 0, 1)
             case Looks() | Fire():
                 on = np.concatenate([variables[name] != 0 for name in block.reads], axis=1)
                 looks = (block.queries, block.keys, block.lone_keys) if isinstance(block, Looks) else ()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from englishroom.inside.entries_used import entries_used
 from englishroom.inside.token_run import TokenRun
 from englishroom.inside.token_slice import count, slice_of
+from englishroom.inside.trace import reads_per_rule
 from englishroom.inside.voters import BEST, kept_greedily, voters_of
 from englishroom.inside.wires import Readable
 from englishroom.interp.vectorised import Interpreter
@@ -51,35 +52,22 @@ class TextMeans:
 
 
 @dataclass(frozen=True)
-class ReadabilityMeasure:
-    """One measure, by its name in the evidence, with that of a program that knows nothing, where it says anything."""
-
-    name: str
-    value: float
-    null: float | None = None
-
-
-@dataclass(frozen=True)
 class Readability:
     """What was measured.
 
     Attributes:
+        measures: by their keys, as manifests hold them; the null of each under its key with ``_null``.
         entries_used: by table, mean over positions.
         places: rows and positions at which voters and entries were counted.
         voters_needed, entries_needed: at these, and so many of them for the latter as were asked for.
     """
 
-    measures: tuple[ReadabilityMeasure, ...]
+    measures: Mapping[str, float]
     entries_used: Mapping[str, float]
     places: tuple[Place, ...]
     voters_needed: tuple[int, ...]
     entries_needed: tuple[int, ...]
     positions_read: int
-
-    def evidence(self) -> dict[str, float]:
-        """Return the entries of a manifest: each measure, and its null under the name with ``_null``."""
-        values = {one.name: one.value for one in self.measures}
-        return values | {f"{one.name}_null": one.null for one in self.measures if one.null is not None}
 
 
 def measure_readability(
@@ -102,28 +90,37 @@ def measure_readability(
     permuted, shuffled = with_permuted_votes(program, generator), with_shuffled_numbers(program, generator)
     means = text_means(program, rows, partial(progress, "reading the text"))
     other = text_means(shuffled, rows, partial(progress, "reading the text (null)"))
-    voters, best, without = voters_needed(program, rows, places, means, tolerance, partial(progress, "voters needed"))
-    null = voters_needed(permuted, rows, places, means, tolerance, partial(progress, "voters needed (null)"))
-    entries, nothing = entries_needed(program, rows, places, means, tolerance, partial(progress, "entries needed"))
-    entries_null, nothing_null = entries_needed(
-        shuffled, rows, places, other, tolerance, partial(progress, "entries needed (null)")
-    )
+    voters = voters_needed(program, rows, places, means, tolerance, partial(progress, "voters needed"))
+    voters_null = voters_needed(permuted, rows, places, means, tolerance, partial(progress, "voters needed (null)"))
+    entries = entries_needed(program, rows, places, means, tolerance, partial(progress, "entries needed"))
+    entries_null = entries_needed(shuffled, rows, places, other, tolerance, partial(progress, "entries needed (null)"))
+    nulls = _measures(other, *voters_null, *entries_null)
+    measures = _measures(means, *voters, *entries) | {f"{key}_null": value for key, value in nulls.items()}
     reads = reads_per_rule(program)
-    measures = (
-        ReadabilityMeasure("entries_used_mean", sum(means.entries_used.values()), sum(other.entries_used.values())),
-        ReadabilityMeasure("voters_needed_median", _at(voters, 0.5), _at(null[0], 0.5)),
-        ReadabilityMeasure("voters_needed_p90", _at(voters, 0.9), _at(null[0], 0.9)),
-        ReadabilityMeasure("kl_best_8_voters", _at(best, 0.5), _at(null[1], 0.5)),
-        ReadabilityMeasure("kl_no_voters", _at(without, 0.5), _at(null[2], 0.5)),
-        ReadabilityMeasure("entries_needed_median", _at(entries, 0.5), _at(entries_null, 0.5)),
-        ReadabilityMeasure("kl_no_entries", _at(nothing, 0.5), _at(nothing_null, 0.5)),
-        ReadabilityMeasure("often_on_share", often_on_share(means), often_on_share(other)),
-        ReadabilityMeasure("reads_per_rule_median", _at(reads, 0.5)),
-        ReadabilityMeasure("reads_per_rule_p95", _at(reads, 0.95)),
-        ReadabilityMeasure("reads_per_rule_most", float(max(reads, default=0))),
-    )
+    measures |= {f"reads_per_rule_{name}": _at(reads, at) for name, at in (("median", 0.5), ("p95", 0.95), ("most", 1))}
     n_read = sum(map(len, rows))
-    return Readability(measures, means.entries_used, tuple(places), tuple(voters), tuple(entries), n_read)
+    return Readability(measures, means.entries_used, tuple(places), tuple(voters[0]), tuple(entries[0]), n_read)
+
+
+def _measures(
+    means: TextMeans,
+    voters: Sequence[int],
+    best: Sequence[float],
+    without: Sequence[float],
+    entries: Sequence[int],
+    nothing: Sequence[float],
+) -> dict[str, float]:
+    """Sum up what was counted of one program."""
+    return {
+        "entries_used_mean": sum(means.entries_used.values()),
+        "voters_needed_median": _at(voters, 0.5),
+        "voters_needed_p90": _at(voters, 0.9),
+        "kl_best_8_voters": _at(best, 0.5),
+        "kl_no_voters": _at(without, 0.5),
+        "entries_needed_median": _at(entries, 0.5),
+        "kl_no_entries": _at(nothing, 0.5),
+        "often_on_share": often_on_share(means),
+    }
 
 
 def text_means(program: Program, rows: Rows, progress: Any = silent) -> TextMeans:
@@ -138,7 +135,7 @@ def text_means(program: Program, rows: Rows, progress: Any = silent) -> TextMean
             total += variables[name].sum(0, dtype=np.float64)
         for name, total in on.items():
             total += np.count_nonzero(variables[name], axis=0)
-        for name, counts in entries_used(program, variables, tokens).items():
+        for name, counts in entries_used(program.blocks, variables, tokens).items():
             used[name] = used.get(name, 0.0) + float(counts.sum())
         progress(number + 1, len(rows))
     n = max(1, sum(map(len, rows)))
@@ -203,14 +200,6 @@ def often_on_share(means: TextMeans) -> float:
     return float((on > OFTEN).mean()) if len(on) else 0.0
 
 
-def reads_per_rule(program: Program) -> list[int]:
-    """Count what each rule and each moved feature reads."""
-    blocks = [block for block in program.blocks if isinstance(block, Looks | Fire)]
-    return [int(n) for block in blocks for n in np.bincount(
-        block.conditions.rows()[block.conditions.values != 0], minlength=block.conditions.shape[0]
-    )]  # fmt: skip
-
-
 def with_permuted_votes(program: Program, generator: np.random.Generator) -> Program:
     """Give the votes of each feature that votes to another one that does."""
     changed: dict[str, Any] = {}
@@ -241,6 +230,6 @@ def _rows_in_order(table: SparseTable, order: NDArray[np.intp]) -> SparseTable:
     return replace(table, starts=starts, columns=table.columns[entries], values=table.values[entries])
 
 
-def _at(values: Sequence[float], share: float) -> float:
+def _at(values: Sequence[float] | NDArray[np.integer], share: float) -> float:
     """Return a quantile; 0 of nothing."""
     return float(np.quantile(values, share)) if len(values) else 0.0

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from englishroom.inside.activations import Firing
+from englishroom.inside.entries_used import entries_used
 from englishroom.interp.pointwise import strongest
 from englishroom.interp.vectorised import Interpreter
-from englishroom.ir.program import Linear, Match, Program, Rules, SparseTable, Vote, reads_of
+from englishroom.ir.program import Conditions, Linear, Lookup, Match, Program, Rules, SparseTable, Vote, Votes, reads_of
 from englishroom.steps import StepProgress, silent
 
 ALWAYS = "always"
@@ -26,7 +28,7 @@ def trace_of(
     """Say how much of a program works at a position of a text, and how much its rules read.
 
     Reads are given for all rules, for those that fired on the text, and for the dimensions of queries,
-    keys and values, which are sums of features too.
+    keys and values, which are sums of features too. Moved features of looks, and conditions, count as rules.
     """
     counts, fired = measure_trace(program, tokens, progress)
     reads = reads_per_rule(program)
@@ -47,9 +49,11 @@ def measure_trace(
     """Run a program over texts and count, at every position, what works.
 
     - ``rules_fired``: rules over all blocks whose strength exceeds their threshold, and that are among the strongest
-      where a block bounds them.
-    - ``features_on``: coordinates other than 0 of the variables that such blocks, linear maps and heads read.
-    - ``edges_used``: entries of sparse tables, of rules and linear maps, that join a feature that is on with anything.
+      where a block bounds them; moved features and rules of readable programs, and conditions, that are on.
+    - ``features_on``: coordinates other than 0 of the variables that such blocks, linear maps and heads read; of a
+      readable program, those that looks, rules and votes read.
+    - ``edges_used``: entries of sparse tables that carry something (``entries_used``); those of lookups are counted
+      in readable programs only.
 
     Returns:
         The counts, and which rules of all blocks ever fired.
@@ -58,28 +62,39 @@ def measure_trace(
     fires: list[NDArray] = []
     on: list[NDArray] = []
     used: list[NDArray] = []
-    read = {name for b in program.blocks if isinstance(b, Rules | Linear | Match | Vote) for name in reads_of(b)}
-    rules = [block for block in program.blocks if isinstance(block, Rules)]
-    ever = {block.name: np.zeros(block.conditions.shape[0], bool) for block in rules}
+    readable = any(isinstance(block, Firing) for block in program.blocks)
+    readers = Firing | Votes if readable else Rules | Linear | Match | Vote
+    read = {name for block in program.blocks if isinstance(block, readers) for name in reads_of(block)}
+    rules = rule_blocks(program)
+    counted = [block for block in program.blocks if readable or not isinstance(block, Lookup)]
+    ever = {block.name: np.zeros(n_rules(block), bool) for block in rules}
     for number, tokens in enumerate(texts):
         variables = interpreter.variables(np.asarray(tokens))
-        edges = np.zeros(len(tokens))
-        now = {block.name: fired(block, variables[block.reads]) for block in rules}
+        now = {block.name: rules_on(block, variables) for block in rules}
         for name, which in now.items():
             ever[name] |= which.any(0)
-        for block in program.blocks:
-            if isinstance(block, Rules):
-                edges += _edges_used(block.conditions, variables[block.reads])
-            elif isinstance(block, Linear) and isinstance(block.weight, SparseTable):
-                x = variables[block.reads]
-                edges += _edges_used(block.weight, x) if block.transposed else _edges_left(block.weight, x)
         fires.append(sum((which.sum(1) for which in now.values()), np.zeros(len(tokens))))
-        used.append(edges)
+        used.append(sum(entries_used(counted, variables, tokens).values(), np.zeros(len(tokens))))
         on.append(np.sum([(variables[name] != 0).sum(1) for name in read], axis=0))
         progress(number + 1, len(texts))
     found = {"rules_fired": fires, "features_on": on, "edges_used": used}
     counts = {name: _summary(np.concatenate(parts)) for name, parts in found.items()}
     return counts, np.concatenate([np.zeros(0, bool), *ever.values()])
+
+
+def rule_blocks(program: Program) -> list[Rules | Firing]:
+    """List the blocks that have rules, moved features or conditions."""
+    return [block for block in program.blocks if isinstance(block, Rules | Firing)]
+
+
+def n_rules(block: Rules | Firing) -> int:
+    """Count the rules, moved features or conditions of a block."""
+    return len(block.conditions) if isinstance(block, Conditions) else block.conditions.shape[0]
+
+
+def rules_on(block: Rules | Firing, variables: Mapping[str, NDArray]) -> NDArray[np.bool_]:
+    """Say which rules, moved features or conditions of a block are on at each position, [pos, rule]."""
+    return fired(block, variables[block.reads]) if isinstance(block, Rules) else variables[block.name] != 0
 
 
 def fired(block: Rules, x: NDArray) -> NDArray[np.bool_]:
@@ -90,13 +105,18 @@ def fired(block: Rules, x: NDArray) -> NDArray[np.bool_]:
 
 
 def reads_per_rule(program: Program) -> NDArray[np.int64]:
-    """Count the features that each rule of a program reads; a constant is none."""
+    """Count the features that each rule and moved feature of a program reads; a constant is none.
+
+    Conditions read the text alone, and so no feature.
+    """
     found = [np.zeros(0, np.int64)]
-    for block in program.blocks:
-        if isinstance(block, Rules):
-            constant = _constants(program, block.reads)
+    for block in rule_blocks(program):
+        if isinstance(block, Conditions):
+            found.append(np.zeros(n_rules(block), np.int64))
+        else:
+            constant = _constants(program, block.reads) if isinstance(block, Rules) else []
             kept = (block.conditions.values != 0) & ~np.isin(block.conditions.columns, constant)
-            found.append(np.bincount(block.conditions.rows()[kept], minlength=block.conditions.shape[0]))
+            found.append(np.bincount(block.conditions.rows()[kept], minlength=n_rules(block)))
     return np.concatenate(found)
 
 
@@ -128,21 +148,10 @@ def _constants(program: Program, variable: str) -> list[int]:
     return search(variable, 0)
 
 
-def _edges_used(table: SparseTable, x: NDArray) -> NDArray[np.float64]:
-    """Count entries whose column is on."""
-    per_column = np.bincount(table.columns, minlength=table.n_columns)
-    return (x != 0) @ per_column.astype(np.float64)
-
-
-def _edges_left(table: SparseTable, x: NDArray) -> NDArray[np.float64]:
-    """Count entries whose row is on."""
-    return (x != 0) @ np.diff(table.starts).astype(np.float64)
-
-
 def _summary(counts: NDArray) -> dict[str, float]:
     return {"mean": float(counts.mean()), "p95": float(np.quantile(counts, 0.95)), "positions": len(counts)}
 
 
 def _spread(reads: NDArray[np.int64]) -> dict[str, float]:
     reads = reads if len(reads) else np.zeros(1, np.int64)
-    return {"median": float(np.median(reads)), "p95": float(np.quantile(reads, 0.95))}
+    return {"median": float(np.median(reads)), "p95": float(np.quantile(reads, 0.95)), "most": float(reads.max())}

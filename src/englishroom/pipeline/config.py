@@ -64,6 +64,16 @@ class TextsConfig(Settings):
 
 
 @dataclass(frozen=True)
+class MeasureReadableConfig(Settings):
+    """On how much of the reporting text it is measured how readable a readable program is."""
+
+    readability_documents: Count = 20
+    """Documents from the beginning of the reporting text on which table entries used are counted."""
+    readability_positions: Count = 10
+    """Positions in these documents at which the voters and the table entries that are needed are counted."""
+
+
+@dataclass(frozen=True)
 class MeasureConfig(Settings):
     """How much is measured of the program."""
 
@@ -74,6 +84,8 @@ class MeasureConfig(Settings):
     probe_rows: Count = 12
     """Documents on which two things are measured: what changes when a head or an MLP is switched off in the model and
     in the program, and how many rules fire."""
+    readable: MeasureReadableConfig = MeasureReadableConfig()
+    """How much is measured of how readable a program is (level readable)."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +146,8 @@ class DecompileConfig(Settings):
         measured = [self.texts, self.measure]
         groups = {
             "exact": [*measured, *fitted, *sparse, self.readable],
-            "featured": [*sparse, self.readable],
-            "sparse": [self.readable],
+            "featured": [*sparse, self.readable, self.measure.readable],
+            "sparse": [self.readable, self.measure.readable],
             "readable": [*fitted, *sparse],
         }[self.level]
         return {flag for group in groups for flag in group.flags()} | ({"--seed"} if self.level == "exact" else set())

@@ -148,8 +148,10 @@ class SparseSummary(RulesSummary):
     """How good and how large a sparse program is."""
 
     rules_fired_mean: float
+    entries_used_mean: float
     reads_per_rule_median: float
     reads_per_rule_p95: float
+    reads_per_rule_most: float
     rules_that_fired: int
     reads_per_rule_that_fired_median: float
     reads_per_rule_that_fired_p95: float
@@ -169,21 +171,27 @@ class SparseSummary(RulesSummary):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadableSummary(RulesSummary):
-    """How good and how large a readable program is.
+    """How good, how large and how readable a readable program is.
 
     Attributes:
-        reads_per_rule_median, reads_per_rule_p95, reads_per_rule_most: of rules and moved features alike.
+        readability: the measures and nulls of ``inside/readability.py``, by their keys; an entry for each.
     """
 
     moved_features: int
-    reads_per_rule_median: float
-    reads_per_rule_p95: float
-    reads_per_rule_most: int
+    readability: dict[str, float]
+
+    def evidence(self) -> dict[str, Any]:
+        """Return the entries of a manifest."""
+        entries = super().evidence()
+        return entries | entries.pop("readability")
 
     def summary_lines(self) -> tuple[str, ...]:
         """Say in a few lines how good and how large the program is."""
+        found = self.readability
+        median, p95, most = (found[f"reads_per_rule_{at}"] for at in ("median", "p95", "most"))
         return self._lines(
-            f"{self.rules:,} rules and {self.moved_features:,} moved features, which read "
-            f"{self.reads_per_rule_median:.0f} features each in the median, {self.reads_per_rule_p95:.0f} at the 95th "
-            f"percentile, {self.reads_per_rule_most} at most",
+            f"{self.rules:,} rules and {self.moved_features:,} moved features, which read {median:.0f} features each "
+            f"in the median, {p95:.0f} at the 95th percentile, {most:.0f} at most",
+            f"a token uses {found['entries_used_mean']:,.0f} table entries; {found['entries_needed_median']:,.0f} "
+            f"entries and {found['voters_needed_median']:.0f} voters are needed for nearly the same answer (medians)",
         )

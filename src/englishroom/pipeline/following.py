@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from englishroom.data.texts import Text
 from englishroom.inside.shares import Shares, shares
+from englishroom.inside.trace import rule_blocks, rules_on
 from englishroom.interp.recorded_run import RecordedRun
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.labels import Labels
@@ -35,7 +36,8 @@ def follow(
             continue
         reading, said = RecordedRun(interpreter, tokens[:-1]), tokens[1:]
         split, theirs = shares(reading, said), target.log_probs(tokens[None, :-1])[0]
-        fired = sum((parts.fired.sum(1) for parts in reading.rules.values()), np.zeros(len(said), np.int64))
+        rules = [rules_on(block, reading.variables) for block in rule_blocks(program)]
+        fired = sum((which.sum(1) for which in rules), np.zeros(len(said), np.int64))
         pieces = [tokenizer.pieces[token].decode("utf-8", errors="replace") for token in tokens]
         rows = [
             {

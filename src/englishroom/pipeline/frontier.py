@@ -26,13 +26,14 @@ from englishroom.disk import locked, make_folder, replace_files
 from englishroom.errors import ConfigError
 from englishroom.evaluate.baselines import baselines, check_texts
 from englishroom.evaluate.metrics import METRICS
+from englishroom.evaluate.readability_metrics import READABILITY_METRICS
 from englishroom.evaluate.tabulate import Known, ScoredTalker, tabulate
 from englishroom.evaluate.talkers.program import ProgramTalker
 from englishroom.evaluate.talkers.target import TargetTalker
 from englishroom.inside.measure_moments import measure_moments
 from englishroom.inside.selected import count_selected
-from englishroom.inside.trace import trace_of
-from englishroom.ir.program import Program, Rules
+from englishroom.inside.trace import rule_blocks, trace_of
+from englishroom.ir.program import Program
 from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.names import CODE, FRONTIER, SCORES, TABLES, TRACE
@@ -49,13 +50,14 @@ from englishroom.pipeline.refitting import Smaller, refit
 from englishroom.pipeline.scoring import known_of
 from englishroom.pipeline.texts import TalkerTexts
 from englishroom.plain import to_json
-from englishroom.report.frontier import FIRED, LENGTH, RECOVERED, picture
+from englishroom.report.frontier import ENTRIES, FIRED, LENGTH, RECOVERED, picture
 from englishroom.steps import Progress, Say, silent
 from englishroom.store import StoredRoom, check_apart, read_room, sha256, write_room
 from englishroom.work import Work
 
 POINTS, WORK = "points", "work"
-PICTURES = {"frontier.svg": LENGTH, "frontier-rules.svg": FIRED, "frontier-compute.svg": RECOVERED}
+VIEWS = {"": LENGTH, "-rules": FIRED, "-entries": ENTRIES, "-compute": RECOVERED}
+PICTURES = {f"frontier{end}.svg": view for end, view in VIEWS.items()}
 MOMENT_DOCUMENTS = 40
 TRACED_DOCUMENTS = 8
 KEPT_BITS = 6
@@ -150,14 +152,16 @@ class _Sweep:
         return self._kept("target", {}, measure)
 
     def of_room(self, room: StoredRoom) -> Point:
-        """Measure the program of a room as it is."""
+        """Measure the program of a room as it is; how readable it is stands in its manifest, where that is known."""
 
         def measure() -> Point:
             program, tokenizer = load_program(room.path)
             label = f"{room.path.resolve().name}"
-            return self._of_program(program, tokenizer, label, room.manifest.level, str(room.path), label)[0]
+            kind = "readable" if program.is_readable else room.manifest.level
+            return self._of_program(program, tokenizer, label, kind, str(room.path), label)[0]
 
-        return self._kept(f"room-{_slug(str(room.path))}", {"room": _program_sha256(room)}, measure)
+        point = self._kept(f"room-{_slug(str(room.path))}", {"room": _program_sha256(room)}, measure)
+        return readability_in(room.manifest.evidence) | point
 
     def made_of(self, room: StoredRoom, steps: list[Bits]) -> Iterator[Point]:
         """Quantise a sparse room at every precision, prune it to every share, and measure each."""
@@ -255,11 +259,12 @@ class _Sweep:
         point, scores = self._measured(ScoredTalker.of(talker), kind, label, place)
         tokens = rows_of(self.text, program, tokenizer, TRACED_DOCUMENTS)
         each = partial(self.progress, "counting what works")
-        if not any(isinstance(block, Rules) for block in program.blocks):
+        if not rule_blocks(program):
             return point | {"rules_fired_mean": count_selected(program, tokens, each)}, {SCORES: scores}
         trace = trace_of(program, self.text.name, tokens, each)
         fired = {"rules_fired_mean": trace["rules_fired"]["mean"], "rules_fired_p95": trace["rules_fired"]["p95"]}
-        return point | fired | {"rules": trace["rules"]}, {SCORES: scores, TRACE: trace}
+        read = readability_by(trace) if program.level == "sparse" else {}
+        return point | fired | read | {"rules": trace["rules"]}, {SCORES: scores, TRACE: trace}
 
     def _measured(self, entry: ScoredTalker, kind: str, label: str, place: str) -> tuple[Point, dict[str, Any]]:
         """Judge a talker beside the target."""
@@ -280,6 +285,19 @@ class _Sweep:
         if place is not None and not place.is_dir():
             work.file(f"{name}.json").path.unlink(missing_ok=True)
         return work.once(f"{name}.json", measure)
+
+
+def readability_in(evidence: dict[str, Any]) -> dict[str, Any]:
+    """Return the measures of readability that points have, and that a manifest holds."""
+    return {m.key: evidence[m.key] for m in READABILITY_METRICS if m.heading and m.key in evidence}
+
+
+def readability_by(trace: dict[str, Any]) -> dict[str, float]:
+    """Return the measures of readability that a trace holds; of other levels it counts too little of the tables."""
+    return {
+        "entries_used_mean": trace["edges_used"]["mean"],
+        "reads_per_rule_most": trace["reads_per_rule"]["most"],
+    }
 
 
 def _quantise(bits: Bits, moments: Callable[[], TableMoments]) -> Pass:

@@ -13,7 +13,7 @@ from englishroom.dictionaries.config import DictionariesConfig, FitConfig, Train
 from englishroom.errors import ArtifactError, ConfigError
 from englishroom.manifest import Manifest
 from englishroom.names import MANIFEST
-from englishroom.pipeline.config import DecompileConfig, MeasureConfig, TextsConfig
+from englishroom.pipeline.config import DecompileConfig, MeasureConfig, MeasureReadableConfig, TextsConfig
 from englishroom.untrusted import first_fault
 
 Preset = Literal["fast", "standard", "full"]
@@ -73,8 +73,8 @@ def _sizes(
 
 
 STANDARD_TEXTS, FULL_TEXTS = TextsConfig(samples=(10_000, 300, 400)), TextsConfig(samples=(50_000, 300, 400))
-STANDARD_MEASURE = MeasureConfig(evidence_rows=1_000, greedy_prompts=32, probe_rows=32)
-FULL_MEASURE = MeasureConfig(evidence_rows=4_000, greedy_prompts=32, probe_rows=64)
+STANDARD_MEASURE = MeasureConfig(1_000, 32, 32, MeasureReadableConfig(100, 40))
+FULL_MEASURE = MeasureConfig(4_000, 32, 64, MeasureReadableConfig(100, 80))
 PRESETS: Mapping[str, Mapping[str, DecompileConfig]] = MappingProxyType(
     {"exact": {name: DecompileConfig(level="exact") for name in ("fast", "standard", "full")}}
     | {"featured": _featured(), "sparse": _sparse(), "readable": _readable()}

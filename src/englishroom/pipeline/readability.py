@@ -1,29 +1,46 @@
-"""Measure how readable the program of a room is, and keep that in its manifest."""
+"""Measure how readable a program is, while its room is made or afterwards, and keep that in the room."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
+from englishroom.data.texts import Text
 from englishroom.disk import locked
 from englishroom.errors import ConfigError
-from englishroom.inside.readability import Readability, ReadabilityMeasure, measure_readability
+from englishroom.evaluate.readability_metrics import READABILITY_METRICS
+from englishroom.inside.readability import measure_readability
+from englishroom.ir.program import Program
 from englishroom.ir.room import load_program
+from englishroom.ir.tokenizer import Tokenizer
+from englishroom.names import READABILITY
 from englishroom.passes.base import Record
 from englishroom.pipeline.commands import ReadabilityConfig
+from englishroom.pipeline.config import MeasureReadableConfig
 from englishroom.pipeline.labelling import rows_of
 from englishroom.pipeline.texts import open_again
 from englishroom.pipeline.writing import plain_record
+from englishroom.plain import to_json
 from englishroom.steps import Progress, silent
 from englishroom.store import read_room, write_room
 
-EXPLANATIONS = ("explanation_mcc", ("explanation_mcc_shifted", "explanation_mcc_shuffled"))
-"""What explain-features measured, and its nulls; the larger one stands beside it."""
+
+def readability_of(
+    program: Program, tokenizer: Tokenizer, text: Text, sizes: MeasureReadableConfig, seed: int, progress: Progress
+) -> dict[str, Any]:
+    """Measure a readable program on the beginning of a text; return what ``readability.json`` holds."""
+    rows = rows_of(text, program, tokenizer, sizes.readability_documents)
+    found = measure_readability(program, rows, sizes.readability_positions, seed, progress)
+    about = {"text": text.name, "text_sha256": text.sha256, "documents": len(rows), "seed": seed}
+    return about | asdict(found)
 
 
-def readability_of_room(config: ReadabilityConfig, progress: Progress = silent) -> Readability:
-    """Measure how readable the program of a room is; the manifest gets what was measured, with its nulls.
+def readability_of_room(config: ReadabilityConfig, progress: Progress = silent) -> dict[str, Any]:
+    """Measure how readable the program of a room is; its manifest and ``readability.json`` get what was measured.
 
-    How good explanations are stands beside it, where ``explain-features`` measured that.
+    Returns:
+        What ``readability.json`` holds. Where ``explain-features`` measured how good explanations are, that stands
+        among its measures.
 
     Raises:
         EnglishRoomError: there is no readable room, or a setting or the text will not do.
@@ -41,22 +58,20 @@ def readability_of_room(config: ReadabilityConfig, progress: Progress = silent) 
         reported = manifest.evidence.get("texts", {}).get("report", {})
         about = {"name": config.text, "blank_lines": reported.get("blank_lines")}
         text = open_again(about, tokenizer, progress, config.max_documents)
-        rows = rows_of(text, program, tokenizer, config.max_documents)
-        found = measure_readability(program, rows, config.positions, config.seed, progress)
-        options = {"text": text.name, "sha256": text.sha256, "documents": len(rows)}
+        sizes = MeasureReadableConfig(config.max_documents, config.positions)
+        found = readability_of(program, tokenizer, text, sizes, config.seed, progress)
+        options = {"text": text.name, "sha256": text.sha256, "documents": found["documents"]}
         record = Record("readability", options | {name: getattr(config, name) for name in ("positions", "seed")})
         records = [other for other in manifest.records if other["made_by"] != record.made_by]
         changed = replace(
-            manifest,
-            records=[*records, plain_record(record)],
-            evidence=manifest.evidence | found.evidence(),
+            manifest, records=[*records, plain_record(record)], evidence=manifest.evidence | found["measures"]
         )
-        write_room(config.room, stored.contents.items(), lambda _folder: changed, manifest)
-    return replace(found, measures=(*found.measures, *explanations_of(changed.evidence)))
+        files = dict(stored.contents) | {READABILITY: to_json(found)}
+        write_room(config.room, files.items(), lambda _folder: changed, manifest)
+    return found | {"measures": found["measures"] | measured_elsewhere(changed.evidence)}
 
 
-def explanations_of(evidence: dict[str, float]) -> list[ReadabilityMeasure]:
-    """Return how good explanations are, where that is known."""
-    name, nulls = EXPLANATIONS
-    known = [evidence[null] for null in nulls if null in evidence]
-    return [ReadabilityMeasure(name, evidence[name], max(known, default=None))] if name in evidence else []
+def measured_elsewhere(evidence: dict[str, Any]) -> dict[str, Any]:
+    """Return the measures that other commands take, with their nulls, where an evidence has them."""
+    keys = [key for metric in READABILITY_METRICS if metric.nulls for key in (metric.key, *metric.nulls)]
+    return {key: evidence[key] for key in keys if key in evidence}

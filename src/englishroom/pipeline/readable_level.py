@@ -7,22 +7,23 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from englishroom.dictionaries.checkpoint import Resumable, fit_to_end
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
+from englishroom.inside.trace import n_rules
 from englishroom.ir.program import Fire, Looks, Program
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.lower.wired import run_as, write_readable
 from englishroom.models.load import Target
-from englishroom.names import LABELS, SCORES
+from englishroom.names import LABELS, READABILITY, SCORES
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.evidence import ReadableSummary
 from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.labelling import labels_and_silence
 from englishroom.pipeline.measuring import Measuring, Texts, scored
+from englishroom.pipeline.readability import readability_of
 from englishroom.pipeline.writing import Decompilation
 from englishroom.plain import to_json
 from englishroom.readable.look_fit import LookFit
@@ -53,6 +54,7 @@ def readable(
     4. Write the model as edges between features, and leave edges out while the rest is fitted.
     5. Round its numbers, write the program, and score it beside the target.
     6. Name its features on the fitting text, and silence its parts one by one on the reporting text.
+    7. Measure how readable it is, beside programs that know nothing.
 
     Raises:
         EnglishRoomError: a setting, a text, the target or the work folder will not do.
@@ -63,12 +65,18 @@ def readable(
     program, record = write_readable(model)
     labels = labels_and_silence(program, tokenizer, texts.fit, texts.report, progress)
     measuring = Measuring(Replacement(target.spec, target.weights, ()), target, tokenizer, texts, config, progress)
-    scores = fitting.measured_on(texts).once(SCORES, lambda: measuring.scores(program))
-    summary = summary_of(scores, program, texts)
+    kept, sizes = fitting.measured_on(texts), config.measure.readable
+    measured = {
+        SCORES: kept.once(SCORES, lambda: measuring.scores(program)),
+        READABILITY: kept.once(
+            READABILITY, lambda: readability_of(program, tokenizer, texts.report, sizes, config.seed, progress)
+        ),
+    }
+    summary = summary_of(measured, program, texts)
     for line in summary.summary_lines():
         say(line)
-    same_as = ("wired model", partial(run_as, model))
-    return Decompilation(program, [record], same_as, summary, {SCORES: to_json(scores), LABELS: labels.to_json()})
+    files = {name: to_json(value) for name, value in measured.items()} | {LABELS: labels.to_json()}
+    return Decompilation(program, [record], ("wired model", partial(run_as, model)), summary, files)
 
 
 def _fitted(fitting: Fitting, texts: Texts) -> WiredModel:
@@ -99,15 +107,11 @@ def _fitted(fitting: Fitting, texts: Texts) -> WiredModel:
     return to_end(run, "wiring", "pruning and refitting").result()
 
 
-def summary_of(scores: dict[str, Any], program: Program, texts: Texts) -> ReadableSummary:
+def summary_of(measured: dict[str, Any], program: Program, texts: Texts) -> ReadableSummary:
     """Pick what the manifest and the header of the emitted file say."""
-    blocks = [block for block in program.blocks if isinstance(block, Looks | Fire)]
-    reads = np.concatenate([np.diff(block.conditions.starts) for block in blocks])
     return ReadableSummary(
-        **scored(scores, texts),
-        rules=sum(len(block.biases.values) for block in blocks if isinstance(block, Fire)),
-        moved_features=sum(len(block.biases.values) for block in blocks if isinstance(block, Looks)),
-        reads_per_rule_median=float(np.median(reads)),
-        reads_per_rule_p95=float(np.quantile(reads, 0.95)),
-        reads_per_rule_most=int(reads.max()),
+        **scored(measured[SCORES], texts),
+        rules=sum(n_rules(block) for block in program.blocks if isinstance(block, Fire)),
+        moved_features=sum(n_rules(block) for block in program.blocks if isinstance(block, Looks)),
+        readability=measured[READABILITY]["measures"],
     )

@@ -16,9 +16,9 @@ from englishroom.errors import ArtifactError, ConfigError, EnglishRoomError
 from englishroom.evaluate.compare import compare
 from englishroom.evaluate.talk import TalkOptions, readable_prompts
 from englishroom.evaluate.talkers.program import ProgramTalker
-from englishroom.inside.trace import trace_of
+from englishroom.inside.trace import reads_per_rule, rule_blocks, trace_of
 from englishroom.ir.labels import Labels, check_labels, labels_from_json
-from englishroom.ir.program import Program, Rules
+from englishroom.ir.program import Program
 from englishroom.ir.room import load_program
 from englishroom.names import FIDELITY, FRONTIER, LABELS, MANIFEST, MEMORY, SCORES, TRACE
 from englishroom.pipeline.commands import PROMPTS, ReportConfig, ScoreConfig
@@ -87,7 +87,6 @@ def _held(config: ReportConfig, stored: StoredRoom, program: Program) -> dict[st
     manifest = stored.manifest
     files = {name: {"bytes": len(data), "sha256": manifest.files[name]} for name, data in stored.contents.items()}
     own = {name: stored.json(name, form) if name in stored.contents else None for name, form in FORMS.items()}
-    rules = [block for block in program.blocks if isinstance(block, Rules)]
     return {
         "format": "englishroom report",
         "englishroom": englishroom.__version__,
@@ -108,7 +107,7 @@ def _held(config: ReportConfig, stored: StoredRoom, program: Program) -> dict[st
             "blocks": len(program.blocks),
             "tables": len(program.tables()),
             "entries": program.n_entries,
-            "rules": sum(block.conditions.shape[0] for block in rules),
+            "rules": len(reads_per_rule(program)),
         },
         "scores": own[SCORES],
         "trace": own[TRACE],
@@ -133,8 +132,8 @@ def _labels(stored: StoredRoom, program: Program) -> Labels:
 
 
 def _important(labels: Labels, program: Program) -> dict[str, Any] | None:
-    """Pick the named features of rules that matter most, with their evidence."""
-    of_rules = {block.name for block in program.blocks if isinstance(block, Rules)}
+    """Pick the named rules that matter most, moved features of looks among them, with their evidence."""
+    of_rules = {block.name for block in rule_blocks(program)}
     found = [
         (feature, variable, index)
         for variable, features in labels.features.items()

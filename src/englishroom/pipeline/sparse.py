@@ -108,5 +108,7 @@ def summary_of(measured: dict[str, Any], texts: Texts) -> SparseSummary:
         rules=trace["rules"],
         rules_fired_mean=trace["rules_fired"]["mean"],
         rules_that_fired=trace["rules_that_fired"],
+        entries_used_mean=trace["edges_used"]["mean"],
+        reads_per_rule_most=trace["reads_per_rule"]["most"],
         **{f"{name}_{at}": trace[name][at] for name in reads for at in ("median", "p95")},
     )

@@ -71,6 +71,7 @@ class TraceFile(TypedDict):
     """``trace.json``."""
 
     rules_fired: NotRequired[dict[str, Any]]
+    edges_used: NotRequired[dict[str, Any]]
     reads_per_rule: NotRequired[dict[str, Any]]
 
 

@@ -1,4 +1,4 @@
-"""Both frontiers as plots and a table: fidelity against length, and fidelity against rules fired."""
+"""Frontiers as plots and a table: fidelity against length, rules fired and table entries used."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from englishroom.evaluate.metrics import METRICS
+from englishroom.evaluate.readability_metrics import READABILITY_METRICS
 from englishroom.number import bits, number, positive, share, usable
 from englishroom.report.markup import Markup, grid, tag
 from englishroom.report.plot import Axis, Mark, Series, Shape, key, scatter
@@ -31,6 +32,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "sparse, pruned": Kind("the same, pruned", "diamond", 0),
         "sparse, quantised, refitted": Kind("the same, quantised and refitted", "square", 4),
         "sparse, pruned, refitted": Kind("the same, pruned and refitted", "diamond", 4),
+        "readable": Kind("readable program", "triangle", 0),
+        "explained": Kind("program of explanations", "cross", 0, joined=False),
         "featured": Kind("featured program", "triangle", 2),
         "exact": Kind("exact program", "cross", 2, joined=False),
         "quantised": Kind("target, quantised", "square", 1),
@@ -77,6 +80,13 @@ FIRED = View(
     Axis("rules fired per token, mean"),
     KL_AXIS,
     "Divergence from the target against rules fired per token.",
+)
+ENTRIES = View(
+    "entries_used_mean",
+    "kl_target_talker",
+    Axis("table entries used per token, mean", log=True, write="{:,.0f}".format),
+    KL_AXIS,
+    "Divergence from the target against table entries used per token, both on logarithmic axes.",
 )
 RECOVERED = View(
     "description_bits",
@@ -136,13 +146,15 @@ def _mark(point: Point, view: View) -> Mark:
         f"{point['name']}: KL {number(point.get('kl_target_talker'), '.4f')} nats, "
         f"CE {number(point.get('ce_increase'), '+.4f')}, {bits(point.get('description_bits'))}"
     )
-    if usable(point.get("rules_fired_mean")):
-        title += f", {number(point['rules_fired_mean'], '.0f')} rules fired"
+    for name, what in (("rules_fired_mean", "rules fired"), ("entries_used_mean", "table entries used")):
+        if usable(point.get(name)):
+            title += f", {number(point[name], ',.0f')} {what}"
     return Mark(point[view.x], point[view.y], str(point.get("label") or point["name"]), title)
 
 
 COLUMNS: tuple[tuple[str, Callable[[Point], str]], ...] = (
     ("rules fired", lambda p: number(p.get("rules_fired_mean"), ".0f")),
+    *((m.heading, lambda p, m=m: m.value(p)) for m in READABILITY_METRICS if m.heading),
     *((m.heading, lambda p, m=m: m.cell(p)[0]) for m in METRICS if m.in_frontier and m.heading),
 )
 """What is said of every point, in the page and on the terminal."""

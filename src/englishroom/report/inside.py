@@ -1,10 +1,11 @@
-"""The sections that say what is in a program and where it comes from: rules, sentences, memory, making, repeating."""
+"""The sections that say what is in a program and where it comes from: from how readable it is to how it was made."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from englishroom.evaluate.readability_metrics import known
 from englishroom.number import count, number, positive, share, usable
 from englishroom.report.markup import Content, Markup, grid, tag
 from englishroom.report.sections import Facts, missing
@@ -12,6 +13,25 @@ from englishroom.report.sections import Facts, missing
 RULES_SHOWN = 15
 HOTTEST_NATS = 4.0
 """Loss beside the target's at which a token is coloured most."""
+
+
+def readability(facts: Facts) -> Markup:
+    """Show every measure of how readable the program is, beside its null, and what it means."""
+    trace = facts.get("trace") or {}
+    counted = {
+        "entries_used_mean": (trace.get("edges_used") or {}).get("mean"),
+        "reads_per_rule_most": (trace.get("reads_per_rule") or {}).get("most"),
+    }
+    found = counted | facts["room"]["evidence"]
+    lines = [(metric.name, metric.value(found), metric.null(found), metric.meaning) for metric in known(found)]
+    if not lines:
+        return missing("How readable this program is was not measured.")
+    note = (
+        "Null: the same of a program that knows nothing, with votes permuted among voters or numbers shuffled within "
+        "tables; of explanations, the larger one of activations shuffled or shifted against the text. "
+        "A measure is worth something beside its null only. What is not in the table was not measured."
+    )
+    return tag("div", grid(["measure", "value", "null", "meaning"], lines, left=(0, 3), wide=(3,)), tag("p", note))
 
 
 def rules(facts: Facts) -> Markup:

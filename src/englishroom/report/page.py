@@ -15,6 +15,7 @@ SECTIONS = (
     ("fidelity", "How much of the model it holds", sections.fidelity),
     ("frontiers", "What it costs", sections.frontiers),
     ("worse", "Where it got worse", sections.categories),
+    ("readability", "How readable it is", inside.readability),
     ("rules", "The rules that matter most", inside.rules),
     ("sentences", "Sentences, followed through", inside.sentences),
     ("memory", "Memory and algorithm", inside.memory),
@@ -72,6 +73,7 @@ def _lead(facts: Facts) -> str:
         "exact": "its weights lifted one to one into blocks",
         "featured": "dictionaries of features in place of its layers",
         "sparse": "features that read features through short rules, with no residual stream and no dense matrix",
+        "explained": "conditions over the text in the place of its features",
     }
     rules = f", {count(program['rules'])} rules among them" if program["rules"] else ""
     text = (facts.get("scores") or {}).get("text") or {}

@@ -25,6 +25,10 @@ FIRED = (
     "Rules that fire at a position, on average; of a featured program, the features that its dictionaries let through. "
     "Models and n-grams have no rules."
 )
+USED = (
+    "Table entries that carry something at a position, on average: the less, the less there is to read. Models and "
+    "n-grams have no entries of features."
+)
 
 
 def missing(*lines: str) -> Markup:
@@ -180,6 +184,8 @@ def frontiers(facts: Facts) -> Markup:
         frontier.figure(points, frontier.LENGTH, recovered),
         tag("h3", "Fidelity against rules fired"),
         frontier.figure(points, frontier.FIRED, FIRED),
+        tag("h3", "Fidelity against table entries used"),
+        frontier.figure(points, frontier.ENTRIES, USED),
         tag("h3", "Training compute against length"),
         frontier.figure(
             points, frontier.RECOVERED, "More is better; known where the target's curve was measured on it."
