@@ -124,7 +124,7 @@ def test_edges_of_readable_programs_are_the_entries_of_what_is_on_by_the_referen
     told = run(program, text.tolist())
     edges = 0
     for block in program.blocks:
-        if isinstance(block, Lookup):
+        if isinstance(block, Lookup) and isinstance(block.table, SparseTable):
             edges += np.count_nonzero(block.table.dense()[text if block.index == "token" else np.arange(len(text))])
         elif isinstance(block, Linear | Looks | Fire | Votes):
             reads = (block.reads,) if isinstance(block, Linear) else block.reads
