@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from englishroom.emit.python import Header, emit
+from englishroom.ir.labels import Labels
 from englishroom.ir.program import Program
 from englishroom.ir.room import pack
 from englishroom.ir.tokenizer import Tokenizer
 from englishroom.lower.sparsify import sparsify
-from englishroom.names import TABLES
+from englishroom.names import LABELS, TABLES
 from englishroom.sparse.edges import Edges
 from englishroom.store import SCHEMA_VERSION, Manifest, sha256, write_room
 from programs import tokenizer_for
@@ -49,12 +50,14 @@ def small_texts(n_texts: int, seed: int = 0) -> list[NDArray[np.integer]]:
     return [np.append(0, rng.integers(1, D_VOCAB, SPEC.n_ctx)) for _ in range(n_texts)]
 
 
-def write_small_room(path: Path, program: Program, tokenizer: Tokenizer | None = None) -> Path:
+def write_small_room(
+    path: Path, program: Program, tokenizer: Tokenizer | None = None, labels: Labels | None = None
+) -> Path:
     """Write the room of a program, with nothing measured in it."""
     tokenizer = tokenizer or tokenizer_for(program.d_vocab)
     files = pack(program, tokenizer)
-    emitted = emit(program, tokenizer, Header("tiny"), sha256(files[TABLES]))
-    files |= {"program.py": emitted.text.encode()}
+    emitted = emit(program, tokenizer, Header("tiny"), sha256(files[TABLES]), labels)
+    files |= {"program.py": emitted.text.encode()} | ({} if labels is None else {LABELS: labels.to_json()})
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         level=program.level,

@@ -67,6 +67,17 @@ def test_the_emitted_file_says_what_the_program_says_and_talks(room: Path) -> No
     assert subprocess.run(talking, capture_output=True, check=True, text=True).stdout.startswith("Once")
 
 
+def test_the_file_and_the_room_say_why_in_the_same_words(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With means of features, and shared lists written into sums."""
+    asked = ["Once", "--explain", "--greedy", "--max-tokens", "3"]
+    alone = subprocess.run(
+        [sys.executable, "-I", str(room / "program.py"), *asked], capture_output=True, check=True, text=True
+    ).stdout
+    assert main(["talk", str(room), *asked]) == 0
+    assert capsys.readouterr().out.strip() == alone.strip()
+    assert "Voting features on here: " in alone
+
+
 @pytest.mark.parametrize(("fit", "name"), [(StreamFit, "stream.pt"), (WiringFit, "wiring.pt")])
 def test_killed_while_fitting_it_ends_at_the_same_program(
     fit: type[StreamFit | WiringFit],

@@ -7,23 +7,29 @@ from typing import assert_never
 
 from englishroom.ir.condition import Condition, InQuotes, IntoSentence, Repeated, Term, WordAt, WordEarlier
 
+Spelt = tuple[tuple[tuple[str, int | str, tuple[str, ...], bool], ...], ...]
+"""A condition as ``holds`` reads it: alternatives, each of terms (kind, number, words, whether it is negated)."""
 
-def source(conditions: Mapping[str, Condition], words: Sequence[str]) -> str:
-    """Write the condition of every feature that has one.
+
+def source(conditions: Mapping[str, tuple[float, Spelt]]) -> str:
+    """Write the condition of every feature that has one, with its precision.
 
     Args:
         conditions: by name of the feature.
+    """
+    return "\n".join(["\nCONDITIONS = {", *(f"    {name!a}: {told!a}," for name, told in conditions.items()), "}"])
+
+
+def spelt(condition: Condition, words: Sequence[str]) -> Spelt:
+    """Write a condition as ``holds`` reads it.
+
+    Args:
         words: every token, as the file calls it.
     """
-    found = []
-    for name, condition in conditions.items():
-        spelt = tuple(tuple(_spelt(term, words) for term in terms) for terms in condition.alternatives)
-        found.append(f"    {name!a}: {spelt!a},")
-    return "\n".join(["\nCONDITIONS = {", *found, "}"])
+    return tuple(tuple(_spelt(term, words) for term in terms) for terms in condition.alternatives)
 
 
 def _spelt(term: Term, words: Sequence[str]) -> tuple[str, int | str, tuple[str, ...], bool]:
-    """Write a term as ``holds`` reads it: kind, number, words, whether it is negated."""
     match term:
         case WordAt(listed, number) | WordEarlier(listed, number):
             return term.kind, number, tuple(words[word.token] for word in listed), term.negated

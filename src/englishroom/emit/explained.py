@@ -49,7 +49,7 @@ class ExplainedEmitter(ReadableEmitter):
     def _new_memory(self) -> tuple[str, str]:
         return ('    """Return an empty memory: the words already read."""', "    return new_text()")
 
-    def _add_holds(self) -> None:
+    def _add_reasons(self) -> None:
         """Write nothing more: what says whether conditions hold stands with what reads their lines."""
 
     def _read_word(self) -> tuple[str, ...]:

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from englishroom.emit.prelude import explaining, removing, telling
+from englishroom.emit.prelude import asking, explaining, removing, telling
+from englishroom.emit.source import Code
 from englishroom.errors import ConfigError
 from englishroom.ir.program import AnyTable, Block, Program, SparseTable, Table, reads_of
 
-MODULES = (explaining, removing, telling)
+MODULES = (explaining, removing, telling, asking)
 """What an emitted program needs to explain itself."""
 MAIN = "main"
-"""Its command line: that of ``telling``, which takes the place of that of ``talking``."""
+"""Its command line: that of ``asking``, which takes the place of that of ``talking``."""
 _RENAMED = {"distance": "distances"}
 _LEFT_OUT = ("name", "space", "origin", "reads", "queries", "keys", "values")
 
@@ -86,19 +87,10 @@ def source(program: Program, tables_sha256: str) -> str:
         f'    TABLES.update(load_tables(__file__, "{tables_sha256}"))',
         "    laid = [",
     ]
-    for block in graph(program, lambda table: _Code(f"{_reader(table)}({table.name!r})")):
+    for block in graph(program, lambda table: Code(f"{_reader(table)}({table.name!r})")):
         lines.append(f"        {{{', '.join(f'{key!r}: {value!r}' for key, value in block.items())}}},")
     return "\n".join([*lines, "    ]", "    TABLES.clear()", "    return laid"])
 
 
 def _reader(table: AnyTable) -> str:
     return "rows" if isinstance(table, Table) else "sparse_rows"
-
-
-class _Code(str):
-    """An expression in emitted code, which is written as it is."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)

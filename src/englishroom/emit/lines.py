@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from englishroom.emit.listed import decimals, is_single
-from englishroom.emit.prelude.readable import exact
+from englishroom.emit.prelude.readable import exact, units
 from englishroom.emit.remarks import LONGEST, about_group
 from englishroom.ir.condition import Condition, Word, WordAt, WordEarlier
 from englishroom.ir.program import AnyTable, Fire, Looks, SparseTable, tables_of
@@ -27,8 +27,6 @@ DIGITS = 3
 """Digits that a number has at least, where it needs them."""
 SMALL = "..."
 """Stands before terms below a tenth of the largest."""
-ENOUGH = 30
-"""A term that makes so many times what its rule asks for leaves it no unit: next to nothing is asked for."""
 RESERVED = ("|", ">", "->", SMALL)
 """Words of lines that are no names."""
 MOST_INDENT = "        "
@@ -199,18 +197,6 @@ def side_line(start: str, terms: TermSum, numbers: SumNumbers, ends: Sequence[st
     sides = sum_units(terms, numbers)
     assert sides is not None, "a number is written in all its digits"
     return folded([start, *sides[0], *([SMALL, *sides[1]] if sides[1] else []), *ends])
-
-
-def units(bias: float, low: float, largest: float) -> tuple[float, str]:
-    """Return the unit of a rule's weights, and what it asks for in that unit.
-
-    That is what the rule asks for; where its largest term alone makes more than ``ENOUGH`` times that, the rule asks
-    for next to nothing, and its weights stand as they are.
-    """
-    asked = low - bias
-    if not asked or largest > ENOUGH * abs(asked):
-        return 1.0, plain_number(asked) if asked else "0"
-    return abs(asked), "1" if asked > 0 else "-1"
 
 
 def vector_word(value: float, single: bool) -> str:

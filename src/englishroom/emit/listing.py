@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from englishroom.emit.lines import Numbers, SumNumbers, TermSum
 from englishroom.emit.listed import feature_names
 from englishroom.emit.own_words import own_words
 from englishroom.emit.prelude import loading
+from englishroom.emit.prelude.holding import place_of
 from englishroom.emit.tables import WIDTH
 from englishroom.ir.labels import Feature, Labels
 from englishroom.ir.program import (
@@ -35,7 +35,6 @@ from englishroom.ir.wording import comment, distinct
 
 SHORT = 240
 """Characters that the line of a rule has at most that the header walks through."""
-PLACE = re.compile(r"([mr]\d+\.\d+)(?:$|:|->|#)")
 ALWAYS = "always"
 """What votes whatever is on goes by this name."""
 
@@ -251,8 +250,11 @@ class ReadableListing:
 
     def short_name(self, variable: str, index: int) -> str:
         """Name a feature by its place where its name begins with that, as ``r1.12:she/her`` does; else by its name."""
-        place = PLACE.match(name := self.names[variable][index])
-        return place[1] if place else name
+        return place_of(self.names[variable][index])
+
+    def votes_of(self, variable: str, index: int) -> list[tuple[str, float]]:
+        """Return what a feature votes for, the strongest first."""
+        return self._says.get((variable, index), [])
 
     def look_name(self, block: Looks, look: int) -> str:
         """Name a look by its layer and its number."""
@@ -271,7 +273,7 @@ class ReadableListing:
         told = self._told(variable, index)
         if isinstance(self.by_name[variable], Conditions):  # its line says when it is on
             told = replace(told, explanation=None)
-        return remarks.remarks(self.names[variable][index], told, self._says.get((variable, index), []))
+        return remarks.remarks(self.names[variable][index], told, self.votes_of(variable, index))
 
     def _with_remarks(self, variable: str, own: range) -> list[str]:
         """Put what is said of rules above their lines."""

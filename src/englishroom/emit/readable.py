@@ -14,14 +14,14 @@ from types import ModuleType
 
 import numpy as np
 
-from englishroom.emit import conditions, lines
+from englishroom.emit import conditions, lines, reasons
 from englishroom.emit import tables as table_text
 from englishroom.emit.emitter import Emitted, Emitter, Header
 from englishroom.emit.lines import Numbers
 from englishroom.emit.listing import ALWAYS, ReadableListing, Section
 from englishroom.emit.naming import identifiers
 from englishroom.emit.prelude import arithmetic, holding, loading, readable, talking
-from englishroom.emit.source import LineOrigin
+from englishroom.emit.source import Code, LineOrigin
 from englishroom.ir import tokenizer as tokenizer_module
 from englishroom.ir.labels import Labels
 from englishroom.ir.program import (
@@ -73,13 +73,15 @@ _GUIDE = (
     "with the same word where it is off; then its condition, where one was searched. Lists that several read have",
     "a section of their own. What follows a word, and the votes of features, are in nats. Numbers have two digits",
     "or more; where a table has few different numbers, each stands for the nearest of these.",
+    "",
+    'Why it says a word: python program.py "Once upon a" --explain --max-tokens 1',
 )
 
 
 class ReadableEmitter(Emitter):
     """Spells a program of looks, rules and votes."""
 
-    MODULES: tuple[ModuleType, ...] = (readable, holding)
+    MODULES: tuple[ModuleType, ...] = (readable, holding, *reasons.MODULES)
     READING: tuple[ModuleType, ...] = (readable,)
     """What reads lines."""
     GUIDE: tuple[str, ...] = _GUIDE
@@ -87,10 +89,11 @@ class ReadableEmitter(Emitter):
     def __init__(self, program: Program, tokenizer: Tokenizer, labels: Labels) -> None:
         super().__init__(program, tokenizer, self.MODULES)
         self.listing = self._listing(program, tokenizer, labels)
+        self.conditions, self.means = reasons.conditions_of(self.listing), reasons.means_of(self.listing)
         if not any(map(self.listing.is_beside, program.blocks)):
             self.calls.remove("load_tables")
-        if self.listing.labels.explanations:
-            self.calls.add("holds")
+        self.calls |= {"holds"} if self.conditions else set()
+        self.calls |= {"means_in"} if self.means else set()
         taken = (*self.verbatim.pieces, *self.verbatim.imports, *_LOCALS, *self.name.values())
         parts = [f"{own}_{part}" for own in self.name.values() for part in ("lines", ALWAYS, f"{ALWAYS}_lines")]
         self.part = identifiers(parts, taken)
@@ -98,14 +101,31 @@ class ReadableEmitter(Emitter):
     def _listing(self, program: Program, tokenizer: Tokenizer, labels: Labels) -> ReadableListing:
         return ReadableListing(program, token_words(tokenizer), labels)
 
-    def _add_holds(self) -> None:
-        """Write what says whether conditions hold, where features have any."""
-        if "holds" in self.calls:
+    def _add_reasons(self) -> None:
+        """Write how the program explains itself, and what says whether conditions hold, where features have any."""
+        self._add("\n# How it explains what it says\n")
+        for module in reasons.MODULES:
+            self._copy(module)
+        if self.conditions:
             self._add(
                 '\n# Its conditions: program.holds("r1.12", tokens) says whether that of r1.12 holds at their end\n'
             )
-            self._copy(holding)
-            self._add(self._conditions())
+        self._copy(holding)
+        if self.conditions:
+            self._add(conditions.source(self.conditions))
+        if self.means:
+            units = [f"{name} {value!r}" for name, value in self.means.items()]
+            self._add("\n# What features are on average, over the text that they were named on")
+            self._add(f"MEANS = {between_quotes(lines.folded(units).splitlines())}")
+        laid = reasons.laid_out(
+            self.listing,
+            lambda block: Code(self.name[block.name]),
+            lambda block: Code(self._part(block, ALWAYS)),
+        )
+        laid["words"] = Code("WORDS")
+        laid["means"] = Code(self._call("means_in", "MEANS")) if self.means else {}
+        laid["conditions"] = Code("CONDITIONS") if self.conditions else {}
+        self._add(reasons.source(laid))
 
     def _part(self, block: Block, part: str) -> str:
         return self.part[f"{self.name[block.name]}_{part}"]
@@ -125,7 +145,7 @@ class ReadableEmitter(Emitter):
             self.source.add(self._section(section), LineOrigin(section.block.origin.made_by, section.block.name))
         self._add("\n\n# 3. How it talks\n")
         self._copy(talking)
-        self._add_holds()
+        self._add_reasons()
         self._add("\n# 4. Its arithmetic, and how it reads the lines above\n")
         for module in (*self.READING, arithmetic, loading):
             self._copy(module)
@@ -238,12 +258,6 @@ class ReadableEmitter(Emitter):
                 raise AssertionError(f"{block.name} votes for no words")
         if isinstance(block, Votes | Linear) and block.bias is not None:
             yield self._call("vote", _ALWAYS_ON, self._part(block, ALWAYS), "scores"), block
-
-    def _conditions(self) -> str:
-        """Write the condition of every feature that has one."""
-        told = self.listing.labels.explanations.items()
-        named = {self.listing.short_name(*feature): explanation.condition for feature, explanation in told}
-        return conditions.source(named, self.listing.words)
 
     # How it reads its lines.
 

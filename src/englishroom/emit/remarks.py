@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from englishroom.emit.prelude.holding import quoted
 from englishroom.ir.labels import Feature
 from englishroom.ir.wording import comment
 
@@ -57,11 +58,6 @@ def remarks(name: str, feature: Feature, votes: Sequence[tuple[str, float]]) -> 
             f"MCC {told.mcc:.2f})"
         )
     return [comment(name), *found] if found else []
-
-
-def quoted(word: str) -> str:
-    """Put a word in quotes that do not stand in it."""
-    return f"'{word}'" if '"' in word else f'"{word}"'
 
 
 def _when(feature: Feature) -> list[str]:

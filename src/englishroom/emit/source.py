@@ -21,6 +21,15 @@ TO_HEAR = (
 """Lines of the header of every program that talks."""
 
 
+class Code(str):
+    """An expression in emitted code, which is written as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 @dataclass(frozen=True)
 class LineOrigin:
     """Where a run of emitted lines comes from: ``made_by`` is a pass or ``emit``; ``block`` the block it spells."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 
 from englishroom.emit.graph import graph, rows_of
-from englishroom.emit.prelude import telling
+from englishroom.emit.prelude import asking, reasons, telling
+from englishroom.emit.reasons import parts_of
 from englishroom.errors import ConfigError
 from englishroom.evaluate.talk import TalkOptions
 from englishroom.interp.vectorised import Interpreter
@@ -30,16 +32,21 @@ def explain(
         ConfigError: the program is not at the sparse level, or a text does not fit.
     """
     options.validate()
-    blocks = graph(program, rows_of)
     given = SimpleNamespace(prompt=prompt, told=told, **asdict(options))  # as the emitted file's command line has them
-    called = telling.naming(names_of(labels), blocks, tokenizer)
     stream = Interpreter(program, np.float64).stream()
 
     def says(token: int, _position: int) -> list[float]:
         return stream.extend(np.array([[token]]))[0, 0].tolist()
 
+    if program.is_readable:
+        parts = parts_of(program, tokenizer, labels)
+        why = partial(reasons.explain_readable, parts, says=says, n_ctx=program.n_ctx, tokenizer=tokenizer)
+    else:
+        blocks = graph(program, rows_of)
+        called = telling.naming(names_of(labels), blocks, tokenizer)
+        why = partial(telling.explain, blocks, says=says, n_ctx=program.n_ctx, tokenizer=tokenizer, called=called)
     try:
-        yield from telling.explanations(given, blocks, says, tokenizer, program.n_ctx, called)
+        yield from asking.explanations(given, tokenizer, program.n_ctx, why)
     except ValueError as error:
         raise ConfigError(f"{error}") from None
 

@@ -290,11 +290,15 @@ class ReadableNaming:
     def _places(self, block: Any) -> tuple[Feature, ...]:
         """Name features of position after the positions where they are on at least half as much as anywhere."""
         dense = block.table.dense()
+        values = dense[self.places]
+        n_on = np.count_nonzero(values, axis=0)
+        means = values.sum(0) / np.maximum(n_on, 1)
         names = []
         for column in dense.T:
             on = np.flatnonzero(column >= 0.5 * column.max(initial=0.0)) if column.any() else np.zeros(0, int)
             names.append(f"place:{on[0]}..{on[-1]}" if len(on) > 1 else f"place:{on[0]}" if len(on) else "place:none")
-        return tuple(Feature(name, frequency=1.0) for name in distinct(names))
+        shares = zip(distinct(names), n_on / len(values), means, strict=True)
+        return tuple(Feature(name, frequency=_short(share), mean=_short(mean)) for name, share, mean in shares)
 
 
 def _has_places(block: Any) -> bool:

@@ -122,7 +122,8 @@ class TalkConfig(Settings):
     """How models are opened."""
     explain: bool = False
     """Explain every token: which features are on, which rules fired, which earlier tokens were copied, and how much
-    each of them adds to the token's log-probability. For rooms of level sparse."""
+    each of them adds to the token's log-probability. Of a readable room: the few features needed for the answer, what
+    each votes for, why it is on, and what would be said without it. For rooms of level sparse."""
     told: str | None = None
     """Explain the tokens of this text, and write nothing new."""
 

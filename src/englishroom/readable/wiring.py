@@ -4,7 +4,8 @@ Features stand side by side in the order in which they come to be: places in the
 features, then the rules. Every sum reads what comes before it through edges, and the word at hand through a list of its
 own: how much each word counts for it, or against it. What is on is what exceeds its bar, and has its strength as its
 value. In a sharp model the bar is a threshold of the feature's own, which is never below 0; before, the strongest few
-features of a group are on, or something between. Votes come from all features, and from a short row for the word at hand, the words that follow it.
+features of a group are on, or something between. Votes come from all features, and from a short row for the word at
+hand, the words that follow it.
 """
 
 from __future__ import annotations

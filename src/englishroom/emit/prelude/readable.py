@@ -6,6 +6,10 @@ from collections import defaultdict
 from functools import cache
 from operator import add, mul
 
+from englishroom.emit.prelude.arithmetic import softmax
+
+ENOUGH = 30  # a weight that makes so many times what its rule asks for leaves it no unit
+
 
 def where_to_look(on, looks, memory, window=None):
     """Remember what this position offers to each look; return where each looks: for every position, its weight.
@@ -161,6 +165,12 @@ def tables_in(text, few=(), single=True):
     return [(line[1][:-1], terms_in(line[2:], number)) for line in lines_of(text)]
 
 
+def means_in(text):
+    """Read names with a number behind each."""
+    words = text.split()
+    return dict(zip(words[::2], map(float, words[1::2])))
+
+
 def rule_in(line, of_words, of_features, plain):
     """Read the words of a rule's line: its name, its terms, its bias and its threshold.
 
@@ -211,6 +221,18 @@ def looks_in(text, few=((), (), (), (), ()), single=True):
         else:
             moved[-1].append(rule_in(line, of_words, moving, plain))
     return [(*look, by_feature(rules)) for look, rules in zip(looks, moved)]
+
+
+def units(bias, low, largest):
+    """Return the unit of a rule's weights, and what it asks for in that unit.
+
+    That is what the rule asks for; where its largest weight alone makes more than ``ENOUGH`` times that, the rule asks
+    for next to nothing, and its weights stand as they are.
+    """
+    asked = low - bias
+    if not asked or largest > ENOUGH * abs(asked):
+        return 1.0, repr(asked).removesuffix(".0") if asked else "0"
+    return abs(asked), "1" if asked > 0 else "-1"
 
 
 def summed_up(terms):
