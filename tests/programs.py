@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -164,6 +165,12 @@ def emitted(program: Program, tokenizer: Tokenizer | None = None, header: Header
     """Emit a program whose tables are packed as in a room."""
     tokenizer = tokenizer or tokenizer_for(program.d_vocab)
     return emit(program, tokenizer, header, hashlib.sha256(pack(program, tokenizer)[TABLES]).hexdigest())
+
+
+def quoting_tokenizer() -> Tokenizer:
+    """Make a tokenizer of 12 pieces, some of which open and close quotes and end sentences."""
+    plain = tokenizer_for(12)
+    return replace(plain, pieces=(*plain.pieces[:7], b'"', b".", "\u201c".encode(), "!\u201d".encode(), b"\n"))
 
 
 def write_emitted(folder: Path, program: Program, tokenizer: Tokenizer | None = None, header: Header = HEADER) -> Path:

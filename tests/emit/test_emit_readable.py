@@ -38,10 +38,18 @@ from englishroom.ir.labels import Explanation, Feature, Labels
 from englishroom.ir.marks import marks_of
 from englishroom.ir.program import Fire, Looks, Lookup, Program, Space, SparseTable, Table, Vote, Votes, tables_of
 from englishroom.ir.room import pack
-from englishroom.ir.tokenizer import Tokenizer
 from englishroom.ir.verify import require_valid
 from englishroom.names import TABLES
-from programs import READABLE_KINDS, random_program, random_readable, run_file, tokenizer_for, tokens_for, write_emitted
+from programs import (
+    READABLE_KINDS,
+    quoting_tokenizer,
+    random_program,
+    random_readable,
+    run_file,
+    tokenizer_for,
+    tokens_for,
+    write_emitted,
+)
 from readable import LISTS, induction, sparse, tokens
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -486,9 +494,3 @@ def test_conditions_in_the_file_hold_where_they_are_said_to(
             assert found == holds(condition, read, end, marks_of(words))
     with pytest.raises(ValueError, match=r"'r9\.9' has no condition"):
         names["holds"]("r9.9", read)
-
-
-def quoting_tokenizer() -> Tokenizer:
-    """Make a tokenizer some of whose pieces open and close quotes and end sentences."""
-    plain = tokenizer_for(12)
-    return replace(plain, pieces=(*plain.pieces[:7], b'"', b".", "\u201c".encode(), "!\u201d".encode(), b"\n"))

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emit.test_emit_readable import quoting_tokenizer
 from englishroom.cli import main
 from englishroom.emit import conditions, reasons
 from englishroom.emit.listing import ReadableListing
@@ -39,7 +38,7 @@ from englishroom.ir.labels import Explanation, Feature, Labels
 from englishroom.ir.marks import marks_of
 from englishroom.ir.program import Program
 from englishroom.ir.wording import token_words
-from programs import random_readable, run_file, tokenizer_for, tokens_for, write_emitted
+from programs import quoting_tokenizer, random_readable, run_file, tokenizer_for, tokens_for, write_emitted
 from readable import LISTS, induction
 from readable import tokens as tokens_of
 from tiny_slice import write_small_room
