@@ -16,12 +16,14 @@ from pydantic import TypeAdapter
 from englishroom.cli import main
 from englishroom.data.corpus import write_documents
 from englishroom.data.texts import open_text
+from englishroom.errors import ConfigError
 from englishroom.evaluate import sample_file
 from englishroom.evaluate.readability_metrics import READABILITY_METRICS
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.inside.readability import text_means
 from englishroom.ir.room import load_program
 from englishroom.pipeline import decompile
+from englishroom.pipeline.presets import preset_of
 from englishroom.readable.stream_fit import StreamFit
 from englishroom.readable.wiring_fit import WiringFit
 from englishroom.store import read_manifest, read_room
@@ -76,6 +78,21 @@ def test_the_file_and_the_room_say_why_in_the_same_words(room: Path, capsys: pyt
     assert main(["talk", str(room), *asked]) == 0
     assert capsys.readouterr().out.strip() == alone.strip()
     assert "Voting features on here: " in alone
+
+
+def test_a_room_is_fitted_on(room: Path, model: Path, tmp_path: Path) -> None:
+    config = readable_room_config(model).changed(start_room=room, short_tokens=20_000)
+    on = decompile(config, tmp_path / "on")
+    before = read_manifest(room)
+    assert on.records[0]["made_by"] == "start"
+    assert on.records[0]["options"] == {"room": room.name, "sha256": before.sha256}
+    assert on.evidence["kl_target_program_nats"] < before.evidence["kl_target_program_nats"]
+    with pytest.raises(
+        ConfigError, match=r"--start-room: .*room is made of model, expected tiny-2l; give a room of it"
+    ):
+        decompile(
+            preset_of("fast", "readable").changed(start_room=room, check=False, fit=("sampled:fit",)), tmp_path / "x"
+        )
 
 
 @pytest.mark.parametrize(("fit", "name"), [(StreamFit, "stream.pt"), (WiringFit, "wiring.pt")])

@@ -125,6 +125,26 @@ def test_bars_go_from_the_strongest_few_to_thresholds() -> None:
         assert torch.allclose(often, (torch.tensor(expected) > 0).float().mean(0))
 
 
+@pytest.mark.parametrize("sharp", [1.0, 0.3])
+def test_bars_feel_what_is_near_them(sharp: float) -> None:
+    """As the formulas of JumpReLU say, written out for all strengths at once."""
+    generator = torch.Generator().manual_seed(0)
+    strengths = torch.randn(50, 6, generator=generator, requires_grad=True)
+    thresholds = torch.rand(6, generator=generator, requires_grad=True)
+    values, often = above(strengths, thresholds, 2, groups=2, sharp=sharp)
+    by_value, by_share = torch.randn(50, 6, generator=generator), torch.randn(6, generator=generator)
+    ((values * by_value).sum() + (often * by_share).sum()).backward()
+    with torch.no_grad():
+        bars = sharp * thresholds + (1 - sharp) * cuts(strengths, 2, 2).repeat_interleave(3, 1)
+        width = 0.3 * thresholds + 0.05 * strengths[::4].std(0, unbiased=False).mean()
+        near = ((strengths - bars).abs() < width / 2) / width
+        expected = -sharp * (near * (bars * by_value + by_share / 50)).sum(0)
+    assert (near > 0).sum() > 10
+    assert thresholds.grad is not None and strengths.grad is not None
+    assert torch.allclose(thresholds.grad, expected, atol=1e-4)
+    assert torch.equal(strengths.grad, by_value * (strengths > bars))
+
+
 def test_thresholds_are_told_whether_more_should_be_on() -> None:
     strengths = torch.tensor([[1.0, 3.0], [1.02, 3.0]])
     for together, sign in ((0.1, -1), (3.0, 1)):  # features are on once at a time and a half: too often, or too seldom

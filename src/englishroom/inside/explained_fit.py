@@ -62,40 +62,40 @@ class VotesFound:
     bias: NDArray[np.floating]
 
 
-def voters(program: Program) -> list[Votes | Lookup]:
-    """Return the blocks whose votes are fitted: votes for words, and rows of the words that follow each word."""
-    return [block for block in program.blocks if block.name in program.vote.reads and _table(block) is not None]
-
-
-def _table(block: Block) -> SparseTable | None:
-    if isinstance(block, Votes):
-        return block.weights
-    by_token = isinstance(block, Lookup) and block.index == "token" and isinstance(block.table, SparseTable)
-    return block.table if by_token else None
+def voters(program: Program) -> list[tuple[Votes | Lookup, SparseTable]]:
+    """Return what is fitted, with its table: votes for words, and rows of the words that follow each word."""
+    found: list[tuple[Votes | Lookup, SparseTable]] = []
+    for block in program.blocks:
+        if block.name in program.vote.reads:
+            if isinstance(block, Votes):
+                found.append((block, block.weights))
+            elif isinstance(block, Lookup) and block.index == "token" and isinstance(block.table, SparseTable):
+                found.append((block, block.table))
+    return found
 
 
 def votes_of(program: Program) -> VotesFound:
     """Return what the voters of a program vote for."""
     found = voters(program)
-    biases = [block.bias.values for block in found if isinstance(block, Votes) and block.bias is not None]
-    weights = scipy.sparse.vstack([_table(block).csr(np.float32) for block in found]) if found else Csr((0, 0))
-    return VotesFound(Csr(weights), np.sum(biases, axis=0, dtype=float) if biases else np.zeros(program.d_vocab))
+    biases = [block.bias.values for block, _ in found if isinstance(block, Votes) and block.bias is not None]
+    tables: Any = [table.csr(np.float32) for _, table in found] or [Csr((0, program.d_vocab), dtype=np.float32)]
+    return VotesFound(Csr(scipy.sparse.vstack(tables)), sum(biases, np.zeros(program.d_vocab)))
 
 
 def with_votes(program: Program, votes: VotesFound) -> Program:
     """Return a program whose voters vote for something else, each for the same words."""
-    blocks, at, bias = [], 0, votes.bias
-    names = [block.name for block in voters(program)]
+    tables, at, bias = {block.name: table for block, table in voters(program)}, 0, votes.bias
+    blocks: list[Block] = []
     for block in program.blocks:
-        if block.name in names:
-            table = _table(block)
-            new = replace(table, values=votes.weights.data[at : at + table.n_entries].astype(table.values.dtype))
-            at += table.n_entries
+        if block.name in tables:
+            old = tables[block.name]
+            new = replace(old, values=votes.weights.data[at : at + old.n_entries].astype(old.values.dtype))
+            at += old.n_entries
             if isinstance(block, Votes):
-                own = Table(f"{block.name}.bias", np.zeros(0, np.float32)) if block.bias is None else block.bias
+                own = block.bias or Table(f"{block.name}.bias", np.zeros(0, np.float32))
                 block = replace(block, weights=new, bias=Table(own.name, bias.astype(own.values.dtype)))
                 bias = np.zeros_like(bias)  # the first has it all
-            else:
+            elif isinstance(block, Lookup):
                 block = replace(block, table=new)
         blocks.append(block)
     return replace(program, blocks=tuple(blocks))
@@ -113,12 +113,12 @@ def read_both(program: Program, explained: Program, rows: Rows, progress: StepPr
         if room < 0 and parts:
             break
         variables = rest.variables(tokens)
-        x = [_read_by(block, variables, tokens, program.d_vocab) for block in voters(explained)]
+        x: Any = [_read_by(block, variables, tokens, program.d_vocab) for block, _ in voters(explained)]
         after = np.append(tokens[1:], -1)
         parts.append((speaker.log_probs(tokens), rest.log_probs(tokens), scipy.sparse.hstack(x), after))
         progress(number + 1, len(rows))
-    said, others, x, after = zip(*parts, strict=True)
-    return Read(np.concatenate(said), np.concatenate(others), Csr(scipy.sparse.vstack(x)), np.concatenate(after))
+    said, others, read, after = (list(each) for each in zip(*parts, strict=True))
+    return Read(np.concatenate(said), np.concatenate(others), Csr(scipy.sparse.vstack(read)), np.concatenate(after))
 
 
 def _read_by(block: Votes | Lookup, variables: Any, tokens: NDArray[np.integer], d_vocab: int) -> Any:

@@ -56,7 +56,7 @@ def _readable() -> dict[str, DecompileConfig]:
     return {
         "fast": fast,
         "standard": longer(2_000_000, 2_000_000, STANDARD_TEXTS, STANDARD_MEASURE),
-        "full": longer(7_000_000, 12_000_000, FULL_TEXTS, FULL_MEASURE),
+        "full": longer(7_000_000, 5_000_000, FULL_TEXTS, FULL_MEASURE),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -13,11 +14,15 @@ from englishroom.dictionaries.checkpoint import Resumable, fit_to_end
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
 from englishroom.inside.trace import n_rules
+from englishroom.errors import ConfigError
 from englishroom.ir.program import Fire, Looks, Program
+from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
+from englishroom.lower.rewired import rewired
 from englishroom.lower.wired import run_as, write_readable
 from englishroom.models.load import Target
 from englishroom.names import LABELS, READABILITY, SCORES
+from englishroom.passes.base import Record
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.evidence import ReadableSummary
 from englishroom.pipeline.fitting import Fitting
@@ -35,6 +40,7 @@ from englishroom.readable.wiring import WiredModel
 from englishroom.readable.wiring_fit import WiringFit
 from englishroom.readable.wiring_start import start_wiring
 from englishroom.steps import Progress, Say
+from englishroom.store import read_manifest
 from englishroom.work import Work
 
 START_POSITIONS = 8_000
@@ -50,7 +56,7 @@ def readable(
 
     1. Read the texts, or let the target tell them.
     2. Fit a dictionary to every head and a transcoder to every MLP, and looks to the attention of every head.
-    3. Put them in place of the target's parts, and fit them together.
+    3. Put them in place of the target's parts, and fit them together. Or go on from a room, in place of all this.
     4. Write the model as edges between features, and leave edges out while the rest is fitted.
     5. Round its numbers, write the program, and score it beside the target.
     6. Name its features on the fitting text, and silence its parts one by one on the reporting text.
@@ -63,6 +69,7 @@ def readable(
     texts = fitting.texts()
     model = rounded(_fitted(fitting, texts))
     program, record = write_readable(model)
+    records = [*_begun(config), record]
     labels = labels_and_silence(program, tokenizer, texts.fit, texts.report, progress)
     measuring = Measuring(Replacement(target.spec, target.weights, ()), target, tokenizer, texts, config, progress)
     kept, sizes = fitting.measured_on(texts), config.measure.readable
@@ -76,7 +83,7 @@ def readable(
     for line in summary.summary_lines():
         say(line)
     files = {name: to_json(value) for name, value in measured.items()} | {LABELS: labels.to_json()}
-    return Decompilation(program, [record], ("wired model", partial(run_as, model)), summary, files)
+    return Decompilation(program, records, ("wired model", partial(run_as, model)), summary, files)
 
 
 def _fitted(fitting: Fitting, texts: Texts) -> WiredModel:
@@ -94,17 +101,42 @@ def _fitted(fitting: Fitting, texts: Texts) -> WiredModel:
         fit_to_end(run, fitting.work.folder / f"{name}.pt", show, SAVE_EVERY_S)
         return run
 
+    def pruned(wired: WiredModel, sharp: bool) -> WiredModel:
+        edges = sum(len(edges.columns) for edges in wired.edges.values())
+        run = WiringFit(target, wired, rows, config.short, identity, config.half, seed, sharp)
+        fitting.say(f"pruning {edges:,} edges in {run.n_steps:,} steps")
+        return to_end(run, "wiring", "pruning and refitting").result()
+
+    if config.start is not None:
+        program, identity["start"] = _start_of(config.start, target)
+        return pruned(rewired(program, target.spec, config.stream), True)
     pieces = to_end(PiecesFit(target, rows, config.stream, identity, seed), "pieces", "fitting heads and MLPs apart")
     looks = to_end(LookFit(target, rows, config.stream, identity, seed), "looks", "fitting looks")
     stream = start_stream(target, looks.result(), pieces.result(), first, config.stream)
     together = StreamFit(target, stream, rows, config.stream, identity, config.half, seed)
     model = to_end(together, "stream", "fitting together").result()
     identity |= {"stream": asdict(config.stream)}
-    wired = start_wiring(model, counted, first, config.short)
-    edges = sum(len(edges.columns) for edges in wired.edges.values())
-    run = WiringFit(target, wired, rows, config.short, identity, config.half, seed)
-    fitting.say(f"pruning {edges:,} edges in {run.n_steps:,} steps")
-    return to_end(run, "wiring", "pruning and refitting").result()
+    return pruned(start_wiring(model, counted, first, config.short), False)
+
+
+def _start_of(room: Path, target: Target) -> tuple[Program, str]:
+    """Open the room to go on from; return its program, and the hash of its manifest.
+
+    Raises:
+        EnglishRoomError: it cannot be read, or is made of another model.
+    """
+    manifest = read_manifest(room)
+    if manifest.target["sha256"] != target.sha256:
+        raise ConfigError(
+            f"--start-room: {room} is made of {manifest.target['name']}, expected {target.name}; give a room of it"
+        )
+    return load_program(room)[0], manifest.sha256
+
+
+def _begun(config: DecompileConfig) -> list[Record]:
+    """Say which room the fit went on from, if any."""
+    room = config.readable.start
+    return [] if room is None else [Record("start", {"room": room.name, "sha256": read_manifest(room).sha256})]
 
 
 def summary_of(measured: dict[str, Any], program: Program, texts: Texts) -> ReadableSummary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Ge, Interval
@@ -146,6 +147,9 @@ class WiringConfig(Settings):
 class ReadableConfig(Settings):
     """All settings of readable programs."""
 
+    start: Annotated[Path | None, arg(name="start-room")] = None
+    """A readable room of the same model to go on from: its edges are fitted on, and left out where bounds are tighter
+    (level readable). By default everything is fitted from the beginning."""
     stream: StreamConfig = StreamConfig()
     """The model with looks, moved features and rules in place of its heads and MLPs (level readable)."""
     short: WiringConfig = WiringConfig()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from englishroom.dictionaries.code import Codes
 from englishroom.kernels import codes as kernels
+from englishroom.kernels import firing as kernels_of_bars
 from englishroom.kernels.threads import array, run
 
 TOGETHER, EACH = 0.15, 0.3
@@ -18,6 +19,8 @@ TOGETHER, EACH = 0.15, 0.3
 NEAR, NEAR_AT_LEAST = 0.3, 0.05
 """Width of the window around a threshold within which its gradient is felt: a share of it, and of the strengths'
 spread where that is more."""
+SPREAD_EVERY = 4
+"""One in so many rows is looked at to tell how far strengths spread."""
 
 
 def strongest(strengths: Float[Tensor, "row feature"], k: int, groups: int = 1) -> Float[Tensor, "row feature"]:
@@ -62,22 +65,30 @@ def active_codes(x: Float[Tensor, "row feature"]) -> tuple[Codes, Float[Tensor, 
 class Jump(torch.autograd.Function):
     """Strengths where they exceed a bar, else 0; and the share of rows where they do.
 
-    The gradient of the bar is felt by strengths within a window around it (JumpReLU).
+    The gradient of a threshold is felt by strengths within a window around the bar (JumpReLU).
     """
 
     @staticmethod
-    def forward(ctx: Any, strengths: Tensor, bars: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
-        on = strengths > bars
-        ctx.save_for_backward(strengths, bars, width)
-        return strengths * on, on.to(strengths.dtype).mean(0)
+    def forward(
+        ctx: Any, strengths: Tensor, thresholds: Tensor, cuts: Tensor, width: Tensor, sharp: float
+    ) -> tuple[Tensor, Tensor]:
+        strengths, out = strengths.contiguous(), torch.empty_like(strengths, memory_format=torch.contiguous_format)
+        share = np.dtype(str(strengths.dtype).partition(".")[2]).type(sharp)
+        where = (*map(array, (strengths, thresholds, cuts)), share)
+        run(kernels_of_bars.keep_above, len(strengths), *where, array(out))
+        ctx.save_for_backward(strengths, thresholds, cuts, width)
+        ctx.share = share
+        return out, (out != 0).to(out.dtype).mean(0)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        strengths, bars, width = ctx.saved_tensors
-        by_value, by_share = grads
-        near = ((strengths - bars).abs() < width / 2) / width
-        by_bar = -near * (bars * by_value + by_share / len(strengths))
-        return by_value * (strengths > bars), by_bar.sum_to_size(bars.shape), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        strengths, thresholds, cuts, width = ctx.saved_tensors
+        by_value, by_share = grads[0].contiguous(), grads[1] / len(strengths)
+        out, by_threshold = torch.empty_like(strengths), torch.zeros_like(thresholds)
+        where = (*map(array, (strengths, thresholds, cuts)), ctx.share)
+        found = map(array, (width, by_value, by_share.contiguous(), out, by_threshold))
+        run(kernels_of_bars.gradients, cuts.shape[1], *where, *found)
+        return out, by_threshold, None, None, None
 
 
 def above(
@@ -93,13 +104,10 @@ def above(
         sharp: 1: a bar is the feature's threshold; 0: it is what only the ``k`` strongest features of its group exceed,
             at this row; between: so much of the one, and the rest of the other.
     """
-    spread = strengths.detach().std(0, unbiased=False).mean()
+    spread = strengths.detach()[::SPREAD_EVERY].std(0, unbiased=False).mean()
     width = NEAR * thresholds.detach().abs() + NEAR_AT_LEAST * spread + 1e-9
-    bars = thresholds[None]
-    if sharp < 1:
-        by_rank = cuts(strengths, k, groups).repeat_interleave(strengths.shape[1] // groups, 1)
-        bars = sharp * bars + (1 - sharp) * by_rank
-    out = Jump.apply(strengths, bars, width)
+    by_rank = cuts(strengths, k, groups) if sharp < 1 else strengths.new_zeros(len(strengths), groups)
+    out = Jump.apply(strengths, thresholds, by_rank, width, sharp)
     assert isinstance(out, tuple)
     return out
 

@@ -52,6 +52,7 @@ class WiringFit(ReadableFit[WiringConfig]):
 
     Args:
         half: whether looks mix what they find in bfloat16.
+        sharp: whether thresholds alone decide what is on from the beginning, as they are.
     """
 
     rate_flag, warm_steps, decay = "--short-rate", 50, 0.5
@@ -65,9 +66,10 @@ class WiringFit(ReadableFit[WiringConfig]):
         identity: Mapping[str, Any],
         half: bool = False,
         seed: int = 0,
+        sharp: bool = False,
     ) -> None:
         super().__init__(target, rows, config, config.tokens, {**identity, "half": half}, seed)
-        self.half = half
+        self.half, self.begins_sharp = half, sharp
         self.losses: list[float] = []
         counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab)
         self.frequencies = counted.float() / counted.sum()
@@ -86,7 +88,7 @@ class WiringFit(ReadableFit[WiringConfig]):
         if self.step in self.prune_at:
             self._prune(self.prune_at.index(self.step) + 1)
         sharp = self.sharp()
-        if self.step == int(config.sharp_from * self.n_steps):
+        if self.step == int(config.sharp_from * self.n_steps) and not self.begins_sharp:
             self._set_thresholds()
         tokens = torch.from_numpy(self.rows.batch(self.seed + 2, self.step, config.batch, config.inside))
         off = drawn_part(spec, config.ablate, (self.seed + 2, self.step))
@@ -118,6 +120,8 @@ class WiringFit(ReadableFit[WiringConfig]):
     def sharp(self) -> float:
         """Return how much of what features must exceed at this step is their own thresholds."""
         first, last = (share * self.n_steps for share in (self.config.sharp_from, self.config.sharp_until))
+        if self.begins_sharp:
+            return 1.0
         return min(1.0, max(0.0, (self.step - first) / max(1.0, last - first)))
 
     def _set_thresholds(self) -> None:
