@@ -140,7 +140,8 @@ def test_bars_feel_what_is_near_them(sharp: float) -> None:
         near = ((strengths - bars).abs() < width / 2) / width
         expected = -sharp * (near * (bars * by_value + by_share / 50)).sum(0)
     assert (near > 0).sum() > 10
-    assert thresholds.grad is not None and strengths.grad is not None
+    assert thresholds.grad is not None
+    assert strengths.grad is not None
     assert torch.allclose(thresholds.grad, expected, atol=1e-4)
     assert torch.equal(strengths.grad, by_value * (strengths > bars))
 

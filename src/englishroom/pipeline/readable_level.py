@@ -13,8 +13,8 @@ import torch
 from englishroom.dictionaries.checkpoint import Resumable, fit_to_end
 from englishroom.dictionaries.replacement import Replacement
 from englishroom.dictionaries.token_rows import TokenRows
-from englishroom.inside.trace import n_rules
 from englishroom.errors import ConfigError
+from englishroom.inside.trace import n_rules
 from englishroom.ir.program import Fire, Looks, Program
 from englishroom.ir.room import load_program
 from englishroom.ir.tokenizer import Tokenizer
