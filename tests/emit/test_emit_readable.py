@@ -23,6 +23,7 @@ from englishroom.emit.lines import Numbers, SumNumbers, Terms, TermSum, curve_te
 from englishroom.emit.prelude import loading
 from englishroom.emit.prelude.readable import exact, rules_in
 from englishroom.emit.python import Emitted, Header, emit
+from englishroom.emit.remarks import remarks
 from englishroom.interp import reference
 from englishroom.ir.condition import (
     Condition,
@@ -283,6 +284,13 @@ def test_the_file_says_what_the_hand_set_program_does(tmp_path: Path) -> None:
     assert "# pairs: 1, 0.25 nats together." in lines
     assert "12 a~then~b: ~c 1" in lines
     assert any(line.startswith("# rules_0: rules; ") and line.endswith("About 0.75 nats hang on it.") for line in lines)
+
+
+def test_a_condition_that_tells_little_is_said_to() -> None:
+    word = Condition(((WordAt((Word(2, "~b"),)),),))
+    for mcc, lead in ((0.3, "#   when ~b here"), (0.29, "#   no short condition says when; the best: ~b here")):
+        told = remarks("r0.1", Feature("r0.1", explanation=Explanation(word, 1.0, 0.5, 0.25, mcc)), [])
+        assert told == ["# r0.1", f"{lead} (held out: precision 0.50, recall 0.25, MCC {mcc:.2f})"]
 
 
 def test_the_header_walks_through_a_line_of_the_program(tmp_path: Path) -> None:

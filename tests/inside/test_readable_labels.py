@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from englishroom.inside import readable_labels
 from englishroom.inside.labelling import label
 from englishroom.inside.silencing import parts_of, silent_nats
-from englishroom.ir.labels import Labels, labels_from_json, silent_key
+from englishroom.ir.labels import Feature, Labels, labels_from_json, silent_key
 from programs import tokenizer_for
 from readable import WORDS, induction, tokens
 
@@ -21,7 +22,8 @@ def labels() -> Labels:
 def test_features_are_named_by_what_they_are_without_the_name_of_another() -> None:
     """What is moved comes from the word; the rule is on where a b stands, behind an a, and votes for c."""
     found = labels()
-    assert [feature.label for feature in found.features["moved.0"]] == ["m0.0:~a", "m0.1:~b", "m0.2:~c", "m0.3:~d"]
+    moved = [feature.label for feature in found.features["moved.0"]]
+    assert moved == ["m0.0:~a@1", "m0.1:~b@1", "m0.2:~c@1", "m0.3:~d@1"]  # one word back
     rule = found.features["rules.0"][0]
     assert rule.label == "r0.0:~b"
     n_on = sum("".join(WORDS[t] for t in row[1:]).count("ab") for row in ROWS)
@@ -31,6 +33,16 @@ def test_features_are_named_by_what_they_are_without_the_name_of_another() -> No
     assert found.features["rules.0"][1].group == "the opening of a text"
     assert found.features["position_basis"][0].label == "place:0"
     assert "lists" not in found.features
+
+
+def test_names_say_where_words_are_found_and_that_many_share_a_feature() -> None:
+    features = [
+        Feature("", tokens=(("she", 0.6), ("her", 0.2)), back=(1, 1, 2)),
+        Feature("", tokens=(("she", 0.5), ("it", 0.05)), back=(3, 9, 30)),
+        Feature("", tokens=(("a", 0.09), ("the", 0.08), ("an", 0.04))),
+        Feature(""),
+    ]
+    assert readable_labels._names("m0", features) == ["m0.0:she/her@1", "m0.1:she@3..30", "m0.2:a/the/..", "m0.3"]
 
 
 def test_shares_of_firings_are_those_counted_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,8 @@ from englishroom.ir.wording import between_quotes, comment, token_words
 _ALWAYS_ON = f'{{"{ALWAYS}": 1.0}}'
 _LOCALS = ("on", "seen", "scores", "for_lists", "token", "position", "memory", "WORDS", "POSITIONS", "table_names")
 _GUIDE = (
-    "Key: r0.12 is rule 12 of layer 0, m1.3 moved feature 3 of layer 1; behind the colon stands its main word.",
+    "Key: r0.12 is rule 12 of layer 0, m1.3 moved feature 3 of layer 1; behind the colon stands its main word, or two",
+    "of many (/..), and behind @ how many words back a moved feature mostly finds it (5..34: the middle half).",
     "~ing goes on with a word or begins one without a space, other words begin with a space; _ is any other space.",
     "place:4..9 is a part of the text, by position; a match asks for features here and offers them there, behind ->.",
     'Behind ... in a line stand terms below a tenth of the largest; " .. " in an example leaves words out.',

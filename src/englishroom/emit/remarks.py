@@ -15,6 +15,8 @@ SAID = 6
 NOISE_NATS = 0.1
 """A vote is named where it comes to this much at the strength that its feature usually has; less changes the chance of
 its word by less than a tenth."""
+WEAK = 0.3
+"""Matthews correlation below which a condition is said not to tell when its feature is on."""
 LONGEST = 120
 """Characters of a line, from which on it goes on in lines that begin with spaces."""
 INDENT = "#   "
@@ -53,8 +55,9 @@ def remarks(name: str, feature: Feature, votes: Sequence[tuple[str, float]]) -> 
     found += _wrapped(f"off: {feature.near_miss}") if feature.near_miss else []
     if feature.explanation is not None:
         told = feature.explanation
+        lead = "when" if told.mcc >= WEAK else "no short condition says when; the best:"
         found += _wrapped(
-            f"when {told.condition} (held out: precision {told.precision:.2f}, recall {told.recall:.2f}, "
+            f"{lead} {told.condition} (held out: precision {told.precision:.2f}, recall {told.recall:.2f}, "
             f"MCC {told.mcc:.2f})"
         )
     return [comment(name), *found] if found else []

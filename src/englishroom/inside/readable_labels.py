@@ -5,7 +5,8 @@
 3. Add up the votes of each feature at its usual strength, and how much they matter; what a feature is read for counts
    for it, shared among all that its reader reads.
 4. Name it: its place in the program (``r1.12``, ``m0.3``), then the word that it is most often on at, or that a moved
-   feature most often finds (``r1.12:she``); a second one where another of its block has the same (``r1.12:she/her``).
+   feature most often finds, and how far back (``r1.12:she``, ``m0.3:she@1``); a second one where another of its block
+   has the same (``r1.12:she/her``), or where none is frequent (``r1.12:she/was/..``).
 
 A vote is kept for a word that does follow there, where it comes to ``NOISE_NATS`` at the usual strength: one below
 changes the chance of its word by less than a tenth. Votes are taken against their mean over words as frequent as they
@@ -44,6 +45,8 @@ FAINT = 0.2
 """Share of the strongest vote below which none is kept."""
 NAMED = 0.1
 """Share of the positions at which a feature is on that a word of its name must have."""
+CLOSE = 1
+"""Words by which the middle half of what a moved feature finds may lie apart for one distance to tell where."""
 HALF = 0.5
 OPENING = 8
 """Positions that count as the opening of a text."""
@@ -306,14 +309,25 @@ def _has_places(block: Any) -> bool:
 
 
 def _names(own: str, features: Sequence[Feature]) -> list[str]:
-    """Name features by place and main word, with a second one where others have the same; ``own`` is their block's."""
+    """Name features by place and main word, with a second one where others have the same; ``own`` is their block's.
+
+    Words none of which has its share end in ``/..``; of a moved feature it is told how far back it finds them.
+    """
     words = [
         [w if len(w) <= LONGEST_WORD else w[: LONGEST_WORD - 1] + "*" for w, s in f.tokens if s >= NAMED]
         for f in features
     ]
     often = Counter(known[0] for known in words if known)
-    parts = ["/".join(known[: 1 if often[known[0]] == 1 else 2]) if known else "" for known in words]
-    return [as_word(f"{own}.{at}:{part}" if part else f"{own}.{at}") for at, part in enumerate(parts)]
+    names = []
+    for at, (feature, known) in enumerate(zip(features, words, strict=True)):
+        part = "/".join(known[: 1 if often[known[0]] == 1 else 2]) if known else ""
+        if not known and feature.tokens:
+            part = "/".join([*(word[:LONGEST_WORD] for word, _ in feature.tokens[:2]), ".."])
+        if part and feature.back:
+            low, median, high = feature.back
+            part += f"@{low}..{high}" if high - low > CLOSE else f"@{median}"
+        names.append(as_word(f"{own}.{at}:{part}" if part else f"{own}.{at}"))
+    return names
 
 
 def _short(value: float) -> float:
