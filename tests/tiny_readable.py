@@ -50,7 +50,7 @@ SHORT = WiringConfig(
     follows=6,
     first_reads=30,
     first_words=20,
-    prune_every=5,
+    prunings=7,
 )
 SPECS: dict[str, ModelSpec] = {
     "gpt2": SPEC,

@@ -133,8 +133,8 @@ class WiringConfig(Settings):
     few; they train from then on."""
     sharp_until: Annotated[float, Interval(gt=0, le=1), arg(name="sharp-until")] = 0.55
     """Share of these tokens after which thresholds alone decide what is on."""
-    prune_every: Count = 5
-    """Steps from one leaving out to the next."""
+    prunings: Annotated[Count, arg(name="short-prunings")] = 150
+    """How many times edges are left out, in equal steps."""
     active: Annotated[float, Interval(gt=0, le=1), arg(name="short-active")] = 1.0
     """How many features of a look or a layer are to be on, on average, as a share of those that could be before."""
     often: Annotated[float, Interval(gt=0, le=1)] = 0.15

@@ -163,7 +163,7 @@ def _prunings(n_steps: int, config: WiringConfig) -> list[int]:
     """List the steps before which edges are left out."""
     first, last = (min(n_steps - 1, int(share * n_steps)) for share in (config.pruned_from, config.pruned_until))
     first = min(max(1, first), last)
-    return sorted({*range(first, last, config.prune_every), last})
+    return sorted({round(last - (last - first) * at / config.prunings) for at in range(config.prunings)})
 
 
 def _shares(model: WiredModel) -> dict[str, float]:
