@@ -22,6 +22,8 @@ SMALLEST = {
     "readable": "--tokens 2",
     "readable_fit": "--model tiny-1l --moved 8 --rules 16 --apart-tokens 1024 --stream-tokens 1024 --steps 1"
     " --held-out 1",
+    "small_algorithms": "--tasks majority --steps 2 --documents 20 8 8 --held-out 2 --smallest 0.5"
+    " --smallest-first-steps 2 --smallest-steps 1",
     "source_lines": "--before here --at here",
     "run": "--models tiny-1l --rounds 1 --stories 1 --tokens 4",
 }
@@ -33,6 +35,7 @@ ROWS = {
     "pruning": ["base: ", "at random", "attribution", "learned gates", "2 edges taken out one at a time"],
     "readable": ["tokens a second over 2", "seconds to import", "nats from the interpreter"],
     "readable_fit": ["fitted together", "all edges", "96 votes a feature, by cost", "all of these, by size"],
+    "small_algorithms": ["| algorithm | target, usual | program |", "| majority | ", " of 10 | "],
     "source_lines": ["| all |", "| Blank lines kept |"],
     "run": ["score, torch, tiny-1l", "talk, one stream, greedy", "program.py, pure Python", "peak memory, tiny-1l"],
 }

@@ -10,6 +10,7 @@ from englishroom.interp.reference import log_probs
 from englishroom.interp.vectorised import Interpreter
 from englishroom.ir.program import Fire, Looks
 from englishroom.lower.wired import features_alive, run_as, write_readable
+from englishroom.readable.wiring import WiredModel
 from tiny_readable import SPECS, wired_model
 
 TOKENS = np.array([0, 5, 9, 3, 3, 17, 29, 1, 4, 6, 8, 2])
@@ -51,13 +52,49 @@ def test_dead_features_are_left_out() -> None:
     assert np.abs(log_probs(program, TOKENS) - expected).max() < 1e-9
 
 
-def test_a_look_without_features_keeps_one() -> None:
-    model = wired_model("gpt2")
+def silence(model: WiredModel, layer: int, features: slice) -> None:
+    """Make moved features of a layer such that they can never be on."""
     with torch.no_grad():
-        model.vectors["moved_biases.0"].fill_(-1.0)
-        model.edges["moved.0"].weights.zero_()
-        model.edges["words.moved.0"].weights.zero_()
+        model.vectors[f"moved_biases.{layer}"][features] = -1.0
+        for edges in (model.edges[f"moved.{layer}"], model.edges[f"words.moved.{layer}"]):
+            gone = torch.zeros(edges.n_columns, dtype=torch.bool)
+            gone[features] = True
+            edges.weights[gone[edges.columns.long()]] = 0.0
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+def test_looks_without_features_and_layers_without_looks_are_left_out(looks: int) -> None:
+    model = wired_model("gpt2")
+    silence(model, 0, slice(0, looks * model.shape.n_moved))
     alive = features_alive(model)
-    assert alive["moved.0"].view(2, -1).sum(1).tolist() == [1, 1]
+    assert alive["moved.0"].view(2, -1).any(1).tolist() == ([False, True] if looks == 1 else [False, False])
+    program, _ = write_readable(model)
+    found = [len(block.moved) for block in program.blocks if isinstance(block, Looks)]
+    assert found == ([1, 2] if looks == 1 else [2])
+    assert np.abs(log_probs(program, TOKENS) - run_as(model, TOKENS[None])[0]).max() < 1e-9
+
+
+def test_matches_that_tell_no_position_from_another_are_left_out() -> None:
+    model = wired_model("gpt2")
+    n_matches = model.shape.n_matches
+    with torch.no_grad():
+        for name, columns in (("keys.1", [0]), ("queries.1", [n_matches])):
+            for edges in (model.edges[name], model.edges[f"words.{name}"]):
+                edges.weights[torch.isin(edges.columns, torch.tensor(columns))] = 0.0
+        model.vectors["key_biases.1"][0] = 0.7  # the same key everywhere
+        model.vectors["query_biases.1"][n_matches] = -0.1  # never asked for
+    program, _ = write_readable(model)
+    looks = {block.name: block.matches for block in program.blocks if isinstance(block, Looks)}
+    assert looks["moved.1"] == (n_matches - 1, n_matches - 1)
+    assert np.abs(log_probs(program, TOKENS) - run_as(model, TOKENS[None])[0]).max() < 1e-9
+
+
+def test_one_feature_is_kept_where_nothing_reads_anything() -> None:
+    model = wired_model("one layer")
+    with torch.no_grad():
+        for name, edges in model.edges.items():
+            edges.weights.mul_(name == "follows")
+    alive = features_alive(model)
+    assert sum(int(kept.sum()) for kept in alive.values()) == 1
     program, _ = write_readable(model)
     assert np.abs(log_probs(program, TOKENS) - run_as(model, TOKENS[None])[0]).max() < 1e-9

@@ -5,10 +5,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from englishroom.emit import lines, remarks, walking
+from englishroom.emit import lines, looking, remarks, walking
 from englishroom.emit.lines import Numbers, SumNumbers, TermSum
 from englishroom.emit.listed import feature_names
 from englishroom.emit.own_words import own_words
@@ -304,11 +305,14 @@ class ReadableListing:
             if (silent := self.labels.silent_nats(block.name, f"look {look}")) is not None:
                 worth = f" With its moved features silent the answers change by {silent:.3g} nats."
             curve = block.distance.values[look]
-            yield from _comments(f"Look {self.look_name(block, look)}. {lines.curve_text(curve, reach)}{worth}")
+            own_matches = range(first_match, first_match + n_matches)
+            pairs = [(queries[m], keys[m]) for m in own_matches]
+            text = looking.look_text(curve, reach, pairs, lone[look], self._finders)
+            yield from _comments(f"Look {self.look_name(block, look)}. {text}{worth}")
             yield lines.curve_words(curve if single else curve.astype(float))
             if lone[look].features or lone[look].words:
                 yield lines.side_line("lone", lone[look], of_lone)
-            for m in range(first_match, first_match + n_matches):
+            for m in own_matches:
                 biases = (block.query_biases, block.key_biases)
                 asked, offered = (lines.vector_word(float(table.values[m]), single) for table in biases)
                 yield lines.side_line("match here", queries[m], of_queries, ("|", f"bias {asked}"))
@@ -317,6 +321,21 @@ class ReadableListing:
             told = [self._told(block.name, at) for at in moved]
             yield from self._grouped(block.name, spelt, told)
             first_match, first_moved = first_match + n_matches, first_moved + n_moved
+
+    @cached_property
+    def _finders(self) -> looking.Found:
+        """Return the moved features that find one word at one distance."""
+        looks = []
+        for block in self.program.blocks:
+            if not isinstance(block, Looks):
+                continue
+            ends, sums = np.cumsum(block.moved).tolist(), self.sums(block, "conditions")
+            for look, end in enumerate(ends):
+                own = slice(end - block.moved[look], end)
+                drawn = block.matches[look] or self.sums(block, "lone_keys")[look].largest
+                back = None if drawn else looking.exact_back(block.distance.values[look])
+                looks.append((back, self.names[block.name][own], sums[own]))
+        return looking.finders(looks)
 
     def numbers_of_looks(self, block: Looks) -> list[SumNumbers]:
         tables = (block.lone_keys, block.queries, block.keys, block.conditions)

@@ -1,13 +1,15 @@
 """Write a wired model as a readable program: word lists, places, looks, rules that are features, and votes.
 
 Every sum has two lists of its own, the words that count for it and those that count against it, with how much each
-counts. Features that can never be on are left out, and so are those that nothing reads and that vote for nothing; what
-the program says stays the same.
+counts. Features that can never be on are left out, and so are those that nothing reads and that vote for nothing, looks
+without features, matches that never tell one position from another, and groups without any; what the program says stays
+the same.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,7 @@ def write_readable(model: WiredModel) -> tuple[Program, Record]:
     """Write a wired model as a program."""
     began = time.perf_counter()
     alive = features_alive(model)
-    program = require_valid(_Writer(model, alive).program())
+    program = require_valid(_Writer(model, alive | sums_alive(model, alive)).program())
     rewrites = [f"{name}: {int(kept.sum()):,} of {len(kept):,} features are left" for name, kept in alive.items()]
     options = {"edges": sum(len(edges.columns) for edges in model.edges.values())}
     return program, Record(MADE_BY, options, tuple(rewrites), time.perf_counter() - began)
@@ -56,7 +58,7 @@ def run_as(model: WiredModel, tokens: NDArray[np.integer]) -> NDArray[np.float64
 
 
 def features_alive(model: WiredModel) -> dict[str, Tensor]:
-    """Say, group by group, which features can be on and change what is said; every look keeps one at least."""
+    """Say, group by group, which features can be on and change what is said; one at least is kept."""
     shape, n_first = model.shape, model.shape.n_places
     groups = [(f"{name}.{at}", rule) for at in range(shape.n_layers) for name, rule in (("moved", 0), ("rules", 1))]
     sizes = [shape.n_rules if rule else shape.all_moved for _, rule in groups]
@@ -86,14 +88,31 @@ def features_alive(model: WiredModel) -> dict[str, Tensor]:
                 reads = reads & alive[own(reader)][edges.columns.long()]
             used[edges.sources[reads]] = True
         alive[own(name)] &= used[own(name)]
-    for name, rule in groups:
-        kept = alive[own(name)].view(1 if rule else shape.n_heads, -1)
-        kept[~kept.any(1), 0] = True
+    alive[-1] |= not alive[n_first:].any()
     return {name: alive[own(name)] for name in offsets}
 
 
+def sums_alive(model: WiredModel, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Say which queries, keys and lone keys decide where features are moved from."""
+    found: dict[str, Tensor] = {}
+    for layer in range(model.shape.n_layers):
+        looks = features[f"moved.{layer}"].view(model.shape.n_heads, -1).any(1)
+        asks = _read(model, f"queries.{layer}") | (model.vectors[f"query_biases.{layer}"].detach() > 0)
+        matches = asks & _read(model, f"keys.{layer}") & looks.repeat_interleave(model.shape.n_matches)
+        found |= {f"queries.{layer}": matches, f"keys.{layer}": matches, f"lone_keys.{layer}": looks}
+    return found
+
+
+def _read(model: WiredModel, name: str) -> Tensor:
+    """Say which sums of a kind read anything."""
+    found = torch.zeros(model.edges[name].n_columns, dtype=torch.bool)
+    for edges in (model.edges[name], model.edges[f"words.{name}"]):
+        found[edges.columns[edges.weights.detach() != 0].long()] = True
+    return found
+
+
 class _Writer:
-    def __init__(self, model: WiredModel, alive: dict[str, Tensor]) -> None:
+    def __init__(self, model: WiredModel, alive: Mapping[str, Tensor]) -> None:
         self.model, self.shape, self.alive = model, model.shape, alive
         self.blocks: list[Block] = []
         self.spaces: list[Space] = []
@@ -133,7 +152,7 @@ class _Writer:
         reads: list[Any] = []
         for kind in kinds:
             words = _matrix(self.model.edges[f"words.{kind}"])
-            words = words[self.alive[kind].numpy()] if kind in self.alive else words
+            words = words[self.alive[kind].numpy()]
             both: list[Any] = []
             for sign in (1, -1):
                 own: Any = csr_array(words.multiply(sign).maximum(0))
@@ -144,28 +163,31 @@ class _Writer:
                 both.append(csr_array(entries, shape=(own.shape[0], len(some))))
             reads.append(hstack(both))
         ends = np.cumsum([read.shape[0] for read in reads])
-        whole = csr_array(block_diag(reads, format="csr"))
+        whole: Any = csr_array(block_diag(reads, format="csr"))
+        if not whole.shape[1]:  # a list that nothing reads, where no sum reads words
+            lists, whole = [csr_array((1, self.shape.d_vocab))], csr_array((whole.shape[0], 1))
         each = np.split(np.arange(ends[-1]), ends[:-1])
         return csr_array(vstack(lists).T.tocsr()), {kind: whole[own] for kind, own in zip(kinds, each, strict=True)}
 
     def _looks(self, layer: int) -> None:
-        name, alive = f"moved.{layer}", self.alive[f"moved.{layer}"].numpy()
+        name, shape = f"moved.{layer}", self.shape
+        alive, matches, looks = (self.alive[f"{of}.{layer}"].numpy() for of in ("moved", "queries", "lone_keys"))
         block = Looks(
             name=name,
             space=name,
             reads=self.reads,
-            queries=self._sums(f"queries.{layer}", f"{name}.queries"),
-            query_biases=self._vector(f"{name}.query_biases", f"query_biases.{layer}"),
-            keys=self._sums(f"keys.{layer}", f"{name}.keys"),
-            key_biases=self._vector(f"{name}.key_biases", f"key_biases.{layer}"),
-            matches=(self.shape.n_matches,) * self.shape.n_heads,
-            lone_keys=self._sums(f"lone_keys.{layer}", f"{name}.lone_keys"),
-            distance=self._vector(f"{name}.distance", f"distance.{layer}"),
+            queries=self._sums(f"queries.{layer}", f"{name}.queries", matches),
+            query_biases=self._vector(f"{name}.query_biases", f"query_biases.{layer}", matches),
+            keys=self._sums(f"keys.{layer}", f"{name}.keys", matches),
+            key_biases=self._vector(f"{name}.key_biases", f"key_biases.{layer}", matches),
+            matches=tuple(matches.reshape(shape.n_heads, -1).sum(1)[looks].tolist()),
+            lone_keys=self._sums(f"lone_keys.{layer}", f"{name}.lone_keys", looks),
+            distance=self._vector(f"{name}.distance", f"distance.{layer}", looks),
             conditions=self._sums(name, f"{name}.conditions", alive),
             biases=self._vector(f"{name}.biases", f"moved_biases.{layer}", alive),
             thresholds=self._vector(f"{name}.thresholds", f"moved_thresholds.{layer}", alive),
-            moved=tuple(alive.reshape(self.shape.n_heads, -1).sum(1).tolist()),
-            window=self.shape.windows[layer],
+            moved=tuple(alive.reshape(shape.n_heads, -1).sum(1)[looks].tolist()),
+            window=shape.windows[layer],
         )
         self._features(block, len(alive), alive)
 
@@ -184,19 +206,20 @@ class _Writer:
     def _features(self, block: Block, size: int, alive: NDArray[np.bool_] | None = None) -> None:
         """Add a block of features, some of which are left."""
         alive = np.ones(size, bool) if alive is None else alive
-        self.spaces.append(Space(block.space, int(alive.sum())))
-        self._add(block)
-        self.reads = (*self.reads, block.name)
+        if alive.any():
+            self.spaces.append(Space(block.space, int(alive.sum())))
+            self._add(block)
+            self.reads = (*self.reads, block.name)
         self.kept = np.append(self.kept, alive)
 
     def _add(self, block: Block) -> None:
         object.__setattr__(block, "origin", Origin(MADE_BY))
         self.blocks.append(block)
 
-    def _sums(self, edges: str, name: str, alive: NDArray[np.bool_] | None = None) -> SparseTable:
+    def _sums(self, edges: str, name: str, alive: NDArray[np.bool_]) -> SparseTable:
         """Return what each of some sums reads, of the features that are left."""
         table = _matrix(self.model.edges[edges])[:, self.kept]
-        return _table(name, hstack([self.reading[edges], table if alive is None else table[alive]], format="csr"))
+        return _table(name, hstack([self.reading[edges], table[alive]], format="csr"))
 
     def _vector(self, name: str, vector: str, alive: NDArray[np.bool_] | None = None) -> Table:
         values = self.model.vectors[vector].detach().numpy()

@@ -34,15 +34,21 @@ from englishroom.plain import to_json
 from englishroom.readable.look_fit import LookFit
 from englishroom.readable.pieces import PiecesFit
 from englishroom.readable.rounding import rounded
+from englishroom.readable.smallest import Pool, Shrinking
 from englishroom.readable.stream_fit import StreamFit
 from englishroom.readable.stream_start import start_stream
 from englishroom.readable.wiring import WiredModel
 from englishroom.readable.wiring_fit import WiringFit
 from englishroom.readable.wiring_start import start_wiring
+from englishroom.readable.words_start import start_from_words, word_shape
 from englishroom.steps import Progress, Say
 from englishroom.store import read_manifest
 from englishroom.work import Work
 
+WORDS_AT_MOST = 64
+"""Words of a vocabulary up to which ``--smallest`` starts from a feature for each word, in place of a stream model."""
+FIT_ROWS, HELD_ROWS = 1000, 200
+"""Documents on which a program is fitted that becomes as small as it can, and those on which its loss is measured."""
 START_POSITIONS = 8_000
 """Positions of the fitting text on which scales, strengths and thresholds are measured."""
 SAVE_EVERY_S = 60.0
@@ -57,7 +63,8 @@ def readable(
     1. Read the texts, or let the target tell them.
     2. Fit a dictionary to every head and a transcoder to every MLP, and looks to the attention of every head.
     3. Put them in place of the target's parts, and fit them together. Or go on from a room, in place of all this.
-    4. Write the model as edges between features, and leave edges out while the rest is fitted.
+    4. Write the model as edges between features, and leave edges out while the rest is fitted; where asked, all that
+       can be left out. A target of few words starts here, from a feature for each word.
     5. Round its numbers, write the program, and score it beside the target.
     6. Name its features on the fitting text, and silence its parts one by one on the reporting text.
     7. Measure how readable it is, beside programs that know nothing.
@@ -90,22 +97,20 @@ def _fitted(fitting: Fitting, texts: Texts) -> WiredModel:
     """Fit everything, or go on with a fit that was killed."""
     target, config, seed = fitting.target, fitting.config.readable, fitting.config.seed
     rows = TokenRows.of(fitting.tokenizer, texts.fit.documents, target.spec.n_ctx)
+    identity: dict[str, Any] = {"target": target.sha256, "text": texts.fit.sha256}
+    smallest = config.smallest.tolerance > 0
+    if smallest and config.start is None and target.spec.d_vocab <= WORDS_AT_MOST:
+        return _shrunk(fitting, texts, rows, None, identity)
     counted = torch.bincount(torch.from_numpy(rows.tokens).long(), minlength=target.spec.d_vocab).float()
     first = torch.from_numpy(rows.batch(seed, 0, math.ceil(START_POSITIONS / rows.length)))
-    identity: dict[str, Any] = {"target": target.sha256, "text": texts.fit.sha256}
-
-    def to_end(run: Run, name: str, step: str) -> Run:
-        def show(run: Run, _loss: float) -> None:
-            fitting.progress(step, run.step, run.n_steps)
-
-        fit_to_end(run, fitting.work.folder / f"{name}.pt", show, SAVE_EVERY_S)
-        return run
+    to_end = partial(_to_end, fitting)
 
     def pruned(wired: WiredModel, sharp: bool) -> WiredModel:
         edges = sum(len(edges.columns) for edges in wired.edges.values())
         run = WiringFit(target, wired, rows, config.short, identity, config.half, seed, sharp)
         fitting.say(f"pruning {edges:,} edges in {run.n_steps:,} steps")
-        return to_end(run, "wiring", "pruning and refitting").result()
+        found = to_end(run, "wiring", "pruning and refitting").result()
+        return _shrunk(fitting, texts, rows, found, identity | {"short": asdict(config.short)}) if smallest else found
 
     if config.start is not None:
         program, identity["start"] = _start_of(config.start, target)
@@ -137,6 +142,31 @@ def _begun(config: DecompileConfig) -> list[Record]:
     """Say which room the fit went on from, if any."""
     room = config.readable.start
     return [] if room is None else [Record("start", {"room": room.name, "sha256": read_manifest(room).sha256})]
+
+
+def _to_end(fitting: Fitting, run: Run, name: str, step: str) -> Run:
+    """Fit to the end, or go on with a fit that was killed."""
+
+    def show(run: Run, _loss: float) -> None:
+        fitting.progress(step, run.step, run.n_steps)
+
+    fit_to_end(run, fitting.work.folder / f"{name}.pt", show, SAVE_EVERY_S)
+    return run
+
+
+def _shrunk(
+    fitting: Fitting, texts: Texts, rows: TokenRows, model: WiredModel | None, identity: dict[str, Any]
+) -> WiredModel:
+    """Leave out all that a wired model can do without; where there is none yet, it starts from the words."""
+    target, config, seed = fitting.target, fitting.config.readable, fitting.config.seed
+    chosen = TokenRows.of(fitting.tokenizer, texts.choose.documents, target.spec.n_ctx)
+    fit, held = (
+        Pool.of(target, of, range(min(of.n_rows, most))) for of, most in ((rows, FIT_ROWS), (chosen, HELD_ROWS))
+    )
+    start = model or start_from_words(word_shape(target.spec), fit.follows(), seed)
+    run = Shrinking(start, fit, held, config.smallest, identity, seed, from_words=model is None, say=fitting.say)
+    fitting.say(f"leaving out what the program can do without, {config.smallest.tolerance:g} nats in all")
+    return _to_end(fitting, run, "smallest", "leaving parts out").result()
 
 
 def summary_of(measured: dict[str, Any], program: Program, texts: Texts) -> ReadableSummary:

@@ -144,6 +144,23 @@ class WiringConfig(Settings):
 
 
 @dataclass(frozen=True)
+class SmallestConfig(Settings):
+    """How all that a readable program can do without is left out of it."""
+
+    tolerance: Annotated[Weight, arg(name="smallest")] = 0.0
+    """Leave out all that the program can do without, as long as its KL on samples that it is not fitted to is at most
+    so many nats per token above the least on the way; 0 leaves nothing out."""
+    rate: Annotated[Positive, arg(name="smallest-rate")] = 0.03
+    """Peak learning rate of the first fit; later ones have half of it."""
+    batch: Annotated[Count, arg(name="smallest-batch")] = 32
+    """Rows of text in one step."""
+    first_steps: Annotated[Count, arg(name="smallest-first-steps")] = 800
+    """Steps of the fit before anything is left out."""
+    steps: Annotated[Count, arg(name="smallest-steps")] = 120
+    """Steps of the fit after each cut."""
+
+
+@dataclass(frozen=True)
 class ReadableConfig(Settings):
     """All settings of readable programs."""
 
@@ -154,6 +171,8 @@ class ReadableConfig(Settings):
     """The model with looks, moved features and rules in place of its heads and MLPs (level readable)."""
     short: WiringConfig = WiringConfig()
     """Edges that lead from feature to feature directly, of which most are left out (level readable)."""
+    smallest: SmallestConfig = SmallestConfig()
+    """What is left out besides, where --smallest is given (level readable)."""
     half: Annotated[bool, arg(name="bfloat16")] = True
     """Form large products in bfloat16, which processors with matrix units do several times faster; a hundredth of a nat
     is at stake."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from englishroom.dictionaries.code import Codes
 from englishroom.readable.firing import above, active_codes, cuts
@@ -58,8 +59,9 @@ class WiredModel:
         """Compute the logits of the next token at every position, rows of the batch one after the other.
 
         Args:
-            watch: shown ``strengths.moved.L`` and ``strengths.rules.L``; ``often.moved.L`` and ``often.rules.L``, the
-                share of the positions at which each is on; and ``features``, all of them side by side.
+            watch: shown ``scores.L``, the looks' scores; ``strengths.moved.L`` and ``strengths.rules.L``;
+                ``often.moved.L`` and ``often.rules.L``, the share of the positions at which each is on; and
+                ``features``, all of them side by side.
             off: a part whose features are silent.
             sharp: how much of what a feature must exceed is its own threshold; the rest is what only the strongest few
                 of its group exceed there.
@@ -67,14 +69,27 @@ class WiredModel:
         """
         shape, vectors, (n_batch, n_pos) = self.shape, self.vectors, tokens.shape
         show = watch or (lambda _name, _value: None)
-        at_hand = _tokens_as_codes(tokens.reshape(-1), self.places.dtype)
+        flat = tokens.reshape(-1)
+        at_hand = _tokens_as_codes(flat, self.places.dtype)
         x = self.places[:n_pos].repeat(n_batch, 1)
-        for layer in range(shape.n_layers):
-            codes, values = active_codes(x)
+        small = all(edges.is_small for edges in self.edges.values())
 
-            def read(name: str, codes: Codes = codes, values: Tensor = values) -> Tensor:
-                words = self.edges[f"words.{name}"].from_codes(at_hand, at_hand.values)
-                return words + self.edges[name].from_codes(codes, values)
+        def codes_of(x: Tensor) -> tuple[Codes, Tensor] | None:
+            return None if small else active_codes(x)
+
+        def added(name: str, x: Tensor, codes: tuple[Codes, Tensor] | None) -> Tensor:
+            edges = self.edges[name]
+            return x @ edges.matrix() if codes is None else edges.from_codes(*codes)
+
+        def of_word(name: str) -> Tensor:
+            edges = self.edges[name]
+            return F.embedding(flat, edges.matrix()) if small else edges.from_codes(at_hand, at_hand.values)
+
+        for layer in range(shape.n_layers):
+            codes = codes_of(x)
+
+            def read(name: str, x: Tensor = x, codes: tuple[Codes, Tensor] | None = codes) -> Tensor:
+                return of_word(f"words.{name}") + added(name, x, codes)
 
             def on(name: str, thresholds: Tensor, strengths: Tensor, k: int, groups: int) -> Tensor:
                 show(f"strengths.{name}", strengths)
@@ -85,18 +100,18 @@ class WiredModel:
             queries = (read(f"queries.{layer}") + vectors[f"query_biases.{layer}"]).relu()
             keys = (read(f"keys.{layer}") + vectors[f"key_biases.{layer}"]).relu()
             lone = read(f"lone_keys.{layer}")
-            pattern = scores_of(shape, layer, queries, keys, lone, vectors[f"distance.{layer}"], n_batch).softmax(-1)
+            scores = scores_of(shape, layer, queries, keys, lone, vectors[f"distance.{layer}"], n_batch)
+            show(f"scores.{layer}", scores)
+            pattern = scores.softmax(-1)
             strengths = gather(shape, pattern, read(f"moved.{layer}"), half) + vectors[f"moved_biases.{layer}"]
             thresholds = vectors[f"moved_thresholds.{layer}"]
             moved = on(f"moved.{layer}", thresholds, strengths, shape.k_moved, shape.n_heads)
             x = torch.cat([x, without(shape, layer, off, moved)], 1)
-            codes, values = active_codes(x)
-            strengths = read(f"rules.{layer}", codes, values) + vectors[f"rule_biases.{layer}"]
+            strengths = read(f"rules.{layer}", x, codes_of(x)) + vectors[f"rule_biases.{layer}"]
             rules = on(f"rules.{layer}", vectors[f"rule_thresholds.{layer}"], strengths, shape.k_rules[layer], 1)
             x = torch.cat([x, rules * 0 if off == (layer, None) else rules], 1)
         show("features", x)
-        votes = self.edges["votes"].from_codes(*active_codes(x))
-        return votes + self.edges["follows"].from_codes(at_hand, at_hand.values) + vectors["vote_bias"]
+        return added("votes", x, codes_of(x)) + of_word("follows") + vectors["vote_bias"]
 
     def tensors(self) -> dict[str, Tensor]:
         """List everything that trains, by name."""
@@ -137,6 +152,16 @@ class WiredModel:
             found |= {f"{name}:starts": edges.starts, f"{name}:columns": edges.columns}
             found[f"{name}:width"] = torch.tensor(edges.n_columns)
         return found
+
+
+def feature_groups(shape: ReadableShape) -> dict[str, slice]:
+    """Return where the features of each group stand among all of them, in order."""
+    found, at = {}, shape.n_places
+    for layer in range(shape.n_layers):
+        for group, size in (("moved", shape.all_moved), ("rules", shape.n_rules)):
+            found[f"{group}.{layer}"] = slice(at, at + size)
+            at += size
+    return found
 
 
 def is_of_words(edges: str) -> bool:

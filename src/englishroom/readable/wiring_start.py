@@ -104,7 +104,7 @@ def strongest_edges(
             full = torch.zeros_like(full).scatter_(0, least, full.gather(0, least))
         parts.append(full.to_sparse())
     whole = torch.cat(parts, 1).coalesce()
-    return _edges_of(whole, len(directions), table.shape[1])
+    return edges_of(whole)
 
 
 def strongest_rows(
@@ -122,12 +122,12 @@ def strongest_rows(
             full = torch.zeros_like(full).scatter_(1, largest, full.gather(1, largest))
         parts.append(full.to_sparse())
     whole = torch.cat(parts, 0).coalesce()
-    return _edges_of(whole, len(directions), table.shape[1])
+    return edges_of(whole)
 
 
-def _edges_of(entries: Tensor, n_sources: int, n_columns: int) -> Edges:
-    """Take the entries of a sparse matrix, which are in order."""
+def edges_of(entries: Tensor) -> Edges:
+    """Take the entries of a sparse matrix, [source, column], which are in order."""
     sources, columns = entries.indices()
-    counts = torch.bincount(sources, minlength=n_sources)
+    counts = torch.bincount(sources, minlength=entries.shape[0])
     starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return Edges(starts, columns.int().contiguous(), entries.values().clone(), n_columns)
+    return Edges(starts, columns.int().contiguous(), entries.values().clone(), entries.shape[1])

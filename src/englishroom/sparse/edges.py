@@ -14,6 +14,9 @@ from englishroom.dictionaries.code import Codes
 from englishroom.kernels import edges as kernels
 from englishroom.kernels.threads import array, run
 
+SMALL = 2**14
+"""Pairs of a source and a column up to which edges are computed as a matrix."""
+
 
 @dataclass(frozen=True)
 class Edges:
@@ -46,6 +49,11 @@ class Edges:
     def sources(self) -> Int[Tensor, " edge"]:
         """Where each edge begins."""
         return torch.repeat_interleave(torch.arange(self.n_sources), self.starts.diff())
+
+    @property
+    def is_small(self) -> bool:
+        """Whether a whole matrix of them is faster than what is there."""
+        return self.n_sources * self.n_columns <= SMALL
 
     def keep(self, kept: Tensor) -> Edges:
         """Return the edges that are kept; their weights are copies."""
