@@ -21,6 +21,7 @@ from englishroom.evaluate import sample_file
 from englishroom.evaluate.readability_metrics import READABILITY_METRICS
 from englishroom.evaluate.talkers.program import EmittedTalker, ProgramTalker
 from englishroom.inside.readability import text_means
+from englishroom.ir.labels import load_labels
 from englishroom.ir.room import load_program
 from englishroom.pipeline import decompile
 from englishroom.pipeline.presets import preset_of
@@ -81,12 +82,17 @@ def test_the_file_and_the_room_say_why_in_the_same_words(room: Path, capsys: pyt
 
 
 def test_a_room_is_fitted_on(room: Path, model: Path, tmp_path: Path) -> None:
-    config = readable_room_config(model).changed(start_room=room, short_tokens=20_000)
+    config = readable_room_config(model).changed(start_room=room, short_tokens=20_000, explain_features=True)
     on = decompile(config, tmp_path / "on")
     before = read_manifest(room)
     assert on.records[0]["made_by"] == "start"
     assert on.records[0]["options"] == {"room": room.name, "sha256": before.sha256}
     assert on.evidence["kl_target_program_nats"] < before.evidence["kl_target_program_nats"]
+    assert on.evidence["explanation_mcc"] > on.evidence["explanation_mcc_shuffled"]
+    assert on.records[-1]["made_by"] == "explain-features"
+    program, _ = load_program(tmp_path / "on")
+    assert load_labels(tmp_path / "on", program).explanations
+    assert "held out: precision" in (tmp_path / "on" / "program.py").read_text()
     with pytest.raises(
         ConfigError, match=r"--start-room: .*room is made of model, expected tiny-2l; give a room of it"
     ):

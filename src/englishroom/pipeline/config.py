@@ -65,12 +65,15 @@ class TextsConfig(Settings):
 
 @dataclass(frozen=True)
 class MeasureReadableConfig(Settings):
-    """On how much of the reporting text it is measured how readable a readable program is."""
+    """What is measured of how readable a readable program is, and on how much of the reporting text."""
 
     readability_documents: Count = 20
     """Documents from the beginning of the reporting text on which table entries used are counted."""
     readability_positions: Count = 10
     """Positions in these documents at which the voters and the table entries that are needed are counted."""
+    explain: Annotated[bool, arg(name="explain-features")] = False
+    """Search on the fitting text, for each feature, a condition that says when it is on, as englishroom
+    explain-features does; a quarter of an hour for thousands of features."""
 
 
 @dataclass(frozen=True)

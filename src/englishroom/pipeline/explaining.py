@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from englishroom.data.texts import Text
 from englishroom.disk import locked
 from englishroom.errors import ConfigError
-from englishroom.inside.explanations import Explanations, explain, weighted_mean
-from englishroom.ir.labels import EXPLAINED_ON, MEASURED_ON, load_labels
+from englishroom.inside.explanations import Explanations, Once, explain, weighted_mean
+from englishroom.ir.labels import EXPLAINED_ON, MEASURED_ON, Labels, load_labels
+from englishroom.ir.program import Program
 from englishroom.ir.room import load_program
+from englishroom.ir.tokenizer import Tokenizer
 from englishroom.names import CODE, LABELS, TABLES
 from englishroom.passes.base import Record
 from englishroom.pipeline.commands import ExplainFeaturesConfig
@@ -24,8 +28,7 @@ def explain_features(config: ExplainFeaturesConfig, progress: Progress = silent)
     """Search a condition for every feature of a sparse room, measure it on held-out text, and write it into the room.
 
     ``labels.json`` changes, and with it the manifest, whose evidence gets ``explanation_mcc`` and its nulls. What is
-    found is kept beside the room until all is done, so that the same
-    command goes on after a kill.
+    found is kept beside the room until all is done, so that the same command goes on after a kill.
 
     Raises:
         EnglishRoomError: there is no sparse room with labels, or a setting or a text will not do.
@@ -74,14 +77,7 @@ def explain_features(config: ExplainFeaturesConfig, progress: Progress = silent)
         about = {EXPLAINED_ON: text.name, MEASURED_ON: held_out.name}
         stored = read_room(config.room)
         files = dict(stored.contents) | {LABELS: labels.explained(found.by_place, about).to_json()}
-        options = {
-            "text": text.name,
-            "sha256": text.sha256,
-            "held_out": held_out.name,
-            "held_out_sha256": held_out.sha256,
-        }
-        counted = {name: getattr(config, name) for name in ("rows", "held_out_rows", "features", "nulls", "seed")}
-        record = Record("explain-features", options | counted | config.search.plain())
+        record = _record(config, text, held_out)
         records = [other for other in manifest.records if other["made_by"] != record.made_by]
         changed = replace(
             manifest,
@@ -90,6 +86,43 @@ def explain_features(config: ExplainFeaturesConfig, progress: Progress = silent)
         )
         write_room(config.room, files.items(), lambda _folder: changed, manifest)
     return found
+
+
+def with_conditions(
+    program: Program,
+    tokenizer: Tokenizer,
+    labels: Labels,
+    text: Text,
+    held_out: Text,
+    seed: int,
+    progress: Progress,
+    once: Once,
+) -> tuple[Labels, dict[str, float], Record]:
+    """Explain the features of a program whose room is being made, as ``explain-features`` does unless told otherwise.
+
+    Returns:
+        the labels with conditions, the evidence on them, and what was done.
+    """
+    usual = ExplainFeaturesConfig(Path(), seed=seed)
+    rows, held_rows = (
+        rows_of(one, program, tokenizer, n) for one, n in ((text, usual.rows), (held_out, usual.held_out_rows))
+    )
+    found = explain(
+        program, tokenizer, labels, rows, held_rows, usual.search, None, usual.nulls, seed, progress, once
+    )  # fmt: skip
+    about = {EXPLAINED_ON: text.name, MEASURED_ON: held_out.name}
+    return labels.explained(found.by_place, about), evidence_of(found), _record(usual, text, held_out)
+
+
+def _record(config: ExplainFeaturesConfig, text: Text, held_out: Text) -> Record:
+    options = {
+        "text": text.name,
+        "sha256": text.sha256,
+        "held_out": held_out.name,
+        "held_out_sha256": held_out.sha256,
+    }
+    counted = {name: getattr(config, name) for name in ("rows", "held_out_rows", "features", "nulls", "seed")}
+    return Record("explain-features", options | counted | config.search.plain())
 
 
 def evidence_of(found: Explanations) -> dict[str, float]:

@@ -74,7 +74,7 @@ def _sizes(
 
 STANDARD_TEXTS, FULL_TEXTS = TextsConfig(samples=(10_000, 300, 400)), TextsConfig(samples=(50_000, 300, 400))
 STANDARD_MEASURE = MeasureConfig(1_000, 32, 32, MeasureReadableConfig(100, 40))
-FULL_MEASURE = MeasureConfig(4_000, 32, 64, MeasureReadableConfig(100, 80))
+FULL_MEASURE = MeasureConfig(4_000, 32, 64, MeasureReadableConfig(100, 80, explain=True))
 PRESETS: Mapping[str, Mapping[str, DecompileConfig]] = MappingProxyType(
     {"exact": {name: DecompileConfig(level="exact") for name in ("fast", "standard", "full")}}
     | {"featured": _featured(), "sparse": _sparse(), "readable": _readable()}

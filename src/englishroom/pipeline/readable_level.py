@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from englishroom.names import LABELS, READABILITY, SCORES
 from englishroom.passes.base import Record
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.evidence import ReadableSummary
+from englishroom.pipeline.explaining import with_conditions
 from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.labelling import labels_and_silence
 from englishroom.pipeline.measuring import Measuring, Texts, scored
@@ -67,7 +68,7 @@ def readable(
        can be left out. A target of few words starts here, from a feature for each word.
     5. Round its numbers, write the program, and score it beside the target.
     6. Name its features on the fitting text, and silence its parts one by one on the reporting text.
-    7. Measure how readable it is, beside programs that know nothing.
+    7. Measure how readable it is, beside programs that know nothing; search conditions of its features, if asked to.
 
     Raises:
         EnglishRoomError: a setting, a text, the target or the work folder will not do.
@@ -87,6 +88,11 @@ def readable(
         ),
     }
     summary = summary_of(measured, program, texts)
+    if sizes.explain:
+        labels, found, searched = with_conditions(
+            program, tokenizer, labels, texts.fit, texts.report, config.seed, progress, kept.once
+        )
+        records, summary = [*records, searched], replace(summary, readability=summary.readability | found)
     for line in summary.summary_lines():
         say(line)
     files = {name: to_json(value) for name, value in measured.items()} | {LABELS: labels.to_json()}
