@@ -33,7 +33,7 @@ SOME_ROOMS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "the three protocols; per site the fraction of variance unexplained; per dictionary `l0` and `frac_alive`",
         ),
         PROBES: (
-            "featured",
+            "featured, readable",
             "heads and MLPs switched off in target and program: correlation and slope of effects, by kind and by part",
         ),
         CIRCUITS: (

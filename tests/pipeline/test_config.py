@@ -121,7 +121,7 @@ def test_every_flag_reaches_the_run(level: str, monkeypatch: pytest.MonkeyPatch)
     others |= {"--widen": 1.5, "--moved-from": 0, "--skip": False, "--fit": ("a", "b"), "--samples": (3, 2, 1)}
     others |= {"--betas": (0.5, 0.6), "--bits": "ternary", "--merge": 0.9, "--context": 17, "--model": "m"}
     others |= {flag: "x" for flag, value in others.items() if value is None and flag != "--dictionaries"}
-    others |= {"--dictionaries": Path("d")}
+    others |= {"--dictionaries": Path("d"), "--start-room": Path("r")}
     others |= {flag: value for flag, value in config.flags().items() if flag in config.without_effect()}
     ran: list[DecompileConfig] = []
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from englishroom.circuits.pair_sums import PairSums, add_sums
@@ -116,7 +116,7 @@ def sum_effects(
                 _Reading(model, tokens, mean, model.values(donors, sites))
                 for model, mean in zip(models, means, strict=True)
             ]
-            total = total + _sum_over(readings, interventions)
+            total = total + sum_over(readings, interventions)
             progress("interventions", int(at[-1]) + 1, len(rows))
     return total
 
@@ -197,9 +197,7 @@ class _Reading:
         def change(site: str, value: Tensor) -> Tensor:
             return part.put(value, self._changed(intervention, part.get(value))) if site == part.site else value
 
-        moved = self.model.log_probs(self.tokens, change)[:, :-1] - self.clean
-        following = moved.gather(-1, self.tokens[:, 1:, None])
-        return {"next_token": following, "centred": moved - moved.mean(-1, keepdim=True)}
+        return moved_by(self.tokens, self.clean, self.model.log_probs(self.tokens, change))
 
     def _changed(self, intervention: Intervention, value: Tensor) -> Tensor:
         part = intervention.part
@@ -217,8 +215,31 @@ class _Reading:
                 return value + part.vector.norm()
 
 
-def _sum_over(readings: Sequence[_Reading], interventions: Sequence[Intervention]) -> Effects:
-    """Sum over one batch; each part is also compared with the one before it of its kind, the first with the second."""
+class Reading(Protocol):
+    """A model that has read some texts, and says what changes when a part of it is changed."""
+
+    def effects(self, intervention: Intervention) -> dict[Measure, Tensor]: ...
+
+
+def reading_of_target(spec: ModelSpec, weights: Mapping[str, Tensor], tokens: Int[Tensor, "row pos"]) -> Reading:
+    """Let a target read some texts, whose parts can be set to zero."""
+    return _Reading(_Model(spec, weights, None), tokens, {}, {})
+
+
+def moved_by(
+    tokens: Int[Tensor, "row pos"], clean: Float[Tensor, "row pos-1 d_vocab"], changed: Float[Tensor, "row pos d_vocab"]
+) -> dict[Measure, Tensor]:
+    """Return how far log-probabilities are from those of the untouched model, by what is measured."""
+    moved = changed[:, :-1] - clean
+    following = moved.gather(-1, tokens[:, 1:, None])
+    return {"next_token": following, "centred": moved - moved.mean(-1, keepdim=True)}
+
+
+def sum_over(readings: Sequence[Reading], interventions: Sequence[Intervention]) -> Effects:
+    """Sum over one batch, the program's reading first, the target's second.
+
+    Each part is also compared with the one before it of its kind, the first with the second.
+    """
     same: dict[Key, PairSums] = {}
     other: dict[Key, PairSums] = {}
     alike: dict[tuple[str, How], list[Intervention]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -64,7 +65,7 @@ class Measuring:
     config: DecompileConfig
     progress: Progress
 
-    def _rows(self, text: Text, limit: int) -> torch.Tensor:
+    def rows(self, text: Text, limit: int) -> torch.Tensor:
         """Return the first rows of a text, [row, pos]."""
         rows = TokenRows.of(self.tokenizer, text.documents[:limit], self.target.spec.n_ctx)
         return torch.from_numpy(rows.rows(range(rows.n_rows)))
@@ -81,7 +82,7 @@ class Measuring:
     def probes(self) -> dict[str, Any]:
         """Switch off every head and every MLP, in target and program, and compare what that changes."""
         report, choose = self.texts.report, self.texts.choose
-        rows, means = (self._rows(text, self.config.measure.probe_rows) for text in (report, choose))
+        rows, means = (self.rows(text, self.config.measure.probe_rows) for text in (report, choose))
         effects = sum_effects(
             self.target.spec,
             self.target.weights,
@@ -96,7 +97,7 @@ class Measuring:
 
     def circuits(self) -> dict[str, Any]:
         """Describe heads, tables, edges and rules, on the choosing text."""
-        rows = self._rows(self.texts.choose, self.config.measure.probe_rows)
+        rows = self.rows(self.texts.choose, self.config.measure.probe_rows)
         found = describe_circuits(self.replacement, self.target, self.tokenizer, rows, self.config.seed, self.progress)
         return {"text": self.texts.choose.name} | found
 
@@ -172,11 +173,16 @@ def summary_of(measured: dict[str, Any], texts: Texts) -> FeaturedSummary:
         top1_agreement=running["top1_agreement"],
         training_compute_recovered=program.get("training_compute_recovered"),
         description_bits=program["description_bits"],
-        correlation_of_effects={
-            f"{row['kind']}_{row['how']}": row["pearson"]
-            for row in measured[PROBES]["interventions"]
-            if row["part"] == "all" and row["measure"] == "centred"
-        },
+        correlation_of_effects=correlations_of(measured[PROBES]["interventions"]),
         texts=texts.about(),
         warnings=list(texts.warnings),
     )
+
+
+def correlations_of(interventions: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return how effects of switching parts off correlate in program and target, by kind and way."""
+    return {
+        f"{row['kind']}_{row['how']}": row["pearson"]
+        for row in interventions
+        if row["part"] == "all" and row["measure"] == "centred"
+    }

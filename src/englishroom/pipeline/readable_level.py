@@ -21,17 +21,18 @@ from englishroom.ir.tokenizer import Tokenizer
 from englishroom.lower.rewired import rewired
 from englishroom.lower.wired import run_as, write_readable
 from englishroom.models.load import Target
-from englishroom.names import LABELS, READABILITY, SCORES
+from englishroom.names import LABELS, PROBES, READABILITY, SCORES
 from englishroom.passes.base import Record
 from englishroom.pipeline.config import DecompileConfig
 from englishroom.pipeline.evidence import ReadableSummary
 from englishroom.pipeline.explaining import with_conditions
 from englishroom.pipeline.fitting import Fitting
 from englishroom.pipeline.labelling import labels_and_silence
-from englishroom.pipeline.measuring import Measuring, Texts, scored
+from englishroom.pipeline.measuring import Measuring, Texts, correlations_of, scored
 from englishroom.pipeline.readability import readability_of
 from englishroom.pipeline.writing import Decompilation
 from englishroom.plain import to_json
+from englishroom.readable.effects import effects_of
 from englishroom.readable.look_fit import LookFit
 from englishroom.readable.pieces import PiecesFit
 from englishroom.readable.rounding import rounded
@@ -86,8 +87,12 @@ def readable(
         READABILITY: kept.once(
             READABILITY, lambda: readability_of(program, tokenizer, texts.report, sizes, config.seed, progress)
         ),
+        PROBES: kept.once(PROBES, lambda: _probes(model, measuring)),
     }
+    effects = correlations_of(measured[PROBES]["interventions"])
     summary = summary_of(measured, program, texts)
+    correlations = {f"correlation_of_effects_{name}": value for name, value in effects.items()}
+    summary = replace(summary, readability=summary.readability | correlations)
     if sizes.explain:
         labels, found, searched = with_conditions(
             program, tokenizer, labels, texts.fit, texts.report, config.seed, progress, kept.once
@@ -142,6 +147,15 @@ def _start_of(room: Path, target: Target) -> tuple[Program, str]:
             f"--start-room: {room} is made of {manifest.target['name']}, expected {target.name}; give a room of it"
         )
     return load_program(room)[0], manifest.sha256
+
+
+def _probes(model: WiredModel, measuring: Measuring) -> dict[str, Any]:
+    """Switch off every head and every MLP, in target and program, and compare what that changes."""
+    report = measuring.texts.report
+    rows = measuring.rows(report, measuring.config.measure.probe_rows)
+    found = effects_of(model, measuring.target, rows, partial(measuring.progress, "interventions"))
+    about = {"text": report.name, "text_sha256": report.sha256, "rows": len(rows)}
+    return about | {"interventions": list(map(asdict, found))}
 
 
 def _begun(config: DecompileConfig) -> list[Record]:
