@@ -1,4 +1,4 @@
-"""Write the program of the shipped room anew, and what was measured in its present form, once either has changed:
+"""Write the programs of the shipped rooms anew, and what was measured in its present form, once either has changed:
 
 python tests/write_shipped_room.py
 """
@@ -17,7 +17,7 @@ from englishroom.names import MEMORY, ORIGINS, PROGRAM, SCORES, TABLES
 from englishroom.pipeline.labelling import summary_lines_of
 from englishroom.plain import from_json, to_json
 from englishroom.store import read_room, write_room
-from englishroom.talkers.shipped import shipped_room
+from englishroom.talkers.shipped import DEFAULT, READABLE, shipped_room
 
 
 def in_present_form(value: Any) -> Any:
@@ -37,11 +37,12 @@ def write_anew(room: Path) -> None:
     header = Header(manifest.target["name"], summary_lines_of(stored))
     emitted = emit(program, tokenizer, header, manifest.files[TABLES], load_labels(room, program))
     files = {PROGRAM: emitted.text.encode(), ORIGINS: json.dumps(emitted.origins, indent=0).encode()}
-    for name in (SCORES, MEMORY):
+    for name in {SCORES, MEMORY} & stored.contents.keys():
         files[name] = to_json(in_present_form(from_json(stored.contents[name])))
     manifest = replace(manifest, evidence=in_present_form(manifest.evidence))
     write_room(room, (dict(stored.contents) | files).items(), lambda _folder: manifest)
 
 
 if __name__ == "__main__":
-    write_anew(shipped_room())
+    for shipped in (DEFAULT, READABLE):
+        write_anew(shipped_room(shipped))

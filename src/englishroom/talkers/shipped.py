@@ -10,6 +10,7 @@ from englishroom.errors import ArtifactError
 
 DEFAULT = "tiny-2l"
 SHIPPED_MARKS = "shipped_fit_documents.npz"
+READABLE = "tiny-2l-readable"
 ROOMS = "shipped_rooms"
 
 
@@ -25,13 +26,13 @@ def shipped_path(name: str) -> Path | None:
     return path if name in shipped_names() else None
 
 
-def shipped_room() -> Path:
-    """Return the folder of the room that ships with the default model.
+def shipped_room(name: str = DEFAULT) -> Path:
+    """Return the folder of a room that ships: of the default model, or the readable one of the same, ``READABLE``.
 
     Raises:
         ArtifactError: this installation has none.
     """
-    path = _folder().with_name(ROOMS) / DEFAULT
+    path = _folder().with_name(ROOMS) / name
     if not path.is_dir():
         raise ArtifactError(f"{path}: no shipped room; name one, or make one with englishroom decompile")
     return path
