@@ -268,6 +268,7 @@ def test_a_curve_is_said_in_words_and_folded() -> None:
 
 def test_the_file_says_what_the_hand_set_program_does(tmp_path: Path) -> None:
     text = written(tmp_path, induction(), LABELS).text
+    assert text.isascii()
     lines = text.splitlines()
     assert "4 names: ~a 1 ~b 1" in lines
     at = lines.index("match here a 1 | bias 0")

@@ -22,7 +22,7 @@ EXPLAINED_BLOCKS: tuple[type, ...] = (ir.Lookup, ir.Conditions, ir.Votes, ir.Lin
 
 SPARSE_ROW_ENTRIES = 256
 """Entries that a row of a sparse table may have at the sparse level."""
-SMALL_MATRIX = 256
+SMALL_MATRIX = 1024
 """Size (rows times columns) of a matrix up to which more than half of it may be stored at the sparse level."""
 
 

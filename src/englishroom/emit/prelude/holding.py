@@ -21,7 +21,7 @@ def read_text(tokens, tokenizer, words):
     here = len(tokens) - 1
     texts = [tokenizer.pieces[token].decode("utf-8", "replace") for token in tokens]
     special = [token in tokenizer.specials for token in tokens]
-    ends = [end or not set(".!?\n…").isdisjoint(text) for end, text in zip(special, texts)]
+    ends = [end or not set(".!?\n\u2026").isdisjoint(text) for end, text in zip(special, texts)]
     sentence = max([place + 1 for place in range(here) if ends[place]], default=0)
     return {"words": [words[token] for token in tokens], "sentence": sentence, "opened": quote_opened(texts, special)}
 
@@ -88,7 +88,7 @@ def quote_opened(texts, special):
     for place, text in enumerate(texts):
         inside = opened is not None
         for mark in text:
-            inside = True if mark in "“«" else False if mark in "”»\n" else not inside if mark == '"' else inside
+            inside = True if mark in "\u201c\xab" else False if mark in "\u201d\xbb\n" else not inside if mark == '"' else inside
         if special[place] or not inside:
             opened = None
         elif opened is None:
