@@ -28,7 +28,7 @@ AT_ONCE = 2
 def effects_of(
     model: WiredModel, target: Target, rows: Int[Tensor, "row pos"], progress: StepProgress = silent
 ) -> list[InterventionRow]:
-    """Set each head and MLP of a target to zero, let the features that stand for it in the model be silent, and compare.
+    """Set each head and MLP of a target to zero, let the features that stand for it in the model be silent; compare.
 
     Args:
         rows: texts that effects are measured on.

@@ -88,7 +88,10 @@ def quote_opened(texts, special):
     for place, text in enumerate(texts):
         inside = opened is not None
         for mark in text:
-            inside = True if mark in "\u201c\xab" else False if mark in "\u201d\xbb\n" else not inside if mark == '"' else inside
+            if mark == '"':
+                inside = not inside
+            elif mark in "\u201c\xab\u201d\xbb\n":
+                inside = mark in "\u201c\xab"
         if special[place] or not inside:
             opened = None
         elif opened is None:
