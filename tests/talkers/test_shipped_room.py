@@ -1,4 +1,4 @@
-"""The room that ships: it holds what the README says, and its file runs alone."""
+"""The rooms that ship: they hold what the README says, and their files run alone."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from emitted_tables import check_no_matrix, looked_into
 from englishroom.cli import main
 from englishroom.inside.trace import reads_per_number, reads_per_rule
 from englishroom.interp.vectorised import Interpreter
+from englishroom.ir.labels import load_labels
 from englishroom.ir.room import load_program
 from englishroom.ir.verify import verify
 from englishroom.plain import from_json
 from englishroom.store import read_manifest
-from englishroom.talkers.shipped import shipped_room
+from englishroom.talkers.shipped import READABLE, shipped_room
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,37 @@ def test_it_is_a_sparse_program_within_its_bounds(room: Path) -> None:
     assert evidence["reads_per_rule_that_fired_median"] <= 8
     assert evidence["reads_per_rule_that_fired_p95"] <= 32
     assert reads_per_number(program).max() <= 96
+
+
+@pytest.fixture(scope="module")
+def readable() -> Path:
+    return shipped_room(READABLE)
+
+
+def test_the_readable_one_is_within_its_bounds(readable: Path) -> None:
+    program, _ = load_program(readable)
+    assert program.is_readable
+    assert verify(program) == []
+    reads = reads_per_rule(program)
+    assert (np.median(reads), np.quantile(reads, 0.95), reads.max()) <= (6, 12, 24)
+    evidence = read_manifest(readable).evidence
+    assert evidence["rules"] + evidence["moved_features"] == len(reads)
+    assert evidence["reads_per_rule_most"] == reads.max()
+    assert evidence["voters_needed_median"] <= 14
+    assert evidence["often_on_share"] <= 0.05
+    assert evidence["description_bits"] <= evidence["target_description_bits"]
+    assert evidence["explanation_mcc"] >= 0.65
+    assert max(evidence["explanation_mcc_shuffled"], evidence["explanation_mcc_shifted"]) < 0.1
+    labels = load_labels(readable, program)
+    assert len(labels.explanations) > 0.8 * len(reads)
+
+
+def test_the_file_of_the_readable_one_runs_alone(readable: Path) -> None:
+    program, tokenizer = load_program(readable)
+    tokens = [tokenizer.start_id, *tokenizer.encode("Once upon a time, there was a little girl named Lily.")]
+    said, _ = looked_into(readable / "program.py", tokens)
+    expected = Interpreter(program, np.float64).log_probs(np.array([tokens]))[0]
+    assert np.abs(np.array(said) - expected).max() < 1e-9
 
 
 def pairs(value: Any) -> Iterator[tuple[str, Any]]:
