@@ -182,6 +182,19 @@ def test_fitting_finds_the_votes_that_a_text_was_told_with() -> None:
     assert measured(truth, fit(truth, wrong, 300, False, 0))["kl_nats"] < 0.02 * before
 
 
+def test_where_nothing_else_votes_it_is_read_once() -> None:
+    program = explained()
+    reads = tuple(name for name in program.vote.reads if name != "votes_of_lists")
+    blocks = [b for b in program.blocks if b.name not in ("list_votes", "votes_of_lists")]
+    alone = replace(program, blocks=(*blocks[:-1], replace(program.vote, reads=reads)))
+    rows = [tokens("abcabca"), tokens("ecabdab")]
+    read = read_both(program, alone, rows)
+    assert len(read.rest) == 1
+    said = np.concatenate([Interpreter(alone, np.float32).log_probs(row) for row in rows])
+    expected = (np.exp(read.said) * (read.said - said)).sum(1).mean()
+    assert measured(read, votes_of(alone))["kl_nats"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_costs_of_a_small_change_are_estimated_as_they_are_measured() -> None:
     program, generator = induction(), np.random.default_rng(1)
     rows = [np.append(0, generator.integers(1, 5, 7)) for _ in range(40)]

@@ -28,7 +28,7 @@ from englishroom.steps import StepProgress, silent
 
 Rows = Sequence[NDArray[np.integer]]
 Csr = scipy.sparse.csr_array
-MOST_NUMBERS = 2**28
+MOST_NUMBERS = 2**29
 """Log-probabilities that are kept at once, in float32."""
 BATCH = 1024
 """Positions of a step."""
@@ -43,7 +43,8 @@ class Read:
 
     Attributes:
         said: log-probabilities of the program, [pos, d_vocab].
-        rest: what else than :func:`voters` says, up to a constant at each position, [pos, d_vocab].
+        rest: what else than :func:`voters` says, up to a constant at each position, [pos, d_vocab]; where nothing else
+            votes, [1, d_vocab].
         x: what votes, :func:`voters` side by side, [pos, source].
         tokens: what came next, -1 at the end of a row, [pos].
     """
@@ -107,6 +108,7 @@ def read_both(program: Program, explained: Program, rows: Rows, progress: StepPr
     nothing = VotesFound(own.weights * 0, np.zeros(program.d_vocab))
     speaker, rest = Interpreter(program, np.float32), Interpreter(with_votes(explained, nothing), np.float32)
     parts: list[tuple[Any, ...]] = []
+    alone = len(voters(explained)) == len(explained.vote.reads)
     room = MOST_NUMBERS // program.d_vocab
     for number, tokens in enumerate(rows):
         room -= len(tokens)
@@ -115,10 +117,16 @@ def read_both(program: Program, explained: Program, rows: Rows, progress: StepPr
         variables = rest.variables(tokens)
         x: Any = [_read_by(block, variables, tokens, program.d_vocab) for block, _ in voters(explained)]
         after = np.append(tokens[1:], -1)
-        parts.append((speaker.log_probs(tokens), rest.log_probs(tokens), scipy.sparse.hstack(x), after))
+        others = rest.log_probs(tokens)[: 1 if alone else None]
+        parts.append((speaker.log_probs(tokens), others, scipy.sparse.hstack(x), after))
         progress(number + 1, len(rows))
     said, others, read, after = (list(each) for each in zip(*parts, strict=True))
-    return Read(np.concatenate(said), np.concatenate(others), Csr(scipy.sparse.vstack(read)), np.concatenate(after))
+    return Read(
+        np.concatenate(said),
+        np.concatenate(others[: 1 if alone else None]),
+        Csr(scipy.sparse.vstack(read)),
+        np.concatenate(after),
+    )
 
 
 def _read_by(block: Votes | Lookup, variables: Any, tokens: NDArray[np.integer], d_vocab: int) -> Any:
@@ -181,4 +189,5 @@ def _said(read: Read, edges: Edges, bias: torch.Tensor, at: NDArray[np.int64]) -
     indices, values = np.zeros(used.shape, np.int32), np.zeros(used.shape, np.float32)
     indices[used], values[used] = x.indices, x.data
     codes = Codes(*map(torch.from_numpy, (indices, values, counts.astype(np.int32))))
-    return torch.from_numpy(read.rest[at]) + edges.from_codes(codes, codes.values) + bias
+    rest = read.rest if len(read.rest) == 1 else read.rest[at]
+    return torch.from_numpy(rest) + edges.from_codes(codes, codes.values) + bias
