@@ -312,7 +312,9 @@ class ExplainedConfig(ConditionsConfig):
 
     room: Annotated[Positional[Path], arg(metavar="ROOM")]
     """A readable room, explained by englishroom explain-features."""
-    steps: Amount = 600
+    rows: Count = 1_300
+    """Documents of --text to read."""
+    steps: Amount = 1_500
     """Steps in which votes are fitted, each on 1,024 places in the text; 0 leaves votes as they are."""
     measured: Amount = 20
     """Features for which it is measured what their explanation costs; for all it is estimated."""
