@@ -34,7 +34,7 @@ ROWS = {
     "ngrams_infini": ["suffix array, build", "count, one query a call", "longest match at every position"],
     "pruning": ["base: ", "at random", "attribution", "learned gates", "2 edges taken out one at a time"],
     "readable": ["tokens a second over 2", "seconds to import", "nats from the interpreter"],
-    "readable_fit": ["fitted together", "all edges", "96 votes a feature, by cost", "all of these, by size"],
+    "readable_fit": ["fitted together", "all edges", "80 votes a feature, by cost", "all of these, by size"],
     "small_algorithms": ["| algorithm | target, usual | program |", "| majority | ", " of 10 | "],
     "source_lines": ["| all |", "| Blank lines kept |"],
     "run": ["score, torch, tiny-1l", "talk, one stream, greedy", "program.py, pure Python", "peak memory, tiny-1l"],

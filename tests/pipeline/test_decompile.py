@@ -35,7 +35,10 @@ EVIDENCE = {
     "exact": {"program_vs_target_nats"},
     "featured": {"program_vs_dictionaries_nats"} | FEATURED | EFFECTS,
     "sparse": {"program_vs_sparse_model_nats"} | {field.name for field in fields(SparseSummary)},
-    "readable": {"program_vs_wired_model_nats"} | READABLE | READABILITY,
+    "readable": {"program_vs_wired_model_nats"}
+    | READABLE
+    | READABILITY
+    | {f"correlation_of_effects_{kind}_zero" for kind in ("head", "mlp")},
 }
 
 
