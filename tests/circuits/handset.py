@@ -128,9 +128,19 @@ def replacement() -> Replacement:
     return Replacement(SPEC, target().weights, tuple(dictionaries))
 
 
-def rows(n: int, seed: int = 0) -> Tensor:
-    """Draw texts, [row, pos], each of different tokens said twice over."""
+def rows(n: int, seed: int = 0, shortest: int = N_CTX // 2) -> Tensor:
+    """Draw texts, [row, pos], each of different tokens said again and again.
+
+    Args:
+        shortest: so many different tokens at least; at most half a text. If all texts have as many, what comes next
+            stands at the same distance in all of them, and can be foretold without looking for the present token.
+    """
     generator = torch.Generator().manual_seed(seed)
-    half = N_CTX // 2
-    drawn = [torch.randperm(N_TOKENS, generator=generator)[:half] for _ in range(n)]
-    return torch.stack([once.repeat(2) for once in drawn])
+    longest = N_CTX // 2
+    found = []
+    for _ in range(n):
+        once = torch.randperm(N_TOKENS, generator=generator)[:longest]
+        if shortest < longest:
+            once = once[: int(torch.randint(shortest, longest + 1, (1,), generator=generator))]
+        found.append(once.repeat(-(-N_CTX // len(once)))[:N_CTX])
+    return torch.stack(found)
