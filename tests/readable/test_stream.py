@@ -12,6 +12,7 @@ from torch import Tensor
 
 from englishroom.circuits.folded_norm import reading
 from englishroom.dictionaries.checkpoint import fit_to_end
+from englishroom.dictionaries.code import Codes
 from englishroom.dictionaries.dictionary import Dictionary
 from englishroom.dictionaries.replacement import clean_run
 from englishroom.errors import ConfigError
@@ -171,14 +172,14 @@ def test_dead_features_come_back() -> None:
 def test_a_part_that_is_off_says_nothing() -> None:
     _, model = started(SPEC)
     tokens = torch.from_numpy(tiny_rows().rows(range(2)))
-    seen: dict[str, Tensor] = {}
-    model.run(tokens, seen.__setitem__, off=(1, 0))
-    heads = seen["moved.1"].view(-1, 2, STREAM.moved)
+    fired: dict[str, Codes] = {}
+    model.run(tokens, off=(1, 0), fired=fired)
+    heads = fired["moved.1"].dense(2 * STREAM.moved).view(-1, 2, STREAM.moved)
     assert not heads[:, 0].any()
     assert heads[:, 1].any()
-    model.run(tokens, seen.__setitem__, off=(0, None))
-    assert not seen["rules.0"].any()
-    assert seen["rules.1"].any()
+    model.run(tokens, off=(0, None), fired=fired)
+    assert not fired["rules.0"].values.any()
+    assert fired["rules.1"].values.any()
 
 
 def test_bfloat16_changes_little() -> None:

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-CHUNK_NUMBERS = 2**21
-"""Logits held at once, of each of the two sides (8 MB)."""
+CHUNK_NUMBERS = 2**18
+"""Logits held at once, of each of the two sides (1 MB), so that they stay in cache."""
 
 
 def kl_nats(
@@ -23,7 +23,8 @@ def kl_nats(
 class LinearKL(torch.autograd.Function):
     """Mean KL(target‖program) in nats per row, of the logits ``x_target @ w_target`` and ``x @ w``.
 
-    The gradient is formed with the loss, so the logits of a chunk are never needed twice; the target gets none.
+    The gradient is formed with the loss, so the logits of a chunk are never needed twice; the target gets none. Where
+    ``half``, products are formed in bfloat16, but for the target's logits.
     """
 
     @staticmethod
@@ -33,23 +34,26 @@ class LinearKL(torch.autograd.Function):
         w: Float[Tensor, "d_model d_vocab"],
         x_target: Float[Tensor, "row d_model"],
         w_target: Float[Tensor, "d_model d_vocab"],
+        half: bool = False,
     ) -> Tensor:
         n_rows, size = len(x), max(1, CHUNK_NUMBERS // w.shape[1])
         grad_x = torch.empty_like(x)
         grad_w = torch.zeros_like(w) if ctx.needs_input_grad[1] else None
+        given, table = (x.bfloat16(), w.bfloat16()) if half else (x, w)
         total = torch.zeros((), dtype=torch.float64, device=x.device)
         for start in range(0, n_rows, size):
             part = slice(start, start + size)
-            kl, p, q = kl_nats(x_target[part] @ w_target, x[part] @ w)
+            kl, p, q = kl_nats(x_target[part] @ w_target, (given[part] @ table).to(x.dtype))
             total += kl.sum(dtype=torch.float64)
             gradient = q.exp_().sub_(p.exp_()).div_(n_rows)  # [chunk, d_vocab]
-            grad_x[part] = gradient @ w.T
+            gradient = gradient.bfloat16() if half else gradient
+            grad_x[part] = gradient @ table.T
             if grad_w is not None:
-                grad_w += x[part].T @ gradient
+                grad_w += given[part].T @ gradient
         ctx.save_for_backward(grad_x, grad_w)
         return (total / n_rows).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         grad_x, grad_w = ctx.saved_tensors
-        return grad_x * grads[0], None if grad_w is None else grad_w * grads[0], None, None
+        return grad_x * grads[0], None if grad_w is None else grad_w * grads[0], None, None, None

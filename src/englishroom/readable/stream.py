@@ -16,13 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from englishroom.readable.firing import strongest
-from englishroom.readable.looks import gather, look_scores
+from englishroom.dictionaries.code import Codes, SparseMap, find_codes, find_codes_by_shortlist
+from englishroom.readable.looks import look_scores
 from englishroom.readable.shape import ReadableShape, places_of, product
 
 Watch = Callable[[str, Tensor], None]
-"""Shown ``scores.L``, the looks' scores; ``strengths.moved.L`` and ``strengths.rules.L``; ``moved.L`` and ``rules.L``,
-the features that are on; ``mid.L`` and ``post.L``, the stream after them."""
+"""Shown ``scores.L``, the looks' scores; ``read.moved.L`` and ``read.rules.L``, what features read, [head, row, d], and
+of rules [1, row, d]; ``mid.L`` and ``post.L``, the stream after them."""
 Part = tuple[int, int | None]
 """A layer and one of its heads, or ``None`` for its MLP."""
 
@@ -51,6 +51,7 @@ class StreamModel:
         active: float = 1.0,
         half: bool = False,
         patterns: Mapping[int, Tensor] | None = None,
+        fired: dict[str, Codes] | None = None,
     ) -> Float[Tensor, "row d_model"]:
         """Compute the last stream at every position, rows of the batch one after the other.
 
@@ -59,10 +60,21 @@ class StreamModel:
             active: times as many features as usual may be active.
             half: whether large products are formed in bfloat16.
             patterns: attention in place of the looks' own, by layer.
+            fired: filled with the features that are on, by group: ``moved.L`` and ``rules.L``.
         """
         shape, tables, (n_batch, n_pos) = self.shape, self.tables, tokens.shape
         show = watch or (lambda _name, _value: None)
         flat = tokens.reshape(-1)
+
+        def part(group: str, layer: int, given: Tensor, k: int) -> Tensor:
+            show(f"read.{group}.{layer}", given)
+            codes = self._strongest(f"{group}.{layer}", given, round(active * k), half)
+            if off is not None and off[0] == layer and (off[1] is None) == (group == "rules"):
+                codes = _silent(codes, len(given), off[1] or 0)
+            if fired is not None:
+                fired[f"{group}.{layer}"] = _side_by_side(codes, len(given))
+            return self._written(group, layer, given, codes)
+
         x = F.embedding(flat, tables["token.0"])
         if shape.n_places:
             x = x + (self.places[:n_pos].to(x.dtype) @ tables["places"]).repeat(n_batch, 1)
@@ -73,24 +85,45 @@ class StreamModel:
                 pattern = scores.softmax(-1)
             else:
                 pattern = patterns[layer]
-            read = product(x, tables[f"moved.{layer}"], half)
-            strengths = gather(shape, pattern, read, half) + tables[f"moved_biases.{layer}"]
-            show(f"strengths.moved.{layer}", strengths)
-            moved = strengths * strongest(strengths, round(active * shape.k_moved), shape.n_heads)
-            moved = without(shape, layer, off, moved)
-            show(f"moved.{layer}", moved)
-            x = x + product(moved, tables[f"moved_out.{layer}"], half) + tables[f"moved_mean.{layer}"]
+            x = x + part("moved", layer, looked_at(pattern, x, half), shape.k_moved)
             show(f"mid.{layer}", x)
-            strengths = product(x, tables[f"rules.{layer}"], half) + tables[f"rule_biases.{layer}"]
-            show(f"strengths.rules.{layer}", strengths)
-            rules = strengths * strongest(strengths, round(active * shape.k_rules[layer]))
-            if off == (layer, None):
-                rules = rules * 0
-            show(f"rules.{layer}", rules)
-            x = x + product(rules, tables[f"rules_out.{layer}"], half) + tables[f"rules_mean.{layer}"]
+            x = x + part("rules", layer, x[None], shape.k_rules[layer])
             x = x + F.embedding(flat, tables[f"token.{layer + 1}"])
             show(f"post.{layer}", x)
         return x
+
+    def strengths(
+        self, name: str, given: Float[Tensor, "group row d_model"], half: bool = False
+    ) -> Float[Tensor, "row feature"]:
+        """Return how strong all features of ``moved.L`` or ``rules.L`` are, from what they read."""
+        table, biases = self._readers(name)
+        of_each = product(given, table.unflatten(1, (len(given), -1)).transpose(0, 1), half)
+        return of_each.transpose(0, 1).flatten(1) + biases
+
+    def _readers(self, name: str) -> tuple[Float[Tensor, "d_model feature"], Float[Tensor, " feature"]]:
+        group, layer = name.split(".")
+        return self.tables[name], self.tables[f"{group.removesuffix('s')}_biases.{layer}"]
+
+    @torch.no_grad()
+    def _strongest(self, name: str, given: Float[Tensor, "group row d_model"], k: int, half: bool) -> Codes:
+        """List the ``k`` strongest positive features of every group, [group * row, slot]."""
+        (table, biases), find = self._readers(name), find_codes_by_shortlist if half else find_codes
+        size, found = table.shape[1] // len(given), []
+        for at, x in enumerate(given):
+            own = slice(at * size, (at + 1) * size)
+            codes = find(x, table[:, own], biases[own], min(k, size))
+            used = torch.arange(codes.indices.shape[1]) < codes.counts[:, None]
+            found.append(Codes(codes.indices + at * size * used.int(), codes.values, codes.counts))
+        return Codes(
+            *(torch.cat([getattr(codes, part) for codes in found]) for part in ("indices", "values", "counts"))
+        )
+
+    def _written(self, group: str, layer: int, given: Float[Tensor, "group row d_model"], codes: Codes) -> Tensor:
+        """Return what features that are on write to the stream, [row, d_model]."""
+        writers, mean = self.tables[f"{group}_out.{layer}"], self.tables[f"{group}_mean.{layer}"]
+        table, biases = self._readers(f"{group}.{layer}")
+        out = SparseMap.apply(given.flatten(0, 1), table, biases, writers, torch.zeros_like(mean), codes)
+        return out.view(given.shape).sum(0) + mean
 
     def logits(self, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_vocab"]:
         """Turn what :meth:`run` returns into the logits of the next token."""
@@ -134,6 +167,31 @@ def empty_stream(shape: ReadableShape, factor: float) -> StreamModel:
         tables |= {f"{name}.{layer}": torch.zeros(size) for name, size in sizes.items()}
     tables |= {"unembed": torch.zeros(d, shape.d_vocab), "unembed_bias": torch.zeros(shape.d_vocab)}
     return StreamModel(shape, tables, places)
+
+
+def looked_at(
+    pattern: Float[Tensor, "batch head pos pos"], x: Float[Tensor, "row d_model"], half: bool
+) -> Float[Tensor, "head row d_model"]:
+    """Mix, for every look, what stands where it looks."""
+    n_batch, n_heads = pattern.shape[:2]
+    found = product(pattern, x.view(n_batch, 1, -1, x.shape[1]), half)
+    return found.transpose(0, 1).reshape(n_heads, len(x), x.shape[1])
+
+
+def _silent(codes: Codes, n_groups: int, group: int) -> Codes:
+    """Switch the features of a group off."""
+    kept = torch.ones(n_groups, len(codes.counts) // n_groups, 1)
+    kept[group] = 0
+    kept = kept.view(-1, 1).to(codes.values.dtype)
+    return Codes(codes.indices, codes.values * kept, codes.counts * kept[:, 0].int())
+
+
+def _side_by_side(codes: Codes, n_groups: int) -> Codes:
+    """List the features of all groups row by row; unused slots are anywhere, and have value 0."""
+    indices, values = (
+        part.view(n_groups, -1, part.shape[1]).transpose(0, 1).flatten(1) for part in (codes.indices, codes.values)
+    )
+    return Codes(indices, values, torch.full((len(values),), values.shape[1], dtype=torch.int32))
 
 
 def without(

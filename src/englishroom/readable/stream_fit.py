@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from englishroom.dictionaries.code import Codes, by_latent
 from englishroom.dictionaries.losses import LinearKL
 from englishroom.dictionaries.replacement import clean_run
 from englishroom.dictionaries.switching import switch_off
@@ -64,6 +65,7 @@ class StreamFit(ReadableFit[StreamConfig]):
         self.half = half
         self.losses: list[float] = []
         tables = {name: table.detach().clone() for name, table in model.tables.items()}
+        tables |= {name: by_latent(table) for name, table in tables.items() if name.startswith(("moved.", "rules."))}
         least_token = LEAST_TOKEN * size_of(tables["token.0"])
         shares = {name: _share(name, table, least_token) for name, table in tables.items()}
         self.adam = TableAdam(tables, shares, BETAS)
@@ -85,7 +87,8 @@ class StreamFit(ReadableFit[StreamConfig]):
         final, values = clean_run(spec, self.target.weights, tokens, sites, attend, tap)
         seen: dict[str, Tensor] = {}
         active = 1 + (config.widen - 1) * max(0.0, 1 - done / WIDE_UNTIL)
-        x = self.model.run(tokens, seen.__setitem__, off, active, self.half)
+        fired: dict[str, Codes] = {}
+        x = self.model.run(tokens, seen.__setitem__, off, active, self.half, fired=fired)
         loss = kl = self._kl(x, final.flatten(0, 1))
         for layer in range(shape.n_layers):
             for at, group in (("mid", "moved"), ("post", "rules")):
@@ -94,14 +97,14 @@ class StreamFit(ReadableFit[StreamConfig]):
                 size = (want - want.mean(0)).square().sum(1).mean().clamp(min=1e-12)
                 loss = loss + config.align * wrong.square().sum(1).mean() / size
                 name = f"{group}.{layer}"
-                loss = loss + config.revive * self._revival(name, seen[f"strengths.{name}"], wrong)
+                loss = loss + config.revive * self._revival(name, seen[f"read.{name}"], wrong)
             if following:
                 pattern = values[f"blocks.{layer}.attn.hook_pattern"]
                 loss = loss + config.look_weight * divergence(pattern, seen[f"scores.{layer}"]).sum()
         self.adam.step(loss, config.rate * self.rate_factor())
         for name, silent in self.silent.items():
-            silent += len(seen[name])
-            silent[(seen[name] != 0).any(0)] = 0
+            silent += len(x)
+            silent[fired[name].firing(len(silent)) > 0] = 0
         self.step += 1
         self.losses.append(kl.item())
         return self.losses[-1]
@@ -110,18 +113,18 @@ class StreamFit(ReadableFit[StreamConfig]):
         tables, target = self.model.tables, unembedding(self.target.spec, self.target.weights)
         one = x.new_ones(len(x), 1)
         unembed = torch.cat([tables["unembed"], tables["unembed_bias"][None]])
-        kl = LinearKL.apply(torch.cat([x, one], 1), unembed, final, target)
+        kl = LinearKL.apply(torch.cat([x, one], 1), unembed, final, target, self.half)
         assert isinstance(kl, Tensor)
         return kl
 
-    def _revival(self, name: str, strengths: Tensor, wrong: Tensor) -> Tensor:
+    def _revival(self, name: str, given: Tensor, wrong: Tensor) -> Tensor:
         """Predict, at some positions, what the stream lacks from the group's dead features."""
         dead = (self.silent[name] > self.config.dead_after).nonzero()[:, 0]
         if len(dead) < LEAST_DEAD:
-            return strengths.new_zeros(())
+            return wrong.new_zeros(())
         generator = torch.Generator().manual_seed(self.seed + self.step)
-        some = torch.randperm(len(strengths), generator=generator)[:REVIVING_ROWS]
-        best, which = strengths[some][:, dead].topk(min(REVIVING, len(dead)), 1)
+        some = torch.randperm(len(wrong), generator=generator)[:REVIVING_ROWS]
+        best, which = self.model.strengths(name, given[:, some])[:, dead].topk(min(REVIVING, len(dead)), 1)
         best = best + (best.relu() - best).detach()  # those below zero write nothing, but still feel the gradient
         group, layer = name.split(".")
         guess = torch.einsum("rs,rsd->rd", best, self.model.tables[f"{group}_out.{layer}"][dead][which])

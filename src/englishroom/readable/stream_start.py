@@ -117,7 +117,7 @@ def match_strengths(
         ):
             seen: dict[str, Tensor] = {}
             model.run(rows, lambda site, value, seen=seen: seen.__setitem__(site, value))
-            strengths = seen[f"strengths.{name}"]
+            strengths = model.strengths(name, seen[f"read.{name}"])
             off, aim_off = strengths - strengths.mean(0), aim - aim.mean(0)
             slope = (off * aim_off).mean(0) / off.square().mean(0).clamp(min=1e-12)
             slope = slope.clamp(LEAST_SLOPE, MOST_SLOPE)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from englishroom.dictionaries.code import Codes
 from englishroom.readable.config import WiringConfig
 from englishroom.readable.stream import StreamModel
 from englishroom.readable.wiring import WiredModel, mean_sums
@@ -80,11 +81,14 @@ def start_wiring(
 
 def _values(model: StreamModel, rows: Tensor) -> Float[Tensor, "row feature"]:
     """Return the values of all features on some text."""
-    seen: dict[str, Tensor] = {}
-    model.run(rows, seen.__setitem__)
+    fired: dict[str, Codes] = {}
+    model.run(rows, fired=fired)
     found = [model.places[: rows.shape[1]].repeat(len(rows), 1)]
     for layer in range(model.shape.n_layers):
-        found += [seen[f"moved.{layer}"], seen[f"rules.{layer}"]]
+        found += [
+            fired[f"moved.{layer}"].dense(model.shape.all_moved),
+            fired[f"rules.{layer}"].dense(model.shape.n_rules),
+        ]
     return torch.cat(found, 1)
 
 
