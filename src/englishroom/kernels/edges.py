@@ -7,6 +7,8 @@ proportional to the edges of features that are on.
 
 from __future__ import annotations
 
+import numpy as np
+
 from englishroom.kernels.compiling import compiled
 
 FAST = {"contract", "reassoc", "nnan", "nsz"}
@@ -20,34 +22,32 @@ def add(low, high, indices, values, counts, starts, columns, weights, out):  # p
         for slot in range(counts[row]):
             j, v = indices[row, slot], values[row, slot]
             for e in range(starts[j], starts[j + 1]):
-                sums[columns[e]] += v * weights[e]
+                sums[np.uint32(columns[e])] += v * weights[e]
 
 
 @compiled(fastmath=FAST)
-def value_gradients(low, high, indices, counts, starts, columns, weights, grad, out):  # pragma: no cover (compiled)
-    """Compute the gradient of every value from that of the sums, [row, slot]."""
-    for row in range(low, high):
-        given = grad[row]
-        for slot in range(counts[row]):
-            j = indices[row, slot]
-            total = weights.dtype.type(0)
-            for e in range(starts[j], starts[j + 1]):
-                total += weights[e] * given[columns[e]]
-            out[row, slot] = total
-
-
-@compiled(fastmath=FAST)
-def weight_gradients(indices, values, counts, starts, columns, grad, out):  # pragma: no cover (compiled)
-    """Add the gradient of every weight to ``out`` [edge].
+def gradients(
+    low, high, n_parts, indices, values, counts, starts, columns, weights, grad, by_value, by_weight
+):  # pragma: no cover (compiled)
+    """Compute, for a range of ``n_parts`` equal parts of the rows, the gradient of every value, [row, slot], and add
+    that of every weight to the part's own ``by_weight`` [part, edge], from the gradient of the sums.
 
     Row by row, so that a row's gradient stays in cache; source by source it takes ten times as long.
     """
-    for row in range(indices.shape[0]):
-        given = grad[row]
-        for slot in range(counts[row]):
-            j, v = indices[row, slot], values[row, slot]
-            for e in range(starts[j], starts[j + 1]):
-                out[e] += v * given[columns[e]]
+    n_rows = len(counts)
+    for part in range(low, high):
+        for row in range(n_rows * part // n_parts, n_rows * (part + 1) // n_parts):
+            given = grad[row]
+            for slot in range(counts[row]):
+                j, v = indices[row, slot], values[row, slot]
+                own, added = weights[starts[j] : starts[j + 1]], by_weight[part, starts[j] : starts[j + 1]]
+                where = columns[starts[j] : starts[j + 1]]
+                total = weights.dtype.type(0)
+                for e in range(len(own)):
+                    g = given[np.uint32(where[e])]
+                    total += own[e] * g
+                    added[e] += v * g
+                by_value[row, slot] = total
 
 
 BLOCK = 128

@@ -19,7 +19,7 @@ TOGETHER, EACH = 0.15, 0.3
 NEAR, NEAR_AT_LEAST = 0.3, 0.05
 """Width of the window around a threshold within which its gradient is felt: a share of it, and of the strengths'
 spread where that is more."""
-SPREAD_EVERY = 4
+SPREAD_EVERY = 16
 """One in so many rows is looked at to tell how far strengths spread."""
 
 

@@ -102,15 +102,11 @@ class _FromCodes(torch.autograd.Function):
         indices, values, counts, weights = ctx.saved_tensors
         starts, columns = ctx.edges.starts, ctx.edges.columns
         grad = grads[0].contiguous()
-        by_value = by_weight = None
-        if ctx.needs_input_grad[1]:
-            by_value = torch.zeros_like(values)
-            where = (indices, counts, starts, columns, weights, grad, by_value)
-            run(kernels.value_gradients, len(values), *map(array, where))
-        if ctx.needs_input_grad[3]:
-            by_weight = torch.zeros_like(weights)
-            kernels.weight_gradients(*map(array, (indices, values, counts, starts, columns, grad, by_weight)))
-        return None, by_value, None, by_weight
+        n_parts = min(torch.get_num_threads(), max(1, len(values)))
+        by_value, by_weight = torch.zeros_like(values), weights.new_zeros(n_parts, len(weights))
+        where = (indices, values, counts, starts, columns, weights, grad, by_value, by_weight)
+        run(kernels.gradients, n_parts, n_parts, *map(array, where))
+        return None, by_value, None, by_weight.sum(0) if n_parts > 1 else by_weight[0]
 
 
 class _Everywhere(torch.autograd.Function):
