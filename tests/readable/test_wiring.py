@@ -10,7 +10,7 @@ import torch
 
 from englishroom.dictionaries.checkpoint import fit_to_end
 from englishroom.readable.config import WiringConfig
-from englishroom.readable.firing import above, cuts, misuse
+from englishroom.readable.firing import SPREAD_EVERY, above, cuts, misuse
 from englishroom.readable.wiring import WiredModel, from_state, mean_sums, set_thresholds
 from englishroom.readable.wiring_fit import WiringFit
 from englishroom.readable.wiring_prune import most_important, within_bounds
@@ -136,7 +136,7 @@ def test_bars_feel_what_is_near_them(sharp: float) -> None:
     ((values * by_value).sum() + (often * by_share).sum()).backward()
     with torch.no_grad():
         bars = sharp * thresholds + (1 - sharp) * cuts(strengths, 2, 2).repeat_interleave(3, 1)
-        width = 0.3 * thresholds + 0.05 * strengths[::4].std(0, unbiased=False).mean()
+        width = 0.3 * thresholds + 0.05 * strengths[::SPREAD_EVERY].std(0, unbiased=False).mean()
         near = ((strengths - bars).abs() < width / 2) / width
         expected = -sharp * (near * (bars * by_value + by_share / 50)).sum(0)
     assert (near > 0).sum() > 10
