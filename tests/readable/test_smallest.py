@@ -10,7 +10,8 @@ import torch
 
 from englishroom.dictionaries.checkpoint import fit_to_end
 from englishroom.readable.config import SmallestConfig
-from englishroom.readable.smallest import FAR, Pool, Shrinking, merged_alike, with_curve, without
+from englishroom.readable.parts import FAR, merged_alike, with_curve, without
+from englishroom.readable.smallest import Pool, Shrinking
 from englishroom.readable.wiring import WiredModel, feature_groups
 from englishroom.readable.words_start import start_from_words, word_shape
 from englishroom.sparse.edges import Edges
