@@ -133,13 +133,17 @@ class WiringFit(ReadableFit[WiringConfig]):
 
     def _prune(self, number: int) -> None:
         """Leave edges out, as many as at this pruning, counted from 1."""
-        if self.means is None or self.often is None:
+        if self.means is None:
             return
-        often = {"votes": self.often, "follows": self.frequencies}
-        kept = choose_edges(self.model, self.costs(), often, self.config, number / len(self.prune_at))
+        kept = choose_edges(self.model, self.costs(), self.uses(), self.config, number / len(self.prune_at))
         model = self.model.keep(kept, self.means, self.frequencies)
         self.adam = self.adam.with_fewer(model.tensors(), kept, _shares(model))
         self.model = model.with_tensors(self.adam.tables)
+
+    def uses(self) -> dict[str, Tensor]:
+        """Return, by table of votes, at what share of the positions each of their sources is on."""
+        assert self.often is not None, "no step was taken yet"
+        return {"votes": self.often, "follows": self.frequencies}
 
     def costs(self) -> dict[str, Tensor]:
         """Return, by table of edges, what leaving out each would cost, to second order and up to a factor."""
