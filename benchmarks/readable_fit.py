@@ -143,7 +143,7 @@ def measure_cuts(
     groups = [f"{group}.{layer}" for layer in range(target.spec.n_layers) for group in ("moved", "rules")]
     looks = [name for name in base.edges if "queries" in name or "keys" in name]
     for what, of in (("cost", run.costs()), ("size", sizes)):
-        kept = choose_edges(base, of, run.uses(), short, 1.0)
+        kept = choose_edges(base, of, short, 1.0)
         for names in ([g, f"words.{g}"] for g in groups):
             cut(f"few reads and words, {names[0]}, by {what}", base, run, kept, names, show)
         cut(f"few reads and words, looks, by {what}", base, run, kept, looks, show)

@@ -27,27 +27,26 @@ def add(low, high, indices, values, counts, starts, columns, weights, out):  # p
 
 @compiled(fastmath=FAST)
 def gradients(
-    low, high, n_parts, indices, values, counts, starts, columns, weights, grad, by_value, by_weight
+    low, high, indices, values, counts, starts, columns, weights, grad, by_value, by_weight
 ):  # pragma: no cover (compiled)
-    """Compute, for a range of ``n_parts`` equal parts of the rows, the gradient of every value, [row, slot], and add
-    that of every weight to the part's own ``by_weight`` [part, edge], from the gradient of the sums.
+    """Compute the gradients of the values, [row, slot], and weights, [edge], of a range of sources, from that of sums.
 
     Row by row, so that a row's gradient stays in cache; source by source it takes ten times as long.
     """
-    n_rows = len(counts)
-    for part in range(low, high):
-        for row in range(n_rows * part // n_parts, n_rows * (part + 1) // n_parts):
-            given = grad[row]
-            for slot in range(counts[row]):
-                j, v = indices[row, slot], values[row, slot]
-                own, added = weights[starts[j] : starts[j + 1]], by_weight[part, starts[j] : starts[j + 1]]
-                where = columns[starts[j] : starts[j + 1]]
-                total = weights.dtype.type(0)
-                for e in range(len(own)):
-                    g = given[np.uint32(where[e])]
-                    total += own[e] * g
-                    added[e] += v * g
-                by_value[row, slot] = total
+    for row in range(len(counts)):
+        given = grad[row]
+        for slot in range(counts[row]):
+            j, v = indices[row, slot], values[row, slot]
+            if j < low or j >= high:
+                continue
+            own, added = weights[starts[j] : starts[j + 1]], by_weight[starts[j] : starts[j + 1]]
+            where = columns[starts[j] : starts[j + 1]]
+            total = weights.dtype.type(0)
+            for e in range(len(own)):
+                g = given[np.uint32(where[e])]
+                total += own[e] * g
+                added[e] += v * g
+            by_value[row, slot] = total
 
 
 BLOCK = 128

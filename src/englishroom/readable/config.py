@@ -118,9 +118,6 @@ class WiringConfig(Settings):
     """Words that follow a word by its own short row in the end, on average."""
     follows_most: Annotated[int, Interval(ge=1, le=255)] = 255
     """Words that follow any word by its own short row at most in the end."""
-    vote_price: Weight = 1.0
-    """How much it counts against a vote, or a word that follows, how often it is used: at 0 all that are kept cost
-    alike, at 1 one that is used as often as the mean of all costs twice as much as one that is never used."""
     first_reads: Annotated[Count, arg(name="short-first-reads")] = 256
     """Features that any of these sums reads at the start."""
     first_words: Annotated[Count, arg(name="short-first-words")] = 512

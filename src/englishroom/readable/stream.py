@@ -189,7 +189,8 @@ def _silent(codes: Codes, n_groups: int, group: int) -> Codes:
 def _side_by_side(codes: Codes, n_groups: int) -> Codes:
     """List the features of all groups row by row; unused slots are anywhere, and have value 0."""
     indices, values = (
-        part.view(n_groups, -1, part.shape[1]).transpose(0, 1).flatten(1) for part in (codes.indices, codes.values)
+        part.view(n_groups, -1, part.shape[1]).transpose(0, 1).flatten(1).contiguous()
+        for part in (codes.indices, codes.values)
     )
     return Codes(indices, values, torch.full((len(values),), values.shape[1], dtype=torch.int32))
 

@@ -30,7 +30,7 @@ from englishroom.readable.firing import misuse
 from englishroom.readable.fit import ReadableFit
 from englishroom.readable.stream_fit import drawn_part
 from englishroom.readable.table_adam import TableAdam, size_of
-from englishroom.readable.wiring import WiredModel, feature_groups, from_state, set_thresholds
+from englishroom.readable.wiring import WiredModel, from_state, set_thresholds
 from englishroom.readable.wiring_prune import choose_edges
 
 BETAS = (0.9, 0.99)
@@ -75,7 +75,6 @@ class WiringFit(ReadableFit[WiringConfig]):
         self.frequencies = counted.float() / counted.sum()
         self.prune_at = _prunings(self.n_steps, config)
         self.means: Tensor | None = None  # of every feature, a running mean
-        self.often: Tensor | None = None  # the same of the share of the positions at which it is on
         self._train(model.with_tensors({name: t.detach().clone() for name, t in model.tensors().items()}))
 
     def _train(self, model: WiredModel) -> None:
@@ -112,9 +111,8 @@ class WiringFit(ReadableFit[WiringConfig]):
                 if "_thresholds" in name:
                     vector.clamp_(min=0)
             if off is None:
-                groups = [seen[f"often.{name}"].detach() for name in feature_groups(shape)]
-                self.means = _moved_on(self.means, seen["features"].mean(0))
-                self.often = _moved_on(self.often, torch.cat([torch.ones(shape.n_places), *groups]))
+                newer = seen["features"].mean(0)
+                self.means = newer if self.means is None else MEMORY * self.means + (1 - MEMORY) * newer
         self.step += 1
         self.losses.append(kl.item())
         return self.losses[-1]
@@ -135,15 +133,10 @@ class WiringFit(ReadableFit[WiringConfig]):
         """Leave edges out, as many as at this pruning, counted from 1."""
         if self.means is None:
             return
-        kept = choose_edges(self.model, self.costs(), self.uses(), self.config, number / len(self.prune_at))
+        kept = choose_edges(self.model, self.costs(), self.config, number / len(self.prune_at))
         model = self.model.keep(kept, self.means, self.frequencies)
         self.adam = self.adam.with_fewer(model.tensors(), kept, _shares(model))
         self.model = model.with_tensors(self.adam.tables)
-
-    def uses(self) -> dict[str, Tensor]:
-        """Return, by table of votes, at what share of the positions each of their sources is on."""
-        assert self.often is not None, "no step was taken yet"
-        return {"votes": self.often, "follows": self.frequencies}
 
     def costs(self) -> dict[str, Tensor]:
         """Return, by table of edges, what leaving out each would cost, to second order and up to a factor."""
@@ -156,18 +149,14 @@ class WiringFit(ReadableFit[WiringConfig]):
 
     def state(self) -> dict[str, Any]:
         """Return all that a later run needs to go on, except the step."""
-        known = {"losses": self.losses, "means": self.means, "often": self.often}
+        known = {"losses": self.losses, "means": self.means}
         return known | {"model": self.model.state(), "adam": self.adam.state()}
 
     def take_up(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state` returned."""
         self._train(from_state(self.model.shape, state["model"]))
         self.adam.restore(state["adam"])
-        self.losses, self.means, self.often = state["losses"], state["means"], state["often"]
-
-
-def _moved_on(mean: Tensor | None, newer: Tensor) -> Tensor:
-    return newer if mean is None else MEMORY * mean + (1 - MEMORY) * newer
+        self.losses, self.means = state["losses"], state["means"]
 
 
 def _prunings(n_steps: int, config: WiringConfig) -> list[int]:

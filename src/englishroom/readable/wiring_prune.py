@@ -25,16 +25,14 @@ part in those shares."""
 FULLEST = 3
 """Of all words, one in so many stays at most in a list, in a feature's votes, and behind a word."""
 Costs = Mapping[str, Float[Tensor, " edge"]]
-Often = Mapping[str, Float[Tensor, " source"]]
 Kept = dict[str, Bool[Tensor, " edge"]]
 
 
-def choose_edges(model: WiredModel, costs: Costs, often: Often, config: WiringConfig, done: float) -> Kept:
+def choose_edges(model: WiredModel, costs: Costs, config: WiringConfig, done: float) -> Kept:
     """Say which edges stay.
 
     Args:
         costs: by table of edges, what leaving out each would cost.
-        often: of ``votes`` and ``follows``, the share of the positions at which each source is on.
         done: how much of the pruning is behind; bounds fall by the same factor in equal shares of it.
     """
     layers = range(model.shape.n_layers)
@@ -50,9 +48,7 @@ def choose_edges(model: WiredModel, costs: Costs, often: Often, config: WiringCo
         ("votes", config.votes, config.votes_most, config.first_votes),
         ("follows", config.follows, config.follows_most, model.shape.d_vocab),
     ):
-        edges = model.edges[name]
-        used = often[name][edges.sources]
-        cost = costs[name] / (1 + config.vote_price * used / used.mean().clamp(min=1e-12))
+        edges, cost = model.edges[name], costs[name]
         rows = _bound(longest, first, done)
         order, ranks = _ranks(edges.sources, cost, edges.n_sources)
         within = torch.ones(len(cost), dtype=torch.bool)

@@ -102,11 +102,10 @@ class _FromCodes(torch.autograd.Function):
         indices, values, counts, weights = ctx.saved_tensors
         starts, columns = ctx.edges.starts, ctx.edges.columns
         grad = grads[0].contiguous()
-        n_parts = min(torch.get_num_threads(), max(1, len(values)))
-        by_value, by_weight = torch.zeros_like(values), weights.new_zeros(n_parts, len(weights))
+        by_value, by_weight = torch.zeros_like(values), torch.zeros_like(weights)
         where = (indices, values, counts, starts, columns, weights, grad, by_value, by_weight)
-        run(kernels.gradients, n_parts, n_parts, *map(array, where))
-        return None, by_value, None, by_weight.sum(0) if n_parts > 1 else by_weight[0]
+        run(kernels.gradients, ctx.edges.n_sources, *map(array, where), work=array(starts))
+        return None, by_value, None, by_weight
 
 
 class _Everywhere(torch.autograd.Function):
