@@ -54,6 +54,6 @@ class LinearKL(torch.autograd.Function):
         return (total / n_rows).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         grad_x, grad_w = ctx.saved_tensors
         return grad_x * grads[0], None if grad_w is None else grad_w * grads[0], None, None, None
