@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from englishroom.dictionaries.code import Codes
+from englishroom.readable.firing import active_codes
 from englishroom.sparse.edges import Edges
 
 
@@ -72,3 +75,20 @@ def test_what_is_kept_stands_where_it_stood() -> None:
     expected[edges.sources[kept], edges.columns[kept].long()] = edges.weights[kept]
     assert torch.equal(fewer.matrix(), expected)
     assert len(fewer.columns) == int(kept.sum())
+
+
+def test_gradients_are_the_same_whatever_the_number_of_threads() -> None:
+    generator = torch.Generator().manual_seed(0)
+    edges = Edges.of(torch.randn(40, 30, generator=generator))
+    x = torch.rand(200, 40, generator=generator) * (torch.rand(200, 40, generator=generator) < 0.2)
+    given, before, found = torch.randn(200, 30, generator=generator), torch.get_num_threads(), []
+    for n_threads in (1, 2):
+        torch.set_num_threads(n_threads)
+        weights = edges.weights.clone().requires_grad_()
+        codes, values = active_codes(x.clone().requires_grad_())
+        values.retain_grad()
+        (replace(edges, weights=weights).from_codes(codes, values) * given).sum().backward()
+        found.append((weights.grad, values.grad))
+    torch.set_num_threads(before)
+    assert all(a is not None and b is not None and torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert found[0][0].any()

@@ -2,7 +2,8 @@
 
 Edges lie source by source: those of source j are ``starts[j]`` to ``starts[j + 1] - 1``, each with the column that it
 adds to and a weight. A batch of features that are on is three arrays as in :mod:`englishroom.kernels.codes`. Work is
-proportional to the edges of features that are on.
+proportional to the edges of features that are on. Columns are cast to unsigned numbers, so that no index is
+taken to count from the end.
 """
 
 from __future__ import annotations

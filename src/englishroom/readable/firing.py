@@ -23,14 +23,6 @@ SPREAD_EVERY = 16
 """One in so many rows is looked at to tell how far strengths spread."""
 
 
-def strongest(strengths: Float[Tensor, "row feature"], k: int, groups: int = 1) -> Float[Tensor, "row feature"]:
-    """Mark the ``k`` strongest positive features of each of some groups of equal size, with 1."""
-    split = strengths.detach().reshape(len(strengths) * groups, -1)
-    indices, _, counts = _top(split, k)
-    used = (torch.arange(indices.shape[1]) < counts[:, None]).to(split.dtype)
-    return torch.zeros_like(split).scatter_add_(1, indices.long(), used).view_as(strengths)
-
-
 def cuts(strengths: Float[Tensor, "row feature"], k: int, groups: int = 1) -> Float[Tensor, "row group"]:
     """Return what only the ``k`` strongest features of each of some groups of equal size exceed; 0 where few do."""
     split = strengths.detach().reshape(len(strengths) * groups, -1)

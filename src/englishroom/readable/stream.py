@@ -114,9 +114,8 @@ class StreamModel:
             codes = find(x, table[:, own], biases[own], min(k, size))
             used = torch.arange(codes.indices.shape[1]) < codes.counts[:, None]
             found.append(Codes(codes.indices + at * size * used.int(), codes.values, codes.counts))
-        return Codes(
-            *(torch.cat([getattr(codes, part) for codes in found]) for part in ("indices", "values", "counts"))
-        )
+        parts = ((codes.indices, codes.values, codes.counts) for codes in found)
+        return Codes(*map(torch.cat, zip(*parts, strict=True)))
 
     def _written(self, group: str, layer: int, given: Float[Tensor, "group row d_model"], codes: Codes) -> Tensor:
         """Return what features that are on write to the stream, [row, d_model]."""
@@ -193,14 +192,3 @@ def _side_by_side(codes: Codes, n_groups: int) -> Codes:
         for part in (codes.indices, codes.values)
     )
     return Codes(indices, values, torch.full((len(values),), values.shape[1], dtype=torch.int32))
-
-
-def without(
-    shape: ReadableShape, layer: int, off: Part | None, moved: Float[Tensor, "row moved"]
-) -> Float[Tensor, "row moved"]:
-    """Silence the moved features of the head that is switched off, if it is one of this layer."""
-    if off is None or off[0] != layer or off[1] is None:
-        return moved
-    kept = moved.new_ones(shape.n_heads, shape.n_moved)
-    kept[off[1]] = 0
-    return moved * kept.view(-1)

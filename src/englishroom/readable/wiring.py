@@ -22,7 +22,7 @@ from englishroom.dictionaries.code import Codes
 from englishroom.readable.firing import above, active_codes, cuts
 from englishroom.readable.looks import gather, scores_of
 from englishroom.readable.shape import ReadableShape
-from englishroom.readable.stream import Part, Watch, without
+from englishroom.readable.stream import Part, Watch
 from englishroom.sparse.edges import Edges
 
 
@@ -106,7 +106,7 @@ class WiredModel:
             strengths = gather(shape, pattern, read(f"moved.{layer}"), half) + vectors[f"moved_biases.{layer}"]
             thresholds = vectors[f"moved_thresholds.{layer}"]
             moved = on(f"moved.{layer}", thresholds, strengths, shape.k_moved, shape.n_heads)
-            x = torch.cat([x, without(shape, layer, off, moved)], 1)
+            x = torch.cat([x, _without(shape, layer, off, moved)], 1)
             strengths = read(f"rules.{layer}", x, codes_of(x)) + vectors[f"rule_biases.{layer}"]
             rules = on(f"rules.{layer}", vectors[f"rule_thresholds.{layer}"], strengths, shape.k_rules[layer], 1)
             x = torch.cat([x, rules * 0 if off == (layer, None) else rules], 1)
@@ -215,3 +215,14 @@ def from_state(shape: ReadableShape, state: Mapping[str, Tensor]) -> WiredModel:
 def _tokens_as_codes(tokens: Int[Tensor, " row"], dtype: torch.dtype) -> Codes:
     one = torch.ones(len(tokens), 1, dtype=dtype)
     return Codes(tokens[:, None].int().contiguous(), one, torch.ones(len(tokens), dtype=torch.int32))
+
+
+def _without(
+    shape: ReadableShape, layer: int, off: Part | None, moved: Float[Tensor, "row moved"]
+) -> Float[Tensor, "row moved"]:
+    """Silence the moved features of the head that is switched off, if it is one of this layer."""
+    if off is None or off[0] != layer or off[1] is None:
+        return moved
+    kept = moved.new_ones(shape.n_heads, shape.n_moved)
+    kept[off[1]] = 0
+    return moved * kept.view(-1)
